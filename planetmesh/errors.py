@@ -1,0 +1,105 @@
+"""Every error a person or a peer can meet.
+
+Each class says whose fault it is by its exit code (CLI) and HTTP status (API). Raise one with a
+sentence and, wherever there is one, a `hint`: the next thing to do or to type. They are caught at
+four doors only: API middleware, agent link, around one task in the runner, CLI main. A room that
+owns a driver (store, trust, discovery) translates the driver's errors into these at its edge.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MeshError(Exception):
+    """Something went wrong that planetmesh can name."""
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class BadInput(MeshError):
+    """The request makes no sense as it stands; nothing was changed."""
+
+    code = "bad_input"
+    exit_code = 2
+    http_status = 400
+
+
+class Conflict(MeshError):
+    """The request is fine, but not in the present state (second `up`, finished job, port taken)."""
+
+    code = "conflict"
+    exit_code = 2
+    http_status = 409
+
+
+class TooLarge(BadInput):
+    """More than a limit allows."""
+
+    code = "too_large"
+    http_status = 413
+
+
+class UnsafeHome(MeshError):
+    """The state directory or a key in it cannot be used safely."""
+
+    code = "unsafe_home"
+    exit_code = 2
+
+
+class Unreachable(MeshError):
+    """No coordinator answered."""
+
+    code = "unreachable"
+    exit_code = 3
+    http_status = 503
+
+
+class NotAllowed(MeshError):
+    """The credential is missing, refused, revoked, expired, or of another role or mesh."""
+
+    code = "not_allowed"
+    exit_code = 4
+    http_status = 403
+
+
+class PairingFailed(NotAllowed):
+    """A pairing did not succeed; it never says which part was wrong."""
+
+    code = "pairing_failed"
+
+
+class NotFound(MeshError):
+    """No such job, task, node or blob."""
+
+    code = "not_found"
+    exit_code = 5
+    http_status = 404
+
+
+class StorageFailed(MeshError):
+    """The database or disk refused a write; nothing of the change was kept."""
+
+    code = "storage_failed"
+    http_status = 507
+
+
+class PeerMisbehaved(MeshError):
+    """A peer broke the protocol: refuse, close the link, never assert."""
+
+    code = "peer_misbehaved"
+    http_status = 400
+
+
+class IllegalMove(PeerMisbehaved):
+    """A task or node was asked to make a move that its table does not have."""
+
+    code = "illegal_move"
+    http_status = 409

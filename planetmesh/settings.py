@@ -1,0 +1,65 @@
+"""One frozen value with every number that may be tuned, its unit and its reason.
+
+Pure rooms and services receive a `Settings`; nobody reads the environment elsewhere.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+MIB = 1024 * 1024
+
+
+class Weights(msgspec.Struct, frozen=True):
+    """Weights of the score's terms (docs/architecture.md, Scheduling)."""
+
+    rtt: float = 1.0
+    load: float = 2.0
+    queue: float = 4.0
+    reliability: float = 2.0
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Defaults for a LAN with a few to a few hundred machines."""
+
+    heartbeat_seconds: float = 2.0
+    suspect_after_seconds: float = 6.0
+    """Three heartbeats missed: give no new work."""
+    offline_after_seconds: float = 15.0
+    """Longer than a Wi-Fi roam or a busy disk; after it the node's tasks go elsewhere."""
+    restart_grace_seconds: float = 15.0
+    """After the coordinator's own start (or sleep) nobody is declared dead for so long."""
+
+    max_attempts: int = 3
+    """Failures of one task (exit code, time-out, staging), first run included."""
+    max_node_losses: int = 3
+    """A task that was on three machines when they died is the culprit."""
+    retry_first_seconds: float = 1.0
+    retry_longest_seconds: float = 60.0
+    retry_spread: float = 0.25
+    """Back-offs are spread by this share, so that tasks do not march in step."""
+
+    quarantine_failures: int = 3
+    """Quick failures in a row of one job kind on one node while others succeed."""
+    quarantine_quick_seconds: float = 10.0
+    quarantine_cooldown_seconds: float = 60.0
+
+    weights: Weights = Weights()
+    schedule_pass_seconds: float = 0.010
+    """A pass stops after this long and carries on in the next turn."""
+    prefill_seconds: float = 0.25
+    """Backlog an agent may hold beyond its free slots, in seconds of work."""
+    prefill_most: int = 32
+    coalesce_seconds: float = 0.005
+    """How long an agent may hold back ends while more work is waiting. Never when idle."""
+
+    output_most_bytes: int = 16 * MIB
+    """Kept of one stream of one attempt; the rest is counted and dropped with a note."""
+    frame_most_bytes: int = MIB
+    api_body_most_bytes: int = 64 * MIB
+    tasks_most: int = 10_000_000
+    """Tasks in one job (CLI.md)."""
+
+    keep_jobs_seconds: float = 14 * 86400.0
+    """Finished jobs and their output are swept after this."""
+    feed_keep_rows: int = 100_000
