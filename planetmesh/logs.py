@@ -23,7 +23,9 @@ def clean(text: str, longest: int = _LONGEST_FIELD) -> str:
     if cut.isascii() and cut.isprintable():
         return cut if len(text) <= longest else cut + "…"
     shown = "".join(
-        c if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"} else "\N{REPLACEMENT CHARACTER}"
+        c
+        if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+        else "\N{REPLACEMENT CHARACTER}"
         for c in cut
     )
     return shown if len(text) <= longest else shown + "…"

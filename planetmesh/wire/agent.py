@@ -1,0 +1,201 @@
+"""Coordinator↔agent messages. Array-like, so only append fields, always with a default.
+
+The seed's names: REGISTER_NODE is `RegisterNode`, HEARTBEAT `Heartbeat`, ASSIGN_TASK `AssignTask`,
+TASK_RESULT `TaskResult`. Every durable message from an agent (`TaskOutput`, `TaskResult`,
+`TaskReturned`) counts one in the agent's outbox; `Acknowledge.upto` says up to which one the
+coordinator has everything on disk.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from planetmesh.model.ids import JobId, NodeId
+from planetmesh.model.job import Limits, Outcome
+from planetmesh.model.node import NodeInfo, NodeLoad
+from planetmesh.model.resources import Resources
+
+
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """An attempt that an agent has in hand when it says hello."""
+
+    job_id: JobId
+    index: int
+    attempt: int
+    running: bool
+    """False: waiting in the agent's backlog."""
+
+
+# From the agent
+
+
+class RegisterNode(msgspec.Struct, frozen=True, array_like=True, tag="register"):
+    """The hello: the first message on a link. The node's id comes from its certificate only."""
+
+    protocol: int
+    info: NodeInfo
+    instance: str
+    """Drawn at each start of the agent process: tells a reconnect from a restart."""
+    held: tuple[Held, ...] = ()
+    first_unacknowledged: int = 0
+    """Number in the outbox of the first durable message that will be sent (again)."""
+
+
+class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag="heartbeat"):
+    load: NodeLoad
+
+
+class Pong(msgspec.Struct, frozen=True, array_like=True, tag="pong"):
+    number: int
+
+
+class TaskStarted(msgspec.Struct, frozen=True, array_like=True, tag="started"):
+    job_id: JobId
+    index: int
+    attempt: int
+
+
+class TaskOutput(msgspec.Struct, frozen=True, array_like=True, tag="output"):
+    """Durable. A piece of one stream; `offset` counts bytes of that stream in that attempt."""
+
+    job_id: JobId
+    index: int
+    attempt: int
+    stream: int
+    """1 stdout, 2 stderr."""
+    offset: int
+    data: bytes
+
+
+class TaskResult(msgspec.Struct, frozen=True, array_like=True, tag="result"):
+    """Durable. How an attempt ended."""
+
+    job_id: JobId
+    index: int
+    attempt: int
+    outcome: Outcome
+    exit_code: int | None = None
+    """The command's own status; 128+N after signal N."""
+    error: str = ""
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    memory_peak_bytes: int = 0
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    """All that was written, also what was dropped beyond the cap."""
+
+
+class TaskReturned(msgspec.Struct, frozen=True, array_like=True, tag="returned"):
+    """Durable. Never started here and never will be: recalled, draining, or no longer possible."""
+
+    job_id: JobId
+    index: int
+    attempt: int
+    reason: str = ""
+
+
+class Leaving(msgspec.Struct, frozen=True, array_like=True, tag="leaving"):
+    """The agent ends on purpose; its tasks were given back before this."""
+
+    reason: str = ""
+
+
+FromAgent = RegisterNode | Heartbeat | Pong | TaskStarted | TaskOutput | TaskResult | TaskReturned | Leaving
+DURABLE = (TaskOutput, TaskResult, TaskReturned)
+
+# To the agent
+
+
+class Registered(msgspec.Struct, frozen=True, array_like=True, tag="registered"):
+    """The answer to the hello: who you are and which of your tasks are no longer yours."""
+
+    node_id: NodeId
+    name: str
+    mesh_name: str
+    heartbeat_seconds: float
+    server_time: float
+    """Epoch seconds, so that a node whose clock is far off can say so."""
+    drop: tuple[Held, ...] = ()
+    output_most_bytes: int = 0
+    endpoints: tuple[str, ...] = ()
+
+
+class OpenJob(msgspec.Struct, frozen=True, array_like=True, tag="open_job"):
+    """What all tasks of a job share; sent once on a link before the job's first task."""
+
+    job_id: JobId
+    job_type: str
+    payload: dict[str, Any]
+    requests: Resources
+    env: dict[str, str]
+    limits: Limits
+    at_most_once: bool = False
+
+
+class AssignTask(msgspec.Struct, frozen=True, array_like=True, tag="assign"):
+    job_id: JobId
+    index: int
+    attempt: int
+    item: str | None = None
+
+
+class StopTask(msgspec.Struct, frozen=True, array_like=True, tag="stop"):
+    """Cancel: not started ones are dropped, running ones killed. Answered by a `TaskResult`."""
+
+    job_id: JobId
+    index: int
+    attempt: int
+
+
+class RecallTasks(msgspec.Struct, frozen=True, array_like=True, tag="recall"):
+    """Give these back if they have not started; started ones run on."""
+
+    tasks: tuple[Held, ...]
+
+
+class CloseJob(msgspec.Struct, frozen=True, array_like=True, tag="close_job"):
+    """No more tasks of this job will come; forget its launcher and folder."""
+
+    job_id: JobId
+
+
+class Acknowledge(msgspec.Struct, frozen=True, array_like=True, tag="acknowledge"):
+    """All durable messages with a number below `upto` are on the coordinator's disk."""
+
+    upto: int
+
+
+class Ping(msgspec.Struct, frozen=True, array_like=True, tag="ping"):
+    """Answered at once by `Pong`; the coordinator measures RTT by it."""
+
+    number: int
+
+
+class Drain(msgspec.Struct, frozen=True, array_like=True, tag="drain"):
+    """Take no new work (`on`), and with `now` give running tasks back too."""
+
+    on: bool
+    now: bool = False
+
+
+class Goodbye(msgspec.Struct, frozen=True, array_like=True, tag="goodbye"):
+    """The coordinator closes the link on purpose, and says why."""
+
+    code: str
+    reason: str
+
+
+ToAgent = (
+    Registered
+    | OpenJob
+    | AssignTask
+    | StopTask
+    | RecallTasks
+    | CloseJob
+    | Acknowledge
+    | Ping
+    | Drain
+    | Goodbye
+)

@@ -1,0 +1,227 @@
+"""Client↔coordinator: the JSON of `/v1`. Keys and state words are CLI.md's contract.
+
+Times are RFC 3339 UTC texts. The OpenAPI document is made from these structs.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from planetmesh.model.ids import JobId, NodeId
+from planetmesh.model.job import Counts, JobSpec, JobState, TaskState
+from planetmesh.model.node import Gpu, NodeState, Sandbox
+
+
+def rfc3339(at: float | None) -> str | None:
+    """`2026-01-31T12:00:00.123Z`, or nothing for nothing."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class TaskCounts(msgspec.Struct, frozen=True):
+    total: int
+    queued: int
+    assigned: int
+    running: int
+    retrying: int
+    completed: int
+    failed: int
+    cancelled: int
+
+    @classmethod
+    def of(cls, counts: Counts) -> TaskCounts:
+        return cls(
+            counts.total,
+            counts.queued,
+            counts.assigned,
+            counts.running,
+            counts.retrying,
+            counts.completed,
+            counts.failed,
+            counts.cancelled,
+        )
+
+
+class JobView(msgspec.Struct, frozen=True, kw_only=True):
+    id: JobId
+    name: str
+    type: str
+    status: JobState
+    priority: int
+    submitter: str
+    created_at: str
+    started_at: str | None
+    completed_at: str | None
+    tasks: TaskCounts
+    cancel_reason: str = ""
+    error: str = ""
+    """The first failed task's sentence, if any."""
+    waiting: str = ""
+    """Why nothing of it runs, with the next command, if that is so."""
+    spec: JobSpec | None = None
+    """Only for one job asked for by id; values of `env` are masked for viewers."""
+
+
+class TaskView(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    job_id: JobId
+    index: int
+    status: TaskState
+    node: str | None
+    node_id: NodeId | None
+    attempts: int
+    exit_code: int | None
+    started_at: str | None
+    finished_at: str | None
+    last_error: str | None
+    payload: str | None
+    """The task's own input."""
+    outcome: str | None = None
+
+
+class NodeView(msgspec.Struct, frozen=True, kw_only=True):
+    id: NodeId
+    name: str
+    state: NodeState
+    cpus: int
+    memory_bytes: int
+    gpus: tuple[Gpu, ...]
+    tags: tuple[str, ...]
+    running: int
+    load: float | None
+    rtt_ms: float | None
+    reliability: float
+    last_heartbeat_at: str | None
+    draining: bool
+    sandbox: Sandbox
+    version: str
+    backlog: int = 0
+    hostname: str = ""
+    os: str = ""
+    arch: str = ""
+    offer_cpus: float = 0.0
+    offer_memory_bytes: int = 0
+    quarantined: tuple[str, ...] = ()
+    note: str = ""
+    """Why the node gets no work, with the next command, if that is so."""
+
+
+class SubmitJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /v1/jobs. `key` makes a repeated submit (after a lost answer) find the first one."""
+
+    spec: JobSpec
+    key: str = ""
+
+
+class SubmittedJob(msgspec.Struct, frozen=True):
+    job: JobView
+    warnings: tuple[str, ...] = ()
+
+
+class CancelJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    reason: str = ""
+
+
+class TaskPage(msgspec.Struct, frozen=True):
+    """GET /v1/jobs/{id}/tasks?from=N&limit=M&status=S; `next` is None at the end."""
+
+    tasks: tuple[TaskView, ...]
+    next: int | None
+
+
+class JobPage(msgspec.Struct, frozen=True):
+    """GET /v1/jobs?limit=M&before=ID, newest first."""
+
+    jobs: tuple[JobView, ...]
+    next: str | None
+
+
+class ChangeNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """PATCH /v1/nodes/{id}: only what is given changes."""
+
+    name: str | None = None
+    tags: tuple[str, ...] | None = None
+    draining: bool | None = None
+    now: bool = False
+    """With `draining`: give running tasks back instead of letting them end."""
+
+
+class OpenPairing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    role: str = "agent"
+    ttl_seconds: float = 600.0
+
+
+class PairingWindow(msgspec.Struct, frozen=True):
+    slot: str
+    role: str
+    expires_at: str
+    address: str
+    code: str = ""
+    """Only in the answer to the one who opened it."""
+    attempts_left: int = 5
+    last_failures: tuple[str, ...] = ()
+    """Addresses of those who tried a wrong code."""
+
+
+class MeshStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /v1/status."""
+
+    mesh: str
+    mesh_id: str
+    coordinator: str
+    version: str
+    role: str
+    node: str
+    nodes: dict[str, int]
+    jobs: dict[str, int]
+    storage_error: str = ""
+    feed_number: int = 0
+    fingerprint: str = ""
+
+
+class RenewCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    csr_pem: str
+
+
+class RenewedCertificate(msgspec.Struct, frozen=True):
+    certificate_pem: str
+    ca_pem: str
+
+
+class OutputPiece(msgspec.Struct, frozen=True):
+    """One line of GET /v1/jobs/{id}/output (NDJSON): a piece of a task's output, or the end."""
+
+    number: int
+    """Resume after this with `?after=N`."""
+    index: int
+    attempt: int
+    stream: int
+    offset: int
+    data: bytes
+
+
+class FeedEvent(msgspec.Struct, frozen=True):
+    """One line of GET /v1/feed (NDJSON, `?after=N`).
+
+    Kinds: `job` (data: JobView), `tasks` (data: list of TaskView), `node` (data: NodeView),
+    `node_removed`, `pairing`, `resync` (you missed some: read the lists again), `hello`.
+    """
+
+    number: int
+    kind: str
+    at: str
+    data: Any = None
+
+
+class ApiError(msgspec.Struct, frozen=True):
+    code: str
+    message: str
+    hint: str = ""
+
+
+class ErrorAnswer(msgspec.Struct, frozen=True):
+    error: ApiError
