@@ -39,17 +39,17 @@ class Settings(msgspec.Struct, frozen=True):
     retry_spread: float = 0.25
     """Back-offs are spread by this share, so that tasks do not march in step."""
 
-    quarantine_failures: int = 3
-    """Quick failures in a row of one job kind on one node while others succeed."""
-    quarantine_quick_seconds: float = 10.0
-    quarantine_cooldown_seconds: float = 60.0
-
     weights: Weights = Weights()
+    reliability_memory: float = 0.95
+    """Share of the old reliability kept with each further end."""
     schedule_pass_seconds: float = 0.010
     """A pass stops after this long and carries on in the next turn."""
     prefill_seconds: float = 0.25
     """Backlog an agent may hold beyond its free slots, in seconds of work."""
-    prefill_most: int = 32
+    prefill_most: int = 64
+    """And in tasks."""
+    pull_back_after_seconds: float = 1.0
+    """Backlog that has not started after this long is recalled if another node could run it."""
     coalesce_seconds: float = 0.005
     """How long an agent may hold back ends while more work is waiting. Never when idle."""
 

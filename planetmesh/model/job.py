@@ -105,12 +105,11 @@ Inputs = One | Items | Range
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The four time limits of DESIGN §4, in seconds; None means no limit."""
+    """Time limits of one attempt, in seconds; None means no limit."""
 
     attempt_seconds: float | None = None
     silence_seconds: float | None = None
-    queue_seconds: float | None = None
-    total_seconds: float | None = None
+    """Longest pause between two pieces of output."""
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

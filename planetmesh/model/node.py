@@ -83,6 +83,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     """Decayed success rate, 0..1."""
     created_at: float = 0.0
     last_heartbeat_at: float | None = None
+    instance: str = ""
+    """Of the agent process that said the last hello: tells a reconnect from a restart."""
 
     @property
     def all_tags(self) -> frozenset[str]:

@@ -25,7 +25,7 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
     index: int
     attempt: int
     running: bool
-    """False: waiting in the agent's backlog."""
+    """False: waiting in the agent's backlog, or ended with its result still in the outbox."""
 
 
 # From the agent

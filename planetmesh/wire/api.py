@@ -105,7 +105,6 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     arch: str = ""
     offer_cpus: float = 0.0
     offer_memory_bytes: int = 0
-    quarantined: tuple[str, ...] = ()
     note: str = ""
     """Why the node gets no work, with the next command, if that is so."""
 
