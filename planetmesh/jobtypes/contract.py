@@ -1,0 +1,116 @@
+"""What a job type offers, and the bounds that all of them keep.
+
+Called by the coordinator's API (`check`, `describe`) and by the agent's runner (`launch`).
+Nothing here starts, reads or writes anything.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from planetmesh.errors import BadInput, TooLarge
+from planetmesh.model.job import Items, JobSpec
+
+ARGUMENT_MOST_BYTES = 128 * 1024 - 1
+"""Linux refuses to start a program with a longer single argument or variable."""
+COMMAND_MOST_BYTES = 128 * 1024
+"""Of all arguments together as they were submitted."""
+LAUNCH_MOST_BYTES = 1024 * 1024
+"""Of all arguments and variables together after the input was put in: half of Linux' usual limit."""
+
+T = TypeVar("T")
+
+
+class JobFile(msgspec.Struct, frozen=True):
+    """Stands in `Launch.argv` for the path of one of its files, which only the agent knows."""
+
+    name: str
+
+
+class LaunchFile(msgspec.Struct, frozen=True):
+    """A file in the job's folder, shared by all tasks of the job on that node."""
+
+    name: str
+    content: bytes
+    executable: bool = False
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """What is to be started for one task."""
+
+    argv: tuple[str | JobFile, ...]
+    env: dict[str, str] = {}
+    """Added to the job's own variables, and stronger than them."""
+    files: tuple[LaunchFile, ...] = ()
+
+
+class JobType(Protocol):
+    """One kind of job. Implementations hold no state."""
+
+    @property
+    def name(self) -> str: ...
+
+    def check(self, spec: JobSpec) -> None:
+        """Raise BadInput for what can never run, before the submit is acknowledged."""
+
+    def launch(self, payload: dict[str, Any], item: str | None, index: int) -> Launch:
+        """What the task `index` with the input `item` starts; raises BadInput like `check`."""
+
+    def describe(self, payload: dict[str, Any], item: str | None = None, index: int = 0) -> str:
+        """One line for people: what this job, or this task of it, runs."""
+
+
+def read_payload(payload: dict[str, Any], kind: type[T], job_type: str) -> T:
+    """The payload as the job type's own struct; raises BadInput with where it is wrong."""
+    try:
+        return msgspec.convert(payload, kind)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"The payload of this {job_type} job cannot be used: {error}.") from error
+
+
+def check_texts(texts: tuple[str, ...], what: str, most_bytes: int = COMMAND_MOST_BYTES) -> None:
+    """Raise BadInput unless every text can be handed to a program, and TooLarge beyond `most_bytes`."""
+    total = 0
+    for text in texts:
+        total += check_text(text, what)
+    if total > most_bytes:
+        raise TooLarge(f"The {what} is {total} bytes long; {most_bytes} is the limit.")
+
+
+def check_text(text: str, what: str) -> int:
+    """The length in bytes of a text that a program can be given as an argument; raises BadInput."""
+    if "\0" in text:
+        raise BadInput(f"The {what} holds a NUL character, which no program can be given.")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise BadInput(f"The {what} holds text that is not valid Unicode.") from error
+    if size > ARGUMENT_MOST_BYTES:
+        raise TooLarge(
+            f"One part of the {what} is {size} bytes long; {ARGUMENT_MOST_BYTES} is the limit.",
+            hint="Give long data to the program in a file.",
+        )
+    return size
+
+
+def check_inputs(spec: JobSpec, job_type: JobType) -> None:
+    """Raise BadInput for inputs that cannot be given to a program, by trying the longest one."""
+    if not isinstance(spec.inputs, Items):
+        job_type.launch(spec.payload, spec.inputs.item(0) if spec.inputs.count else None, 0)
+        return
+    longest, longest_index = 0, 0
+    for index, item in enumerate(spec.inputs.items):
+        size = check_text(item, f"input number {index + 1}")
+        if size > longest:
+            longest, longest_index = size, index
+    if spec.inputs.items:
+        job_type.launch(spec.payload, spec.inputs.items[longest_index], longest_index)
+
+
+def check_launch(launch: Launch, what: str) -> Launch:
+    """The launch itself, if the operating system will take it; raises TooLarge."""
+    texts = tuple(part for part in launch.argv if isinstance(part, str))
+    check_texts((*texts, *launch.env.values()), what, LAUNCH_MOST_BYTES)
+    return launch

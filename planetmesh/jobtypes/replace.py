@@ -1,0 +1,159 @@
+"""Replacement strings as in GNU parallel: `{} {.} {/} {//} {/.} {#}`.
+
+In plain arguments the input's text takes their place. In a line for the shell it never does: there a
+*variable* takes their place and the input travels in the environment, so that no input, however
+odd, is ever read as shell code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from posixpath import dirname
+
+import msgspec
+
+from planetmesh.errors import TooLarge
+from planetmesh.jobtypes.contract import LAUNCH_MOST_BYTES
+
+STRINGS = ("{}", "{.}", "{/}", "{//}", "{/.}", "{#}")
+_PATTERN = re.compile(r"\{(?:\.|/|//|/\.|#)?\}")
+_VARIABLES = {
+    "{}": "PLANETMESH_INPUT",
+    "{.}": "PLANETMESH_INPUT_STEM",
+    "{/}": "PLANETMESH_INPUT_NAME",
+    "{//}": "PLANETMESH_INPUT_FOLDER",
+    "{/.}": "PLANETMESH_INPUT_NAME_STEM",
+    "{#}": "PLANETMESH_NUMBER",
+}
+
+
+class ShellLine(msgspec.Struct, frozen=True):
+    """A line for the shell and the variables that it reads."""
+
+    text: str
+    env: dict[str, str]
+
+
+def value_of(string: str, item: str, index: int) -> str:
+    """What one replacement string stands for."""
+    name = item.rpartition("/")[2]
+    values = {
+        "{}": item,
+        "{.}": _without_extension(item),
+        "{/}": name,
+        "{//}": dirname(item.rstrip("/") or item) or ".",
+        "{/.}": _without_extension(name),
+        "{#}": str(index + 1),
+    }
+    return values[string]
+
+
+def _without_extension(text: str) -> str:
+    stem, dot, extension = text.rpartition(".")
+    return stem if dot and "/" not in extension else text
+
+
+def fill_arguments(argv: tuple[str, ...], item: str | None, index: int) -> tuple[str, ...]:
+    """Put the input into every argument, or behind them if none asks for it.
+
+    Without an input nothing is replaced: `find . -exec ls {} ;` means what it says. Raises TooLarge
+    before a long input in many places could fill the memory.
+    """
+    if item is None:
+        return argv
+    places = sum(len(_PATTERN.findall(argument)) for argument in argv)
+    if not places:
+        return (*argv, item)
+    if places * len(item) > LAUNCH_MOST_BYTES:
+        raise TooLarge(f"An input of {len(item)} characters stands in {places} places of the command.")
+    return tuple(_PATTERN.sub(lambda match: value_of(match[0], item, index), argument) for argument in argv)
+
+
+def fill_posix_line(line: str, item: str | None, index: int) -> ShellLine:
+    """The line with variables in place of replacement strings, quoted for where each one stands."""
+    return _fill_line(line, item, index, _posix_places)
+
+
+def fill_windows_line(line: str, item: str | None, index: int) -> ShellLine:
+    """The same for `cmd /v:on`: `!NAME!` is put in after the line was parsed, unlike `%NAME%`."""
+    return _fill_line(line, item, index, _windows_places)
+
+
+_Places = Callable[[str], list[tuple[int, str, str]]]
+"""Finds (position, replacement string, form) in a line; the form holds `@` for the variable's name."""
+
+
+def _fill_line(line: str, item: str | None, index: int, places: _Places) -> ShellLine:
+    if item is None:
+        return ShellLine(line, {})
+    found = places(line)
+    if not found:
+        line = line.rstrip() + " {}"
+        found = places(line)
+    parts: list[str] = []
+    env: dict[str, str] = {}
+    end = 0
+    for position, string, form in found:
+        variable = _VARIABLES[string]
+        env[variable] = value_of(string, item, index)
+        parts += [line[end:position], form.replace("@", variable)]
+        end = position + len(string)
+    return ShellLine("".join(parts) + line[end:], env)
+
+
+def _windows_places(line: str) -> list[tuple[int, str, str]]:
+    return [
+        (match.start(), match[0], "!@!" if line.count('"', 0, match.start()) % 2 else '"!@!"')
+        for match in _PATTERN.finditer(line)
+    ]
+
+
+_FORMS = {"(": '"${@}"', "`": '"${@}"', '"': "${@}", "'": "'\"${@}\"'"}
+
+
+def _posix_places(line: str) -> list[tuple[int, str, str]]:
+    """Walk the line with a stack of what is open. Only quoting depends on it, never safety."""
+    found: list[tuple[int, str, str]] = []
+    open_marks = ["("]
+    position = 0
+    while position < len(line):
+        match = _PATTERN.match(line, position)
+        if match:
+            found.append((position, match[0], _FORMS[open_marks[-1]]))
+            position = match.end()
+            continue
+        position += _step(line, position, open_marks)
+    return found
+
+
+def _step(line: str, position: int, open_marks: list[str]) -> int:
+    """Take one mark of the shell's grammar in; say how many characters it had."""
+    mark, inside = line[position], open_marks[-1]
+    if inside == "'":
+        if mark == "'":
+            open_marks.pop()
+        return 1
+    if mark == "\\":
+        return 2
+    if mark == inside and mark in '"`':
+        open_marks.pop()
+    elif mark in '"`' and not (mark == "`" and "`" in open_marks):
+        open_marks.append(mark)
+    elif line.startswith("$(", position):
+        open_marks.append("(")
+        return 2
+    elif inside != '"':
+        return _plain_step(line, position, open_marks)
+    return 1
+
+
+def _plain_step(line: str, position: int, open_marks: list[str]) -> int:
+    mark = line[position]
+    if mark in "'(":
+        open_marks.append(mark)
+    elif mark == ")" and len(open_marks) > 1 and open_marks[-1] == "(":
+        open_marks.pop()
+    elif mark == "#" and (position == 0 or line[position - 1] in " \t\n;"):
+        return len(line[position:].split("\n", 1)[0])
+    return 1

@@ -1,0 +1,114 @@
+"""Replacement strings, and that no input is ever read as shell code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from planetmesh.jobtypes.replace import (
+    STRINGS,
+    fill_arguments,
+    fill_posix_line,
+    fill_windows_line,
+    value_of,
+)
+
+INPUTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
+NASTY = st.one_of(
+    INPUTS,
+    st.text(st.sampled_from(list("'\"`$(){}\\;&|<>\n #*?!~=x/.")), max_size=30),
+    st.sampled_from(["$(echo hit)", "`echo hit`", "'; echo hit; '", '"; echo hit; "', "-n", "", "{}", "{/}"]),
+)
+
+
+@pytest.mark.parametrize(
+    ("item", "values"),
+    [
+        (
+            "a/b.c/photo.tar.gz",
+            ["a/b.c/photo.tar.gz", "a/b.c/photo.tar", "photo.tar.gz", "a/b.c", "photo.tar"],
+        ),
+        ("photo", ["photo", "photo", "photo", ".", "photo"]),
+        ("a.b/c", ["a.b/c", "a.b/c", "c", "a.b", "c"]),
+        ("/x", ["/x", "/x", "x", "/", "x"]),
+        ("", ["", "", "", ".", ""]),
+    ],
+)
+def test_each_string_means_what_it_means_in_gnu_parallel(item, values):
+    assert [value_of(string, item, 6) for string in STRINGS] == [*values, "7"]
+
+
+def test_inside_every_argument():
+    argv = fill_arguments(("convert", "{}", "-o", "out/{/.}-{#}.png"), "in/a.jpg", 0)
+    assert argv == ("convert", "in/a.jpg", "-o", "out/a-1.png")
+
+
+def test_a_command_without_any_gets_the_input_last():
+    assert fill_arguments(("gzip", "-9"), "a b", 3) == ("gzip", "-9", "a b")
+
+
+def test_without_an_input_nothing_is_replaced():
+    assert fill_arguments(("find", "-exec", "ls", "{}", ";"), None, 0)[3] == "{}"
+    assert fill_posix_line("ls {} | wc", None, 0).text == "ls {} | wc"
+
+
+@given(NASTY)
+def test_an_input_is_put_in_once_and_never_read_again(item):
+    assert fill_arguments(("{}", "x{}y"), item, 0) == (item, f"x{item}y")
+
+
+def run_line(line, item):
+    filled = fill_posix_line(line, item, 4)
+    done = subprocess.run(
+        ["/bin/sh", "-c", filled.text],
+        env={"PATH": os.environ["PATH"], **filled.env},
+        capture_output=True,
+        check=False,
+        timeout=10,
+    )
+    return done.stdout, done.stderr
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    item=NASTY,
+    form=st.sampled_from(
+        [
+            "printf %s {}",
+            "printf %s",
+            'printf %s "{}"',
+            "printf %s '{}'",
+            "true && printf %s {} # it's {}",
+            "printf %s \"$(printf %s {}; printf .)\" | sed '$ s/[.]$//'",
+            'for name in {}; do printf %s "$name"; done',
+            'f() { printf %s {}; }; f "another"',
+        ]
+    ),
+)
+def test_the_shell_gives_the_program_exactly_the_input(item, form):
+    out, errors = run_line(form, item)
+    wanted = item.encode()
+    if "sed" in form and wanted and not wanted.endswith(b"\n"):
+        out, wanted = out.rstrip(b"\n"), wanted.rstrip(b"\n")
+    assert not errors
+    assert out == wanted or ("sed" in form and out.strip() == wanted.strip())
+
+
+@settings(max_examples=60, deadline=None)
+@given(line=st.text(st.sampled_from(list("'\"`$() {}#;x\\")), max_size=12), position=st.integers(0, 12))
+def test_no_place_in_any_line_lets_an_input_out(line, position, tmp_path_factory):
+    """However broken the line is, the input's code does not run: the marker it would print is not there."""
+    whole = line[:position] + " {} " + line[position:]
+    out, errors = run_line(whole, '\'"`; printf "%s%s" HI T; #`"$(printf "%s%s" HI T)')
+    assert b"HIT" not in out
+    assert b"HIT" not in errors
+
+
+def test_the_line_for_windows_reads_delayed_variables():
+    line = fill_windows_line('copy {} "out\\{/.}.txt"', "a & b.c", 0)
+    assert line.text == 'copy "!PLANETMESH_INPUT!" "out\\!PLANETMESH_INPUT_NAME_STEM!.txt"'
+    assert line.env == {"PLANETMESH_INPUT": "a & b.c", "PLANETMESH_INPUT_NAME_STEM": "a & b"}
