@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from planetmesh.model.ids import JobId, NodeId
-from planetmesh.model.job import Attempt, Job, Task
+from planetmesh.model.job import Attempt, Counts, Job, Task
 from planetmesh.model.node import Node
 from planetmesh.wire.agent import ToAgent
 
@@ -32,7 +32,10 @@ class SaveJob(msgspec.Struct, frozen=True):
 
 
 class SaveNode(msgspec.Struct, frozen=True):
+    """Not `urgent`: it may ride on the next commit (a heartbeat's time)."""
+
     node: Node
+    urgent: bool = True
 
 
 class RemoveNode(msgspec.Struct, frozen=True):
@@ -61,9 +64,28 @@ class JobChanged(msgspec.Struct, frozen=True):
     job_id: JobId
 
 
+class JobEnded(msgspec.Struct, frozen=True):
+    """The job has left the tables; this is the last that the reactor knows of it."""
+
+    job: Job
+    counts: Counts
+    error: str
+
+
 class NodeChanged(msgspec.Struct, frozen=True):
     node_id: NodeId
 
 
-Effect = SaveTask | SaveAttempt | SaveJob | SaveNode | RemoveNode | Send | HangUp | JobChanged | NodeChanged
+Effect = (
+    SaveTask
+    | SaveAttempt
+    | SaveJob
+    | SaveNode
+    | RemoveNode
+    | Send
+    | HangUp
+    | JobChanged
+    | JobEnded
+    | NodeChanged
+)
 Effects = list[Effect]

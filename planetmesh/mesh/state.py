@@ -70,6 +70,19 @@ class LiveJob:
             heapq.heappop(self.ready)
         return Task(self.job.id, self.next_index) if self.next_index < self.total else None
 
+    def candidates(self, most: int) -> Iterator[Task]:
+        """The next tasks to place: the first that was placed before, then others, then a fresh one."""
+        first = self.peek()
+        if first is None:
+            return
+        yield first
+        for index in heapq.nsmallest(most, self.ready)[1:]:
+            task = self.tasks.get(index)
+            if task is not None and task.state is TaskState.QUEUED:
+                yield task
+        if self.ready and self.next_index < self.total:
+            yield Task(self.job.id, self.next_index)
+
     def put(self, task: Task) -> None:
         """Store a changed record and keep the counters and the ready heap true."""
         before = self.tasks.get(task.index)
@@ -91,7 +104,18 @@ class LiveJob:
 class LiveNode:
     """A node, its link and what it has in hand."""
 
-    __slots__ = ("held", "last_heard", "load", "node", "opened", "rtt_seconds", "session", "used")
+    __slots__ = (
+        "held",
+        "held_by_job",
+        "last_heard",
+        "load",
+        "node",
+        "opened",
+        "prefill_after",
+        "rtt_seconds",
+        "session",
+        "used",
+    )
 
     def __init__(self, node: Node, last_heard: float) -> None:
         self.node = node
@@ -101,9 +125,12 @@ class LiveNode:
         """Steady time of its last word."""
         self.load = NodeLoad()
         self.rtt_seconds: float | None = None
-        self.held: dict[TaskKey, Resources] = {}
-        """Tasks ASSIGNED to it or RUNNING on it, with what each asked for."""
+        self.held: dict[TaskKey, tuple[Resources, float]] = {}
+        """Tasks ASSIGNED to it or RUNNING on it: what each asked for and since when (steady)."""
+        self.held_by_job: dict[JobId, int] = {}
         self.used = NOTHING
+        self.prefill_after = 0.0
+        """Steady time until which it gets no backlog, since some was just pulled back."""
         self.opened: set[JobId] = set()
         """Jobs whose details this link was given."""
 
@@ -115,14 +142,21 @@ class LiveNode:
     def connected(self) -> bool:
         return self.session is not None
 
-    def hold(self, key: TaskKey, requests: Resources) -> None:
-        self.held[key] = requests
+    def hold(self, key: TaskKey, requests: Resources, now_steady: float) -> None:
+        self.held[key] = (requests, now_steady)
+        self.held_by_job[key[0]] = self.held_by_job.get(key[0], 0) + 1
         self.used = self.used + requests
 
     def release(self, key: TaskKey) -> None:
-        requests = self.held.pop(key, None)
-        if requests is not None:
-            self.used = self.used - requests
+        held = self.held.pop(key, None)
+        if held is None:
+            return
+        self.used = self.used - held[0]
+        left = self.held_by_job[key[0]] - 1
+        if left:
+            self.held_by_job[key[0]] = left
+        else:
+            del self.held_by_job[key[0]]
 
 
 class MeshState:
@@ -164,11 +198,14 @@ def check(state: MeshState) -> None:
     for node_id, node in state.nodes.items():
         assert node.node.id == node_id
         total = NOTHING
-        for (job_id, index), requests in node.held.items():
+        by_job: dict[JobId, int] = {}
+        for (job_id, index), (requests, _since) in node.held.items():
             total = total + requests
+            by_job[job_id] = by_job.get(job_id, 0) + 1
             task = state.jobs[job_id].tasks[index]
             assert task.state in ON_NODE, f"{node.node.name} holds {task}"
             assert task.node_id == node_id, f"{node.node.name} holds a task of {task.node_id}"
+        assert by_job == node.held_by_job
         assert total == node.used, f"{node.node.name} uses {node.used}, its tasks {total}"
         assert not (node.connected and node.node.state is NodeState.OFFLINE), f"{node.node.name} is linked"
     listed = [job_id for ranks in state.queue.values() for line in ranks.values() for job_id in line]

@@ -1,0 +1,150 @@
+"""Why a task may not run on a node: the same checks for the scheduler and for people.
+
+Ordered from cheap and lasting to costly and passing; the first that objects gives the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from planetmesh.mesh.state import LiveJob, LiveNode, Signature
+from planetmesh.model.ids import JobId, NodeId
+from planetmesh.model.node import NodeState
+from planetmesh.model.resources import MILLIS, Resources, show_size
+from planetmesh.settings import Settings
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """One objection, in words for people, with the next command to type."""
+
+    code: str
+    sentence: str
+    hint: str = ""
+    lasting: bool = False
+    """True if it will not go away by waiting: somebody has to change the job or the node."""
+
+
+def _not_this_node(signature: Signature, live: LiveNode) -> Reason | None:
+    wanted = signature[2]
+    if wanted is None or wanted == live.node.id:
+        return None
+    return Reason("other_node", "the job asks for another node", lasting=True)
+
+
+def _missing_tags(signature: Signature, live: LiveNode) -> Reason | None:
+    missing = [tag for tag in signature[1] if tag not in live.node.all_tags]
+    if not missing:
+        return None
+    words = ", ".join(missing)
+    return Reason(
+        "tags",
+        f"it lacks the tag {words}",
+        f"planetmesh node tag {live.node.name} {missing[0]}",
+        lasting=True,
+    )
+
+
+def _unknown_type(signature: Signature, live: LiveNode) -> Reason | None:
+    if live.node.info is None or signature[3] in live.node.info.job_types:
+        return None
+    return Reason("job_type", f"its version cannot run jobs of type {signature[3]}", lasting=True)
+
+
+def _refuses(_signature: Signature, live: LiveNode) -> Reason | None:
+    if live.node.info is None or not live.node.info.refuses:
+        return None
+    return Reason("refuses", live.node.info.refuses, "planetmesh doctor", lasting=True)
+
+
+def _too_small(signature: Signature, live: LiveNode) -> Reason | None:
+    wanted, offer = signature[0], live.offer
+    if wanted.fits_in(offer):
+        return None
+    return Reason(
+        "too_small", f"it offers only {_show(offer)} and the task asks for {_show(wanted)}", lasting=True
+    )
+
+
+def _offline(_signature: Signature, live: LiveNode) -> Reason | None:
+    if live.node.state is NodeState.OFFLINE or not live.connected:
+        return Reason("offline", "it is not connected", "start `planetmesh up` there")
+    return None
+
+
+def _suspect(_signature: Signature, live: LiveNode) -> Reason | None:
+    if live.node.state is NodeState.SUSPECT:
+        return Reason("suspect", "it has been silent for some seconds")
+    return None
+
+
+def _draining(_signature: Signature, live: LiveNode) -> Reason | None:
+    if live.node.draining:
+        return Reason("draining", "it is draining", f"planetmesh node resume {live.node.name}")
+    return None
+
+
+CHECKS: tuple[Callable[[Signature, LiveNode], Reason | None], ...] = (
+    _not_this_node,
+    _missing_tags,
+    _unknown_type,
+    _refuses,
+    _too_small,
+    _draining,
+    _offline,
+    _suspect,
+)
+
+
+def objection(signature: Signature, live: LiveNode) -> Reason | None:
+    """The first reason why no task of this signature may run on the node; None if it may."""
+    for check in CHECKS:
+        reason = check(signature, live)
+        if reason is not None:
+            return reason
+    return None
+
+
+def has_room(
+    live: LiveNode, job: LiveJob, jobs: Mapping[JobId, LiveJob], settings: Settings, now_steady: float
+) -> bool:
+    """May one more task of `job` be given to the node now: a free slot, or a short backlog?
+
+    The backlog is bounded in seconds of work, so tasks may only stand behind tasks whose length
+    is known and short.
+    """
+    requests, offer = job.job.spec.requests, live.offer
+    if (live.used + requests).fits_in(offer):
+        return True
+    if job.mean_seconds is None or live.prefill_after > now_steady:
+        return False
+    slots = requests.how_often_in(offer)
+    if slots == 0 or len(live.held) - slots >= settings.prefill_most:
+        return False
+    work_seconds = job.mean_seconds
+    for job_id, count in live.held_by_job.items():
+        mean = jobs[job_id].mean_seconds
+        if mean is None:
+            return False
+        work_seconds += count * mean
+    return work_seconds <= settings.prefill_seconds * slots
+
+
+def full(live: LiveNode) -> Reason:
+    return Reason("full", f"all it offers is taken ({len(live.held)} tasks in hand)")
+
+
+def already_failed(node_id: NodeId, excluded: tuple[NodeId, ...]) -> Reason | None:
+    if node_id not in excluded:
+        return None
+    return Reason("failed_there", "the task already failed there; another machine comes first")
+
+
+def _show(amount: Resources) -> str:
+    words = [f"{amount.cpu_millis / MILLIS:g} CPUs"]
+    if amount.memory_bytes:
+        words.append(show_size(amount.memory_bytes))
+    if amount.gpus:
+        words.append(f"{amount.gpus} GPUs")
+    return ", ".join(words)

@@ -1,0 +1,271 @@
+"""Nodes: joining, speaking, falling silent, leaving, and what an operator does to them.
+
+The other half of the reactor; `reactor` has jobs and tasks. Same rules: state + facts + now → effects.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from planetmesh.mesh import effects as fx
+from planetmesh.mesh import fitness, health, reactor
+from planetmesh.mesh.state import LiveNode, MeshState
+from planetmesh.model.clock import Moment
+from planetmesh.model.ids import NodeId, TaskKey
+from planetmesh.model.job import TaskState
+from planetmesh.model.node import Node, NodeLoad, NodeState
+from planetmesh.wire.agent import Drain, Held, RecallTasks, Registered, RegisterNode
+
+PREFILL_PAUSE_SECONDS = 5.0
+"""A node whose backlog was pulled back gets none for so long, lest it flaps."""
+
+
+class Joining(msgspec.Struct, frozen=True):
+    """A hello together with what the link knows."""
+
+    node_id: NodeId
+    session: int
+    hello: RegisterNode
+
+
+def on_node_enrolled(state: MeshState, node: Node, now: Moment) -> fx.Effects:
+    """A machine was given a certificate; it has not said hello yet."""
+    state.nodes[node.id] = LiveNode(node, now.steady)
+    return [fx.SaveNode(node), fx.NodeChanged(node.id)]
+
+
+def on_node_joined(state: MeshState, joining: Joining, mesh_name: str, now: Moment) -> fx.Effects:
+    """A link said hello. A second machine with the same identity is refused while the first lives."""
+    live, hello = state.nodes[joining.node_id], joining.hello
+    if live.session is not None and _is_copy(live, hello):
+        return [fx.HangUp(live.node.id, joining.session, "duplicate", _copied(live))]
+    found: fx.Effects = []
+    if live.session is not None:
+        found.append(
+            fx.HangUp(live.node.id, live.session, "replaced", "A newer link of this agent took over.")
+        )
+    restarted = live.node.instance != hello.instance
+    live.session = joining.session
+    live.last_heard = now.steady
+    live.opened = set()
+    live.node = msgspec.structs.replace(
+        live.node,
+        info=hello.info,
+        state=NodeState.HEALTHY,
+        instance=hello.instance,
+        last_heartbeat_at=now.wall,
+    )
+    drop, kept, kept_effects = _sort_held(state, live, hello, now)
+    found += kept_effects
+    for key in [key for key in live.held if key not in kept]:
+        found += _missing(state, key, now, restarted=restarted)
+    found.append(fx.SaveNode(live.node))
+    found.append(fx.Send(live.node.id, _welcome(state, live, mesh_name, drop, now)))
+    if live.node.draining:
+        found.append(fx.Send(live.node.id, Drain(on=True)))
+    found.append(fx.NodeChanged(live.node.id))
+    return found
+
+
+def _is_copy(live: LiveNode, hello: RegisterNode) -> bool:
+    known = live.node.info.machine if live.node.info else ""
+    return bool(known) and hello.info.machine != known
+
+
+def _copied(live: LiveNode) -> str:
+    return (
+        f"Another machine is connected with the identity of {live.node.name}: a home or disk was copied. "
+        "Remove the copy's home and pair it with a code of its own."
+    )
+
+
+def _sort_held(
+    state: MeshState, live: LiveNode, hello: RegisterNode, now: Moment
+) -> tuple[tuple[Held, ...], set[TaskKey], fx.Effects]:
+    """Tell the attempts that the agent still has apart into those that count and those to drop."""
+    drop, kept, found = [], set(), []
+    for held in hello.held:
+        effects = reactor.on_task_kept(
+            state, live.node.id, held.job_id, held.index, held.attempt, now, running=held.running
+        )
+        if effects is None:
+            drop.append(held)
+            continue
+        kept.add((held.job_id, held.index))
+        found += effects
+    return tuple(drop), kept, found
+
+
+def _missing(state: MeshState, key: TaskKey, now: Moment, *, restarted: bool) -> fx.Effects:
+    """We gave the task to this node, and it does not have it: it never arrived, or died with the agent."""
+    if restarted:
+        return reactor.on_task_lost(state, *key, now)
+    return reactor.on_task_unseen(state, *key, now)
+
+
+def _welcome(
+    state: MeshState, live: LiveNode, mesh_name: str, drop: tuple[Held, ...], now: Moment
+) -> Registered:
+    settings = state.settings
+    return Registered(
+        node_id=live.node.id,
+        name=live.node.name,
+        mesh_name=mesh_name,
+        heartbeat_seconds=settings.heartbeat_seconds,
+        server_time=now.wall,
+        drop=drop,
+        output_most_bytes=settings.output_most_bytes,
+    )
+
+
+def on_heard(state: MeshState, node_id: NodeId, now: Moment) -> fx.Effects:
+    """Any frame from a node is a sign of life."""
+    live = state.nodes[node_id]
+    live.last_heard = now.steady
+    if live.node.state is NodeState.HEALTHY or not live.connected:
+        return []
+    live.node = msgspec.structs.replace(live.node, state=NodeState.HEALTHY)
+    return [fx.SaveNode(live.node), fx.NodeChanged(node_id)]
+
+
+def on_heartbeat(state: MeshState, node_id: NodeId, load: NodeLoad, now: Moment) -> fx.Effects:
+    live = state.nodes[node_id]
+    live.load = load
+    live.node = msgspec.structs.replace(live.node, last_heartbeat_at=now.wall)
+    return [fx.SaveNode(live.node, urgent=False), fx.NodeChanged(node_id)]
+
+
+def on_rtt(state: MeshState, node_id: NodeId, seconds: float) -> fx.Effects:
+    """A round trip was measured on the link; kept as a decayed mean."""
+    live = state.nodes[node_id]
+    live.rtt_seconds = seconds if live.rtt_seconds is None else live.rtt_seconds * 0.8 + seconds * 0.2
+    return []
+
+
+def on_link_lost(state: MeshState, node_id: NodeId, session: int) -> fx.Effects:
+    """A link ended. The node keeps its tasks until it has been silent for too long."""
+    live = state.nodes.get(node_id)
+    if live is None or live.session != session:
+        return []
+    live.session = None
+    return [fx.NodeChanged(node_id)]
+
+
+def on_leaving(state: MeshState, node_id: NodeId, session: int, now: Moment) -> fx.Effects:
+    """The agent ends on purpose: no need to wait for silence."""
+    live = state.nodes.get(node_id)
+    if live is None or live.session != session:
+        return []
+    live.session = None
+    return _go_offline(state, live, now)
+
+
+def on_tick(state: MeshState, now: Moment) -> fx.Effects:
+    """What time alone brings: silence, back-offs that are over, backlog to pull back."""
+    found = reactor.on_backoffs_over(state, now)
+    for live in list(state.nodes.values()):
+        found += _watch(state, live, now)
+    return found + _pull_back(state, now)
+
+
+def _watch(state: MeshState, live: LiveNode, now: Moment) -> fx.Effects:
+    if live.node.state is NodeState.OFFLINE:
+        return []
+    wanted = health.state_after(now.steady - live.last_heard, state.settings)
+    if wanted is NodeState.OFFLINE:
+        return _go_offline(state, live, now)
+    if wanted is live.node.state or wanted is NodeState.HEALTHY:
+        return []
+    live.node = msgspec.structs.replace(live.node, state=wanted)
+    return [fx.SaveNode(live.node), fx.NodeChanged(live.node.id)]
+
+
+def _go_offline(state: MeshState, live: LiveNode, now: Moment) -> fx.Effects:
+    found: fx.Effects = []
+    if live.session is not None:
+        found.append(fx.HangUp(live.node.id, live.session, "silent", "Nothing was heard for too long."))
+        live.session = None
+    reliability = live.node.reliability
+    if live.held:
+        reliability = health.reliability_after(reliability, state.settings, good=False)
+    live.node = msgspec.structs.replace(live.node, state=NodeState.OFFLINE, reliability=reliability)
+    live.opened = set()
+    for key in list(live.held):
+        found += reactor.on_task_lost(state, *key, now)
+    return [fx.SaveNode(live.node), *found, fx.NodeChanged(live.node.id)]
+
+
+def _pull_back(state: MeshState, now: Moment) -> fx.Effects:
+    """Recall backlog that has not started for a while if another node has a free slot for it."""
+    if not any(len(live.held) > 1 for live in state.nodes.values()):
+        return []
+    latest = now.steady - state.settings.pull_back_after_seconds
+    found: fx.Effects = []
+    for live in state.nodes.values():
+        if not live.connected or live.used.fits_in(live.offer):
+            continue
+        stale = [key for key, (_requests, since) in live.held.items() if since < latest]
+        recalled = [_as_held(state, key) for key in stale if _could_start_elsewhere(state, live, key)]
+        if recalled:
+            live.prefill_after = now.steady + PREFILL_PAUSE_SECONDS
+            found.append(fx.Send(live.node.id, RecallTasks(tuple(recalled))))
+    return found
+
+
+def _could_start_elsewhere(state: MeshState, present: LiveNode, key: TaskKey) -> bool:
+    job = state.jobs[key[0]]
+    if job.tasks[key[1]].state is not TaskState.ASSIGNED:
+        return False
+    requests = job.job.spec.requests
+    return any(
+        live is not present
+        and (live.used + requests).fits_in(live.offer)
+        and fitness.objection(job.signature, live) is None
+        for live in state.nodes.values()
+    )
+
+
+def _as_held(state: MeshState, key: TaskKey) -> Held:
+    return Held(key[0], key[1], state.jobs[key[0]].tasks[key[1]].attempt, running=False)
+
+
+def on_drain(state: MeshState, node_id: NodeId, *, on: bool, at_once: bool) -> fx.Effects:
+    """Give the node no new work (or again some); `at_once` gives its running tasks back too."""
+    live = state.nodes[node_id]
+    live.node = msgspec.structs.replace(live.node, draining=on)
+    found: fx.Effects = [fx.SaveNode(live.node)]
+    if live.connected:
+        found.append(fx.Send(node_id, Drain(on=on, now=at_once)))
+    return [*found, fx.NodeChanged(node_id)]
+
+
+def on_node_described(
+    state: MeshState, node_id: NodeId, name: str | None, tags: tuple[str, ...] | None
+) -> fx.Effects:
+    """An operator renamed or tagged the node."""
+    live = state.nodes[node_id]
+    live.node = msgspec.structs.replace(
+        live.node,
+        name=live.node.name if name is None else name,
+        tags=live.node.tags if tags is None else tags,
+    )
+    return [fx.SaveNode(live.node), fx.NodeChanged(node_id)]
+
+
+def on_node_revoked(state: MeshState, node_id: NodeId, reason: str, now: Moment) -> fx.Effects:
+    """Its certificate counts no more: close its link, take its tasks back."""
+    live = state.nodes[node_id]
+    found: fx.Effects = []
+    if live.session is not None:
+        found.append(fx.HangUp(node_id, live.session, "revoked", reason))
+        live.session = None
+    return found + _go_offline(state, live, now)
+
+
+def on_node_forgotten(state: MeshState, node_id: NodeId, now: Moment) -> fx.Effects:
+    """Remove a node that is gone for good; the caller has seen to it that it is not connected."""
+    live = state.nodes[node_id]
+    found = _go_offline(state, live, now)
+    del state.nodes[node_id]
+    kept = [effect for effect in found if not isinstance(effect, fx.SaveNode | fx.NodeChanged)]
+    return [*kept, fx.RemoveNode(node_id)]

@@ -1,0 +1,50 @@
+"""The seed's formula: α·RTT + β·Load + γ·Queue + δ·(1 − Reliability); the lowest cost wins.
+
+Every term is a small function returning 0..1, so that the weights alone say what matters more.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from planetmesh.mesh.state import LiveNode
+from planetmesh.settings import Weights
+
+RTT_HALF_SECONDS = 0.010
+"""The RTT at which the term is 0.5: a LAN is well below, a poor Wi-Fi at or above it."""
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """One node's cost and what it is made of; travels with a placement so that screens can show why."""
+
+    rtt: float
+    load: float
+    queue: float
+    unreliability: float
+    cost: float
+
+
+def rtt(live: LiveNode) -> float:
+    seconds = live.rtt_seconds or 0.0
+    return seconds / (seconds + RTT_HALF_SECONDS)
+
+
+def load(live: LiveNode) -> float:
+    return min(1.0, max(0.0, live.load.cpu))
+
+
+def queue(live: LiveNode) -> float:
+    """Work in hand against what the node offers: 0.5 when every slot is taken, towards 1 with backlog."""
+    offered = live.offer.cpu_millis
+    share = live.used.cpu_millis / offered if offered else 1.0
+    return share / (share + 1.0)
+
+
+def unreliability(live: LiveNode) -> float:
+    return 1.0 - live.node.reliability
+
+
+def terms(live: LiveNode, weights: Weights) -> Terms:
+    r, q, u, busy = rtt(live), queue(live), unreliability(live), load(live)
+    cost = weights.rtt * r + weights.load * busy + weights.queue * q + weights.reliability * u
+    return Terms(r, busy, q, u, cost)
