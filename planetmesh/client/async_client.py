@@ -1,0 +1,266 @@
+"""`AsyncMesh`: everything an operator may ask of a mesh, for programs with an event loop.
+
+One method for each route of the API, with the API's own structs as arguments and answers::
+
+    async with AsyncMesh() as mesh:
+        handle = await mesh.submit(JobSpec(type="command", payload={"argv": ["true"]}))
+        view = await handle.wait()
+
+Calls that are safe to repeat go on through a coordinator's restart. Errors are those of `planetmesh.errors`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from planetmesh.client.calls import PATIENCE_SECONDS, Caller, OnWait
+from planetmesh.client.connect import Call, Finder, Link, load_identity
+from planetmesh.client.handles import JobHandle
+from planetmesh.client.renewal import renew_if_due
+from planetmesh.client.streams import follow, read_lines
+from planetmesh.errors import BadInput
+from planetmesh.model.job import JOB_ENDED, JobSpec, TaskState
+from planetmesh.paths import Home, default_home
+from planetmesh.wire.api import (
+    CancelJob,
+    ChangeNode,
+    FeedEvent,
+    JobPage,
+    JobView,
+    MeshStatus,
+    NodeView,
+    OpenPairing,
+    OutputPiece,
+    PairingWindow,
+    SubmitJob,
+    SubmittedJob,
+    TaskPage,
+    TaskView,
+)
+
+LONG_POLL_SECONDS = 25.0
+"""One long poll: below what routers and proxies cut idle connections after."""
+PAGE_TASKS = 1000
+PAGE_JOBS = 200
+NEWEST = "last"
+"""Stands for this user's newest job wherever an id may stand."""
+
+T = TypeVar("T")
+
+
+class AsyncMesh:
+    """A mesh, seen with this user's operator or viewer identity. Use as an async context manager."""
+
+    def __init__(
+        self,
+        home: Path | str | None = None,
+        *,
+        finder: Finder | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
+        on_wait: OnWait | None = None,
+    ) -> None:
+        self._home = Home(Path(home)) if home is not None else Home(default_home())
+        self._finder = finder
+        self._patience_seconds = patience_seconds
+        self._on_wait = on_wait
+        self._caller: Caller | None = None
+        self._renewal_checked = False
+
+    async def __aenter__(self) -> Self:
+        """Read the identity; the first call connects. Raises NotAllowed if there is none."""
+        link = Link(load_identity(self._home), self._finder)
+        self._caller = Caller(link, patience_seconds=self._patience_seconds, on_wait=self._on_wait)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        if self._caller is not None:
+            await self._caller.link.close()
+            self._caller = None
+
+    # The mesh
+
+    async def status(self) -> MeshStatus:
+        """Which mesh this is, who we are in it, and how many nodes and jobs are in each state."""
+        return await self._ask("GET", "/v1/status", MeshStatus)
+
+    async def feed(self, after: int) -> AsyncIterator[FeedEvent]:
+        """What happens from now on, numbered above `after` (`MeshStatus.feed_number`), without an end."""
+        async with aclosing(follow(self._open, Call("GET", "/v1/feed"), FeedEvent, after=after)) as events:
+            async for event in events:
+                yield event
+
+    # Jobs
+
+    async def submit(self, spec: JobSpec, *, wait_seconds: float = 0.0) -> JobHandle:
+        """Hand in a job. It is on the coordinator's disk when this returns.
+
+        With `wait_seconds` the answer comes when the job has ended, or after that time: one round trip
+        for a short job, see `JobHandle.view`.
+        """
+        body = SubmitJob(spec, key=secrets.token_hex(16))
+        query = {"wait": f"{wait_seconds:g}"} if wait_seconds > 0 else {}
+        answer = await self._ask(
+            "POST", "/v1/jobs", SubmittedJob, query=query, body=body, wait_seconds=wait_seconds
+        )
+        return JobHandle(self, answer.job, answer.warnings)
+
+    async def handle(self, job: str) -> JobHandle:
+        """A handle on a job that was handed in before, by id, prefix or `last`."""
+        return JobHandle(self, await self.job(job))
+
+    async def job(self, job: str, *, wait_seconds: float = 0.0) -> JobView:
+        """One job with its spec; with `wait_seconds` as soon as it has ended, or after that time."""
+        query = {"wait": f"{wait_seconds:g}"} if wait_seconds > 0 else {}
+        return await self._ask("GET", _job_path(job), JobView, query=query, wait_seconds=wait_seconds)
+
+    async def jobs(self, *, limit: int = 50, mine: bool = False) -> list[JobView]:
+        """The newest `limit` jobs, newest first."""
+        found: list[JobView] = []
+        before: str | None = None
+        while len(found) < limit:
+            query = {"limit": str(min(PAGE_JOBS, limit - len(found)))}
+            query |= {"before": before} if before else {}
+            query |= {"submitter": "me"} if mine else {}
+            page = await self._ask("GET", "/v1/jobs", JobPage, query=query)
+            found += page.jobs
+            before = page.next
+            if before is None or not page.jobs:
+                break
+        return found
+
+    async def wait(self, job: str) -> JobView:
+        """The job once it has ended, however long that takes."""
+        while True:
+            view = await self.job(job, wait_seconds=LONG_POLL_SECONDS)
+            if view.status in JOB_ENDED:
+                return view
+            job = view.id
+
+    async def cancel(self, job: str, reason: str = "") -> JobView:
+        """Stop what runs and drop what waits. Raises Conflict if the job has ended already."""
+        return await self._ask("POST", f"{_job_path(job)}/cancel", JobView, body=CancelJob(reason))
+
+    async def task(self, job: str, index: int) -> TaskView:
+        return await self._ask("GET", f"{_job_path(job)}/tasks/{index}", TaskView)
+
+    async def tasks(
+        self, job: str, *, start: int = 0, status: TaskState | None = None
+    ) -> AsyncIterator[TaskView]:
+        """The job's tasks in the order of their index, read page by page."""
+        following: int | None = start
+        while following is not None:
+            query = {"from": str(following), "limit": str(PAGE_TASKS)}
+            query |= {"status": status.value} if status else {}
+            page = await self._ask("GET", f"{_job_path(job)}/tasks", TaskPage, query=query)
+            for task in page.tasks:
+                yield task
+            following = page.next
+
+    async def output(
+        self, job: str, *, after: int = 0, index: int | None = None, following: bool = False
+    ) -> AsyncIterator[OutputPiece]:
+        """Pieces of output in the order in which they arrived, numbered above `after`.
+
+        `following` goes on until the job (or the task `index`) has ended and all of it was given.
+        """
+        query = {"index": str(index)} if index is not None else {}
+        query |= {"follow": "1"} if following else {}
+        call = Call("GET", f"{_job_path(job)}/output", query)
+        async with aclosing(follow(self._open, call, OutputPiece, after=after)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def logs(
+        self, job: str, *, start: int = 0, most_bytes: int | None = None
+    ) -> AsyncIterator[OutputPiece]:
+        """Each task's last attempt's output, in the order of their index, beginning with task `start`."""
+        query = {"from": str(start)} | ({"limit_bytes": str(most_bytes)} if most_bytes else {})
+        call = Call("GET", f"{_job_path(job)}/logs", query)
+        async with aclosing(read_lines(self._open, call, OutputPiece)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    # Nodes
+
+    async def nodes(self) -> list[NodeView]:
+        return await self._ask("GET", "/v1/nodes", list[NodeView])
+
+    async def node(self, node: str) -> NodeView:
+        """One node by name, id or prefix."""
+        return await self._ask("GET", _node_path(node), NodeView)
+
+    async def change_node(self, node: str, change: ChangeNode) -> NodeView:
+        """Rename, tag, drain or resume: only what `change` gives is changed."""
+        return await self._ask("PATCH", _node_path(node), NodeView, body=change)
+
+    async def revoke_node(self, node: str) -> NodeView:
+        """Take its certificate away for good: its connection closes within a second."""
+        return await self._ask("POST", f"{_node_path(node)}/revoke", NodeView)
+
+    async def forget_node(self, node: str) -> None:
+        """Strike it from the list. Raises Conflict unless it is revoked or OFFLINE."""
+        await self._ask("DELETE", _node_path(node), object, repeatable=False)
+
+    # Pairing
+
+    async def open_pairing(self, role: str = "agent", ttl_seconds: float = 600.0) -> PairingWindow:
+        """Open a window for one newcomer; the answer holds its code."""
+        body = OpenPairing(role, ttl_seconds)
+        return await self._ask("POST", "/v1/pair", PairingWindow, body=body, repeatable=False)
+
+    async def pairings(self) -> list[PairingWindow]:
+        """The open windows, without their codes."""
+        return await self._ask("GET", "/v1/pair", list[PairingWindow])
+
+    async def close_pairing(self, slot: str) -> None:
+        await self._ask("DELETE", f"/v1/pair/{quote(slot, safe='')}", object, repeatable=False)
+
+    @property
+    def _open(self) -> Caller:
+        if self._caller is None:
+            raise BadInput("This mesh is not open.", hint="Use it as `async with AsyncMesh() as mesh:`.")
+        return self._caller
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        kind: type[T],
+        *,
+        query: dict[str, str] | None = None,
+        body: msgspec.Struct | None = None,
+        repeatable: bool = True,
+        wait_seconds: float = 0.0,
+    ) -> T:
+        caller = self._open
+        if not self._renewal_checked:
+            self._renewal_checked = True
+            await renew_if_due(caller)
+        encoded = msgspec.json.encode(body) if body is not None else None
+        call = Call(method, path, query or {}, encoded, repeatable, wait_seconds)
+        return await caller.ask(call, kind)
+
+
+def _job_path(job: str) -> str:
+    if not job.strip():
+        raise BadInput("The job's id is empty.", hint="`planetmesh jobs` lists them.")
+    return f"/v1/jobs/{quote(job, safe='')}"
+
+
+def _node_path(node: str) -> str:
+    if not node.strip():
+        raise BadInput("The node's name is empty.", hint="`planetmesh nodes` lists them.")
+    return f"/v1/nodes/{quote(node, safe='')}"

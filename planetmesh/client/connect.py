@@ -1,0 +1,164 @@
+"""The way to the coordinator: identity, addresses, one kept TLS connection.
+
+Addresses are tried in order, the last good one first; when none answers, the injected finder (mDNS) is
+asked once. Who answers is decided by TLS alone. One request goes out at most once from here: repeating
+is `calls`' business. Called by `calls` and `streams` only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+from yarl import URL
+
+from planetmesh import __version__
+from planetmesh.client.failures import lost_connection, nobody_answered
+from planetmesh.errors import BadInput, MeshError, NotAllowed
+from planetmesh.model.endpoint import parse_endpoint
+from planetmesh.paths import Home
+from planetmesh.trust.identity import Identity
+from planetmesh.trust.tls import client_context
+
+CONNECT_SECONDS = 3.0
+"""TCP and TLS to one address: long for a LAN, short enough to try the next one."""
+ANSWER_SECONDS = 30.0
+"""To the first byte of an ordinary answer, beyond what a long poll asked for."""
+FIND_SECONDS = 4.0
+"""A coordinator answers mDNS within a second; the finder itself may give up earlier."""
+KEEP_ALIVE_SECONDS = 60.0
+
+Finder = Callable[[str], Awaitable[Sequence[str]]]
+"""Takes a mesh id, gives `HOST:PORT` texts of coordinators that say they belong to it."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, as the API knows it."""
+
+    method: str
+    path: str
+    query: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    repeatable: bool = True
+    """Doing it twice is the same as doing it once."""
+    wait_seconds: float = 0.0
+    """How long the coordinator may take on purpose (long poll)."""
+
+
+def load_identity(home: Home) -> Identity:
+    """This user's operator or viewer identity; raise NotAllowed with the way to one."""
+    if Identity.exists(home.operator):
+        return Identity.load(home.operator)
+    if Identity.exists(home.agent):
+        raise NotAllowed(
+            "This machine runs tasks for a mesh, but nobody here may give it orders yet.",
+            hint="Get a code with `planetmesh code --role operator` there, then `planetmesh login` here.",
+        )
+    raise NotAllowed(
+        f"There is no mesh in {home.root}.",
+        hint="Start or join one with `planetmesh up`, or log in to one with `planetmesh login`.",
+    )
+
+
+class Link:
+    """One identity's connection to its coordinator. Use from one event loop."""
+
+    def __init__(self, identity: Identity, finder: Finder | None = None) -> None:
+        self.identity = identity
+        self.was_reached = False
+        """A coordinator answered at least once: silence now is a restart rather than a wrong address."""
+        self._finder = finder
+        self._endpoints = list(identity.membership.endpoints)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def use_renewed_certificate(self) -> Awaitable[None]:
+        """Connections to come show the identity's present certificate."""
+        return self.close()
+
+    @asynccontextmanager
+    async def send(
+        self, call: Call, *, read_seconds: float = ANSWER_SECONDS
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer's head; its body is the caller's to read. Raises Unreachable and NotAllowed."""
+        response = await self._send_to_any(call, call.wait_seconds + read_seconds)
+        try:
+            yield response
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise lost_connection(error) from error
+        finally:
+            # An answer that was not read to its end would block the connection for the next one.
+            if not response.content.at_eof():
+                response.close()
+
+    async def _send_to_any(self, call: Call, read_seconds: float) -> aiohttp.ClientResponse:
+        failures: dict[str, Exception] = {}
+        for endpoint in tuple(self._endpoints):
+            response = await self._try(endpoint, call, read_seconds, failures)
+            if response is not None:
+                return response
+        for endpoint in await self._find(known=failures):
+            response = await self._try(endpoint, call, read_seconds, failures)
+            if response is not None:
+                return response
+        raise nobody_answered(self.identity.membership.mesh_name, failures)
+
+    async def _try(
+        self, endpoint: str, call: Call, read_seconds: float, failures: dict[str, Exception]
+    ) -> aiohttp.ClientResponse | None:
+        """The answer, or nothing if this address could not be connected to: then nothing was sent."""
+        try:
+            response = await self._request(endpoint, call, read_seconds)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, BadInput) as error:
+            failures[endpoint] = error
+            return None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise lost_connection(error) from error
+        self._reached(endpoint)
+        return response
+
+    async def _request(self, endpoint: str, call: Call, read_seconds: float) -> aiohttp.ClientResponse:
+        host, port = parse_endpoint(endpoint)
+        url = URL.build(scheme="https", host=host, port=port, path=call.path, query=call.query)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=read_seconds)
+        headers = {"Content-Type": "application/json"} if call.body is not None else None
+        return await self._open().request(call.method, url, data=call.body, headers=headers, timeout=timeout)
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(
+                ssl=client_context(self.identity), keepalive_timeout=KEEP_ALIVE_SECONDS, limit=16
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": f"planetmesh/{__version__}", "Accept-Encoding": "identity"},
+                trust_env=False,
+            )
+        return self._session
+
+    def _reached(self, endpoint: str) -> None:
+        self.was_reached = True
+        if self._endpoints[:1] == [endpoint]:
+            return
+        self._endpoints = [endpoint, *(each for each in self._endpoints if each != endpoint)]
+        self.identity.remember_endpoint(endpoint)
+
+    async def _find(self, known: dict[str, Exception]) -> list[str]:
+        if self._finder is None:
+            return []
+        try:
+            async with asyncio.timeout(FIND_SECONDS):
+                found = await self._finder(self.identity.membership.mesh_id)
+        except (TimeoutError, OSError, MeshError) as error:
+            known["mDNS"] = error
+            return []
+        return [endpoint for endpoint in found if endpoint not in known]

@@ -1,0 +1,88 @@
+"""A failed request in words: what the network, TLS or the coordinator said becomes a MeshError.
+
+Pure but for its types. Called by `connect` (the network's failures) and `calls` (the API's).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+
+import aiohttp
+import msgspec
+
+from planetmesh.errors import MeshError, PeerMisbehaved, Unreachable
+from planetmesh.trust.tls import refusal_in
+from planetmesh.wire.api import ErrorAnswer
+
+ADDRESSES_SHOWN = 4
+"""More addresses than this say nothing new in a sentence."""
+
+
+class AnsweredNot(Unreachable):
+    """No address could be connected to: nothing was sent."""
+
+
+class ConnectionLost(Unreachable):
+    """The connection broke after the request went out: it may or may not have been carried out."""
+
+
+def lost_connection(error: BaseException) -> MeshError:
+    refusal = refusal_in(error)
+    if refusal is not None:
+        return refusal
+    if isinstance(error, TimeoutError):
+        return ConnectionLost(
+            "The coordinator was reached but did not answer in time.",
+            hint="It may be overloaded: look at its machine, or try again.",
+        )
+    return ConnectionLost(
+        "The connection to the coordinator was lost.",
+        hint="If it was restarted, try again in a moment; `planetmesh doctor` checks the way to it.",
+    )
+
+
+def nobody_answered(mesh_name: str, failures: Mapping[str, Exception]) -> MeshError:
+    """Why no address led to the coordinator. A refusal outweighs silence: somebody was there."""
+    for error in failures.values():
+        refusal = refusal_in(error)
+        if refusal is not None:
+            return refusal
+    tried = [f"{address} ({_reason(error)})" for address, error in failures.items()]
+    shown = ", ".join(tried[:ADDRESSES_SHOWN]) or "no address known"
+    more = f" and {len(tried) - ADDRESSES_SHOWN} more" if len(tried) > ADDRESSES_SHOWN else ""
+    return AnsweredNot(
+        f"The coordinator of the mesh '{mesh_name}' cannot be reached: {shown}{more}.",
+        hint="Is `planetmesh up` running there? `planetmesh doctor` checks the way to it.",
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "name not known"
+    if isinstance(error, asyncio.TimeoutError):
+        return "no answer"
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, ConnectionRefusedError):
+        return "refused"
+    if isinstance(cause, MeshError):
+        return cause.message.rstrip(".")
+    return (getattr(cause, "strerror", None) or type(cause).__name__).lower()
+
+
+def read_error(status: int, body: bytes) -> MeshError:
+    """The error that the coordinator answered with, as the class that it was raised as there."""
+    try:
+        said = msgspec.json.decode(body, type=ErrorAnswer).error
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return PeerMisbehaved(f"The coordinator answered with status {status} and no explanation.")
+    for kind in _all_kinds(MeshError):
+        if kind.__dict__.get("code") == said.code:
+            return kind(said.message, hint=said.hint)
+    return MeshError(said.message, hint=said.hint)
+
+
+def _all_kinds(kind: type[MeshError]) -> Iterator[type[MeshError]]:
+    yield kind
+    for narrower in kind.__subclasses__():
+        yield from _all_kinds(narrower)

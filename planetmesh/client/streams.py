@@ -1,0 +1,82 @@
+"""Answers without an end: outputs and the feed, as NDJSON.
+
+Each line carries a number; after a broken connection the stream goes on behind the last one seen, so a
+caller sees every line once and never notices a coordinator's restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
+from typing import Protocol, TypeVar
+
+import aiohttp
+import msgspec
+
+from planetmesh.client.calls import Caller
+from planetmesh.client.connect import Call
+from planetmesh.client.failures import read_error
+from planetmesh.errors import PeerMisbehaved, Unreachable
+
+SILENCE_SECONDS = 60.0
+"""A stream that is silent for so long is asked for again: a dead coordinator sends no goodbye."""
+LINE_MOST_BYTES = 64 * 1024 * 1024
+
+
+class Numbered(Protocol):
+    """What a line is made of: everything with a number to resume after."""
+
+    @property
+    def number(self) -> int: ...
+
+
+N = TypeVar("N", bound=Numbered)
+
+
+async def follow(caller: Caller, call: Call, kind: type[N], *, after: int) -> AsyncGenerator[N, None]:
+    """Lines numbered above `after`, across restarts, until the coordinator ends the stream in order."""
+    patience = caller.patience()
+    while True:
+        resumed = replace(call, query={**call.query, "after": str(after)})
+        try:
+            async for line in read_lines(caller, resumed, kind):
+                patience = caller.patience()
+                if line.number > after:
+                    after = line.number
+                    yield line
+            return
+        except Unreachable as error:
+            if not caller.may_repeat(call, error):
+                raise
+            await patience.wait(error)
+
+
+async def read_lines(caller: Caller, call: Call, kind: type[N]) -> AsyncGenerator[N, None]:
+    """The lines of one answer; raises ConnectionLost if it breaks off."""
+    decoder = msgspec.json.Decoder(kind)
+    async with caller.link.send(call, read_seconds=SILENCE_SECONDS) as response:
+        if response.status >= 400:
+            raise read_error(response.status, await response.read())
+        async for line in _split(response):
+            try:
+                yield decoder.decode(line)
+            except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+                raise PeerMisbehaved(f"A line from the coordinator cannot be understood: {error}") from error
+
+
+async def _split(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    rest = bytearray()
+    async for chunk in response.content.iter_any():
+        if b"\n" not in chunk:
+            rest += chunk
+            if len(rest) > LINE_MOST_BYTES:
+                raise PeerMisbehaved(f"A line from the coordinator is longer than {LINE_MOST_BYTES} bytes.")
+            continue
+        first, *others = chunk.split(b"\n")
+        rest += first
+        for complete in (bytes(rest), *others[:-1]):
+            if complete.strip():
+                yield complete
+        rest = bytearray(others[-1])
+    if rest.strip():
+        yield bytes(rest)
