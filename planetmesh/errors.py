@@ -70,6 +70,22 @@ class NotAllowed(MeshError):
     http_status = 403
 
 
+class CertificateRefused(NotAllowed):
+    """A certificate of this mesh that is not, or no longer, accepted; `reason` says why in one word."""
+
+    code = "certificate_refused"
+
+    def __init__(self, message: str, *, reason: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
+class CopiedIdentity(CertificateRefused):
+    """A certificate that its owner has replaced was shown again: somebody else holds a copy."""
+
+    code = "copied_identity"
+
+
 class PairingFailed(NotAllowed):
     """A pairing did not succeed; it never says which part was wrong."""
 
