@@ -1,0 +1,27 @@
+"""`planetmesh completion bash|zsh|fish`: the script that makes the shell complete our commands."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(
+    epilog='Example (bash, in ~/.bashrc):  eval "$(planetmesh completion bash)"',
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script for SHELL.
+
+    \b
+    bash:  eval "$(planetmesh completion bash)"            in ~/.bashrc
+    zsh:   eval "$(planetmesh completion zsh)"             in ~/.zshrc
+    fish:  planetmesh completion fish > ~/.config/fish/completions/planetmesh.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    from planetmesh.cli.main import COMPLETION_VARIABLE, PROGRAM, make_group
+
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise click.UsageError(f"There is no completion for {shell}.")
+    click.echo(kind(make_group(), {}, PROGRAM, COMPLETION_VARIABLE).source())

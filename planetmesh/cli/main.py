@@ -1,0 +1,136 @@
+"""The one door: arguments in, exit code out, every failure in words.
+
+Nothing heavy is imported here: `planetmesh --help` must answer at once. Commands are listed in `COMMANDS`
+with their short help and loaded when they are called.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from planetmesh.cli.face import Face
+from planetmesh.cli.lazy import LazyGroup, Listed, global_options
+from planetmesh.errors import MeshError
+
+PROGRAM = "planetmesh"
+COMPLETION_VARIABLE = "_PLANETMESH_COMPLETE"
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+"""128 + SIGPIPE, as shells count it."""
+
+COMMANDS = {
+    "up": Listed("planetmesh.cli.up:up", "Take part: become the coordinator, or join one as an agent."),
+    "code": Listed("planetmesh.cli.code:code", "Open a pairing window and show its code."),
+    "login": Listed("planetmesh.cli.login:login", "Make this user an operator or viewer of a mesh."),
+    "status": Listed("planetmesh.cli.status:status", "Who am I, which mesh, is it reachable?"),
+    "run": Listed("planetmesh.cli.run:run", "Run a command, or one task for each input."),
+    "submit": Listed("planetmesh.cli.submit:submit", "Hand in a job from a file."),
+    "jobs": Listed("planetmesh.cli.jobs:jobs", "List the jobs."),
+    "job": Listed("planetmesh.cli.job:job", "Show one job, or its tasks."),
+    "wait": Listed("planetmesh.cli.wait:wait", "Wait until jobs have ended."),
+    "logs": Listed("planetmesh.cli.logs:logs", "Show what tasks wrote."),
+    "cancel": Listed("planetmesh.cli.cancel:cancel", "Stop jobs."),
+    "nodes": Listed("planetmesh.cli.nodes:nodes", "List the machines of the mesh."),
+    "node": Listed("planetmesh.cli.node:node", "Drain, resume, rename, tag, revoke or forget a machine."),
+    "doctor": Listed("planetmesh.cli.doctor:doctor", "Check this machine and its way to the mesh."),
+    "demo": Listed("planetmesh.cli.demo:demo", "A whole mesh on this machine, for a look."),
+    "completion": Listed("planetmesh.cli.completion:completion", "Print the completion script for a shell."),
+    "_agent": Listed("planetmesh.cli.inner:agent", "", hidden=True),
+    "_zygote": Listed("planetmesh.cli.inner:zygote", "", hidden=True),
+}
+
+
+def make_group() -> LazyGroup:
+    """The whole command line as one click group."""
+    return LazyGroup(
+        COMMANDS,
+        name=PROGRAM,
+        params=[*global_options()],
+        help="Run work on all the machines of your LAN.\n\nStart with `planetmesh up` on each machine.",
+        epilog="`planetmesh COMMAND --help` shows examples. `planetmesh completion --help`: tab completion.",
+    )
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line to its end; the exit code is CLI.md's. Never raises."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    face = Face()
+    try:
+        status = _invoke(given, face)
+        sys.stdout.flush()
+        return status
+    except (Exception, KeyboardInterrupt) as error:
+        return _leave(the_cause(error), face, given)
+
+
+def _invoke(given: list[str], face: Face) -> int:
+    group = make_group()
+    if COMPLETION_VARIABLE in os.environ:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(group, {}, PROGRAM, COMPLETION_VARIABLE, os.environ[COMPLETION_VARIABLE])
+    try:
+        with group.make_context(PROGRAM, given or ["--help"], obj=face) as context:
+            result = group.invoke(context)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    return result if isinstance(result, int) else 0
+
+
+def the_cause(error: BaseException) -> BaseException:
+    """What a group of errors from a TaskGroup comes down to: our own sentence, if there is one."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    causes = [the_cause(each) for each in error.exceptions]
+    for kind in (KeyboardInterrupt, MeshError, BrokenPipeError):
+        for cause in causes:
+            if isinstance(cause, kind):
+                return cause
+    return causes[0] if len(causes) == 1 else error
+
+
+def _leave(error: BaseException, face: Face, given: list[str]) -> int:
+    try:
+        return _report(error, face, given)
+    except BrokenPipeError:
+        return _hang_up()
+
+
+def _report(error: BaseException, face: Face, given: list[str]) -> int:
+    from planetmesh.cli.failure import show_crash, show_error
+
+    if isinstance(error, BrokenPipeError):
+        return _hang_up()
+    if isinstance(error, KeyboardInterrupt | click.Abort | EOFError):
+        show_error("interrupted", "Interrupted.", "", as_json=face.json)
+        return INTERRUPTED
+    if isinstance(error, click.ClickException):
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group without its command; click 8.1 has no such class
+            click.echo(error.format_message(), err=True)
+            return error.exit_code
+        # What stands behind a mistake was not parsed, so `--json` may not have been seen yet.
+        show_error(
+            "usage", error.format_message(), _usage_hint(error), as_json=face.json or "--json" in given
+        )
+        return 2
+    if isinstance(error, MeshError):
+        show_error(error.code, error.message, error.hint, as_json=face.json)
+        return error.exit_code
+    return show_crash(error, face)
+
+
+def _usage_hint(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"`{context.command_path if context else PROGRAM} --help` shows how."
+
+
+def _hang_up() -> int:
+    """Nobody reads any more (`| head`): be quiet, also when Python flushes at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    return BROKEN_PIPE
