@@ -1,0 +1,216 @@
+"""Jobs: their rows, their counters and what was asked for.
+
+A job's state is never stored: it comes from the counters in its row, which are written in the same
+transaction as the tasks they count. Functions here take a connection and run on a lane's thread.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from planetmesh.model.ids import JobId
+from planetmesh.model.job import Counts, Job, JobSpec, JobState, job_state
+from planetmesh.store.tasks import FAILED
+
+FOUND_MOST = 20
+"""More than this many jobs for one prefix is only ever answered by "which one?"."""
+
+CountsRow = tuple[int, int, int, int, int, int, int]
+_COUNTS = "queued, assigned, running, retrying, completed, failed, cancelled"
+_HEAD = (
+    "id, name, type, priority, partial, submitter, created_at, started_at, completed_at, cancelled_at, "
+    f"cancel_reason, {_COUNTS}"
+)
+_FIRST_ERROR = (
+    "(SELECT error FROM tasks WHERE job = jobs.number AND state <> 4 "
+    f"AND state = {FAILED} ORDER BY idx LIMIT 1)"
+)
+_UPDATE = "UPDATE jobs SET started_at = ?, completed_at = ?, cancelled_at = ?, cancel_reason = ? WHERE id = ?"
+_INSERT = (
+    "INSERT INTO jobs(id, submitter, key, name, type, priority, partial, total, created_at, started_at, "
+    "completed_at, cancelled_at, cancel_reason, queued) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+_SET_COUNTS = (
+    "UPDATE jobs SET queued = ?, assigned = ?, running = ?, retrying = ?, completed = ?, failed = ?, "
+    "cancelled = ? WHERE id = ?"
+)
+
+
+class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A job in a list: everything but its (perhaps huge) spec."""
+
+    id: JobId
+    name: str
+    type: str
+    priority: int
+    partial: bool
+    submitter: str
+    created_at: float
+    started_at: float | None
+    completed_at: float | None
+    cancelled_at: float | None
+    cancel_reason: str
+    counts: Counts
+    error: str
+    """The first failed task's sentence, if any."""
+
+    @property
+    def state(self) -> JobState:
+        return job_state(self.counts, partial=self.partial, cancelled=self.cancelled_at is not None)
+
+
+class StoredJob(msgspec.Struct, frozen=True):
+    """One job asked for by id, as of the last commit."""
+
+    job: Job
+    summary: JobSummary
+
+
+def save_jobs(connection: sqlite3.Connection, jobs: Iterable[Job]) -> None:
+    """Add new jobs with all tasks QUEUED; of known ones write what can change (never the spec)."""
+    for job in jobs:
+        fate = (job.started_at, job.completed_at, job.cancelled_at, job.cancel_reason)
+        if connection.execute(_UPDATE, (*fate, job.id)).rowcount == 0:
+            _add_job(connection, job, fate)
+
+
+def _add_job(connection: sqlite3.Connection, job: Job, fate: tuple[Any, ...]) -> None:
+    spec, total = job.spec, job.spec.inputs.count
+    head = (job.id, job.submitter, job.key, spec.name, spec.type, spec.priority, spec.partial, total)
+    number = connection.execute(_INSERT, (*head, job.created_at, *fate, total)).lastrowid
+    connection.execute("INSERT INTO specs VALUES(?, ?)", (number, msgspec.json.encode(spec)))
+
+
+def counts_row(counts: Counts) -> CountsRow:
+    c = counts
+    return (c.queued, c.assigned, c.running, c.retrying, c.completed, c.failed, c.cancelled)
+
+
+def save_counts(connection: sqlite3.Connection, counts: Mapping[JobId, CountsRow]) -> None:
+    connection.executemany(_SET_COUNTS, ((*row, job_id) for job_id, row in counts.items()))
+
+
+def job_number(connection: sqlite3.Connection, job_id: JobId) -> int | None:
+    """The number under which the other tables know the job."""
+    row = connection.execute("SELECT number FROM jobs WHERE id = ?", (job_id,)).fetchone()
+    return row[0] if row else None
+
+
+def read_spec(connection: sqlite3.Connection, number: int) -> JobSpec:
+    row = connection.execute("SELECT spec FROM specs WHERE job = ?", (number,)).fetchone()
+    return msgspec.json.decode(row[0], type=JobSpec)
+
+
+def read_job(connection: sqlite3.Connection, job_id: JobId) -> StoredJob | None:
+    row = connection.execute(
+        f"SELECT {_HEAD}, {_FIRST_ERROR}, number, key FROM jobs WHERE id = ?", (job_id,)
+    ).fetchone()
+    if row is None:
+        return None
+    summary = _summary(row)
+    return StoredJob(make_job(summary, read_spec(connection, row[-2]), row[-1]), summary)
+
+
+def make_job(summary: JobSummary, spec: JobSpec, key: str) -> Job:
+    return Job(
+        id=summary.id,
+        spec=spec,
+        submitter=summary.submitter,
+        key=key,
+        created_at=summary.created_at,
+        started_at=summary.started_at,
+        completed_at=summary.completed_at,
+        cancelled_at=summary.cancelled_at,
+        cancel_reason=summary.cancel_reason,
+    )
+
+
+def list_jobs(
+    connection: sqlite3.Connection,
+    limit: int,
+    before: JobId | None,
+    *,
+    submitter: str | None,
+    live: bool | None,
+) -> list[JobSummary]:
+    """Newest first. Nothing if `before` is no longer known."""
+    wanted, values = ["1"], list[Any]()
+    if before is not None:
+        wanted.append("number < (SELECT number FROM jobs WHERE id = ?)")
+        values.append(before)
+    if submitter is not None:
+        wanted.append("submitter = ?")
+        values.append(submitter)
+    if live is not None:
+        wanted.append("completed_at IS NULL" if live else "completed_at IS NOT NULL")
+    query = (
+        f"SELECT {_HEAD}, {_FIRST_ERROR} FROM jobs WHERE {' AND '.join(wanted)} ORDER BY number DESC LIMIT ?"
+    )
+    return [_summary(row) for row in connection.execute(query, (*values, limit))]
+
+
+def live_jobs(connection: sqlite3.Connection) -> list[tuple[int, str, JobSummary]]:
+    """Number, key and summary of each job that has not ended, oldest first."""
+    query = (
+        f"SELECT {_HEAD}, {_FIRST_ERROR}, number, key FROM jobs WHERE completed_at IS NULL ORDER BY number"
+    )
+    return [(row[-2], row[-1], _summary(row)) for row in connection.execute(query)]
+
+
+def find_jobs(connection: sqlite3.Connection, prefix: str) -> list[JobId]:
+    """Ids of jobs whose id or name starts so, newest first, a few at most."""
+    end = prefix + "\U0010ffff"
+    query = (
+        "SELECT id FROM (SELECT id, number FROM jobs WHERE id >= ?1 AND id < ?2 UNION "
+        "SELECT id, number FROM jobs WHERE name <> '' AND name >= ?1 AND name < ?2) "
+        "ORDER BY number DESC LIMIT ?3"
+    )
+    return [row[0] for row in connection.execute(query, (prefix, end, FOUND_MOST))]
+
+
+def job_by_key(connection: sqlite3.Connection, submitter: str, key: str) -> JobId | None:
+    query = "SELECT id FROM jobs WHERE submitter = ? AND key = ? AND key <> '' ORDER BY number LIMIT 1"
+    row = connection.execute(query, (submitter, key)).fetchone()
+    return row[0] if row else None
+
+
+def count_states(connection: sqlite3.Connection) -> dict[JobState, int]:
+    """How many jobs are in each state.
+
+    Jobs that look alike to `job_state` are counted together, so its rule stays in one place.
+    """
+    query = (
+        "SELECT count(*), queued > 0, assigned + running + retrying > 0, completed > 0, failed > 0, "
+        "cancelled > 0, partial, cancelled_at IS NOT NULL FROM jobs GROUP BY 2, 3, 4, 5, 6, 7, 8"
+    )
+    states: dict[JobState, int] = {}
+    for number, queued, active, completed, failed, cancelled, partial, was_cancelled in connection.execute(
+        query
+    ):
+        counts = Counts(queued, 0, active, 0, completed, failed, cancelled)
+        state = job_state(counts, partial=bool(partial), cancelled=bool(was_cancelled))
+        states[state] = states.get(state, 0) + number
+    return states
+
+
+def _summary(row: tuple[Any, ...]) -> JobSummary:
+    id_, name, type_, priority, partial, submitter, created, started, completed, cancelled, reason = row[:11]
+    return JobSummary(
+        id=JobId(id_),
+        name=name,
+        type=type_,
+        priority=priority,
+        partial=bool(partial),
+        submitter=submitter,
+        created_at=created,
+        started_at=started,
+        completed_at=completed,
+        cancelled_at=cancelled,
+        cancel_reason=reason,
+        counts=Counts(*row[11:18]),
+        error=row[18] or "",
+    )

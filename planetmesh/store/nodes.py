@@ -1,0 +1,61 @@
+"""Nodes: the records of the machines that were paired."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+import msgspec
+
+from planetmesh.model.ids import NodeId
+from planetmesh.model.node import Node, NodeInfo, NodeState
+
+_SAVE = (
+    "INSERT OR REPLACE INTO nodes(id, name, info, state, draining, tags, reliability, created_at, "
+    "last_heartbeat_at) VALUES(?,?,?,?,?,?,?,?,?)"
+)
+
+
+def save_nodes(connection: sqlite3.Connection, nodes: Iterable[Node]) -> None:
+    rows = (
+        (
+            n.id,
+            n.name,
+            None if n.info is None else msgspec.json.encode(n.info).decode(),
+            n.state,
+            n.draining,
+            msgspec.json.encode(n.tags).decode(),
+            n.reliability,
+            n.created_at,
+            n.last_heartbeat_at,
+        )
+        for n in nodes
+    )
+    connection.executemany(_SAVE, rows)
+
+
+def remove_nodes(connection: sqlite3.Connection, node_ids: Iterable[NodeId]) -> None:
+    connection.executemany("DELETE FROM nodes WHERE id = ?", ((node_id,) for node_id in node_ids))
+
+
+def read_nodes(connection: sqlite3.Connection) -> list[Node]:
+    query = (
+        "SELECT id, name, info, state, draining, tags, reliability, created_at, last_heartbeat_at FROM nodes "
+        "ORDER BY created_at, id"
+    )
+    return [
+        Node(
+            id=NodeId(id_),
+            name=name,
+            info=None if info is None else msgspec.json.decode(info, type=NodeInfo),
+            state=NodeState(state),
+            draining=bool(draining),
+            tags=msgspec.json.decode(tags, type=tuple[str, ...]),
+            reliability=reliability,
+            created_at=created_at,
+            last_heartbeat_at=heard,
+        )
+        for id_, name, info, state, draining, tags, reliability, created_at, heard in connection.execute(
+            query
+        )
+    ]

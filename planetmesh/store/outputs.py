@@ -1,0 +1,141 @@
+"""What tasks wrote, in a database of its own, so that a flood of output never stands before a commit.
+
+Callers that arrive while a commit runs share the next one. Followers are woken after each commit and
+read from where they are; nothing is queued for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from planetmesh.errors import Conflict
+from planetmesh.model.ids import JobId
+from planetmesh.paths import Home
+from planetmesh.settings import Settings
+from planetmesh.store.database import Database, Sizes
+from planetmesh.store.pieces import Piece, add_pieces, delete_pieces, pieces_after, pieces_in_order
+from planetmesh.store.schema import OUTPUTS
+from planetmesh.wire.api import OutputPiece
+
+COMPANY_SECONDS = 0.05
+"""How long `append_soon` waits for others to share a commit; below what a watching person notices."""
+PAGE_BYTES = 1024 * 1024
+FOLLOWERS_MOST = 1000
+"""`logs -f` at the same time, of all clients together."""
+
+
+class _Batch:
+    """Pieces that will be one commit."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Piece] = []
+        self.written = asyncio.Event()
+
+
+class Outputs:
+    """Make one with `Outputs.open`, after `Store.open` of the same home; `close` it at the end."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._stream_most_bytes = settings.output_most_bytes
+        self._batch = _Batch()
+        self._turn = asyncio.Lock()
+        self._followers: dict[JobId, set[asyncio.Event]] = {}
+
+    @classmethod
+    async def open(cls, home: Home, settings: Settings) -> Outputs:
+        """Open or make `home.outputs_database`; raises StorageFailed if it is damaged or unusable."""
+        database = await Database.open(home.outputs_database, OUTPUTS, beside={"mesh": home.database})
+        return cls(database, settings)
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    async def append(self, pieces: Sequence[Piece]) -> None:
+        """Keep these: on disk when this returns. Safe to repeat; what is there already is dropped."""
+        await self._settle(self._join(pieces))
+
+    async def append_soon(self, pieces: Sequence[Piece]) -> None:
+        """As `append`, but first give others a moment to share the commit. For pieces nobody waits for."""
+        batch = self._join(pieces)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(COMPANY_SECONDS):
+                await batch.written.wait()
+        await self._settle(batch)
+
+    def _join(self, pieces: Sequence[Piece]) -> _Batch:
+        self._batch.pieces += pieces
+        return self._batch
+
+    async def _settle(self, batch: _Batch) -> None:
+        """See that the batch is written: by us, unless one of its others was here first.
+
+        A refused batch stays unwritten, so each of its callers tries once more and gets its own answer.
+        """
+        async with self._turn:
+            if batch.written.is_set():
+                return
+            if batch is self._batch:
+                self._batch = _Batch()
+            pieces, most = batch.pieces, self._stream_most_bytes
+            await self._database.write(lambda connection: add_pieces(connection, pieces, most))
+            batch.written.set()
+        self._wake({piece.job_id for piece in pieces})
+
+    async def read(
+        self, job_id: JobId, after_number: int, index: int | None = None, limit_bytes: int = PAGE_BYTES
+    ) -> list[OutputPiece]:
+        """Pieces after `after_number` in the order in which they came: for followers."""
+        return await self._database.read(
+            lambda connection: pieces_after(connection, job_id, after_number, index, limit_bytes)
+        )
+
+    async def text(
+        self, job_id: JobId, start_index: int = 0, after_number: int = 0, limit_bytes: int = PAGE_BYTES
+    ) -> list[OutputPiece]:
+        """Each task's last attempt in the order of the index: for `logs JOB`.
+
+        Go on with the last piece's `index` and `number`; an empty page is the end.
+        """
+        return await self._database.read(
+            lambda connection: pieces_in_order(connection, job_id, (start_index, after_number), limit_bytes)
+        )
+
+    async def drop_job(self, job_id: JobId) -> None:
+        """Forget a job's output, in pieces, so that appends come between."""
+        while await self._database.write(lambda connection: delete_pieces(connection, job_id)):
+            pass
+        self._wake({job_id})
+
+    async def checkpoint(self) -> None:
+        await self._database.checkpoint()
+
+    def sizes(self) -> Sizes:
+        return self._database.sizes()
+
+    @contextmanager
+    def subscribe(self, job_id: JobId) -> Iterator[asyncio.Event]:
+        """An event that is set whenever the job has new output. Clear it, read, then wait for it.
+
+        Raises Conflict if too many follow already.
+        """
+        if sum(map(len, self._followers.values())) >= FOLLOWERS_MOST:
+            raise Conflict(
+                f"{FOLLOWERS_MOST} clients are following output already.", hint="Try without -f, or later."
+            )
+        event = asyncio.Event()
+        self._followers.setdefault(job_id, set()).add(event)
+        try:
+            yield event
+        finally:
+            followers = self._followers[job_id]
+            followers.discard(event)
+            if not followers:
+                del self._followers[job_id]
+
+    def _wake(self, job_ids: set[JobId]) -> None:
+        for job_id in job_ids:
+            for event in self._followers.get(job_id, ()):
+                event.set()

@@ -1,0 +1,110 @@
+"""Pieces of tasks' output: the rows behind `outputs`.
+
+Of one stream of one attempt only what continues it is kept: a piece that was sent twice, or that lies
+over what is there, is dropped, so that what an agent can fill is bounded by the stream's cap.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Protocol
+
+from planetmesh.model.ids import JobId
+from planetmesh.wire.api import OutputPiece
+
+ROWS_MOST = 512
+"""Rows that one transaction deletes: a few megabytes at most, so that appends do not wait long."""
+PIECES_MOST = 4096
+"""Pieces in one page, however small they are."""
+
+
+class Piece(Protocol):
+    """What `wire.agent.TaskOutput` is."""
+
+    @property
+    def job_id(self) -> JobId: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def stream(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def data(self) -> bytes: ...
+
+
+_ADD_JOB = "INSERT OR IGNORE INTO jobs(id) VALUES(?)"
+_ADD = (
+    "INSERT INTO pieces(job, idx, attempt, stream, offset, data) "
+    "SELECT number, ?2, ?3, ?4, ?5, ?6 FROM jobs WHERE id = ?1 AND ?5 >= coalesce("
+    "(SELECT offset + length(data) FROM pieces WHERE job = number AND idx = ?2 AND attempt = ?3 "
+    "AND stream = ?4 ORDER BY offset DESC LIMIT 1), 0)"
+)
+_FOLLOW = (
+    "SELECT number, idx, attempt, stream, offset, data FROM pieces "
+    "WHERE job = (SELECT number FROM jobs WHERE id = ?1) AND number > ?2 ORDER BY number LIMIT ?3"
+)
+_FOLLOW_TASK = (
+    "SELECT number, idx, attempt, stream, offset, data FROM pieces "
+    "WHERE job = (SELECT number FROM jobs WHERE id = ?1) AND +number > ?2 AND idx = ?4 "
+    "ORDER BY number LIMIT ?3"
+)
+# Which attempt is a task's last one only the mesh's own database knows: it may have written nothing.
+_IN_ORDER = (
+    "SELECT number, idx, attempt, stream, offset, data FROM pieces "
+    "WHERE job = (SELECT number FROM jobs WHERE id = ?1) AND idx >= ?2 AND (idx > ?2 OR number > ?3) "
+    "AND attempt = coalesce((SELECT t.attempt FROM mesh.tasks t WHERE t.idx = pieces.idx "
+    "AND t.job = (SELECT number FROM mesh.jobs WHERE id = ?1)), attempt) ORDER BY idx, number LIMIT ?4"
+)
+
+
+def add_pieces(connection: sqlite3.Connection, pieces: Iterable[Piece], stream_most_bytes: int) -> None:
+    """Keep what continues its stream; safe to repeat."""
+    wanted = [p for p in pieces if p.data and 0 <= p.offset <= stream_most_bytes - len(p.data)]
+    connection.executemany(_ADD_JOB, ((job_id,) for job_id in dict.fromkeys(p.job_id for p in wanted)))
+    connection.executemany(_ADD, ((p.job_id, p.index, p.attempt, p.stream, p.offset, p.data) for p in wanted))
+
+
+def pieces_after(
+    connection: sqlite3.Connection, job_id: JobId, number: int, index: int | None, limit_bytes: int
+) -> list[OutputPiece]:
+    """In the order in which they came."""
+    if index is None:
+        rows = connection.execute(_FOLLOW, (job_id, number, PIECES_MOST))
+    else:
+        rows = connection.execute(_FOLLOW_TASK, (job_id, number, PIECES_MOST, index))
+    return _page(rows, limit_bytes)
+
+
+def pieces_in_order(
+    connection: sqlite3.Connection, job_id: JobId, start: tuple[int, int], limit_bytes: int
+) -> list[OutputPiece]:
+    """Each task's last attempt, by index, from `start` on: an index and a number within that index."""
+    return _page(connection.execute(_IN_ORDER, (job_id, *start, PIECES_MOST)), limit_bytes)
+
+
+def _page(rows: sqlite3.Cursor, limit_bytes: int) -> list[OutputPiece]:
+    pieces: list[OutputPiece] = []
+    size = 0
+    for row in rows:
+        if pieces and size + len(row[5]) > limit_bytes:
+            break
+        pieces.append(OutputPiece(*row))
+        size += len(row[5])
+    rows.close()
+    return pieces
+
+
+def delete_pieces(connection: sqlite3.Connection, job_id: JobId) -> bool:
+    """Delete some of a job's pieces, and the job with the last of them; True if any are left."""
+    row = connection.execute("SELECT number FROM jobs WHERE id = ?", (job_id,)).fetchone()
+    if row is None:
+        return False
+    query = "DELETE FROM pieces WHERE number IN (SELECT number FROM pieces WHERE job = ? LIMIT ?)"
+    if connection.execute(query, (row[0], ROWS_MOST)).rowcount == ROWS_MOST:
+        return True
+    connection.execute("DELETE FROM jobs WHERE number = ?", row)
+    return False

@@ -1,0 +1,78 @@
+"""The tables, as numbered migrations: number N is entry N-1.
+
+Banner: an entry that was ever released is never edited. Whatever changes is a new entry; every one
+runs inside one transaction, after a copy of the file was made (`database`).
+"""
+
+from __future__ import annotations
+
+MESH = (
+    # Numbers of jobs are never drawn twice (AUTOINCREMENT): rows of a swept job may outlive it a little.
+    # A job's spec can be megabytes and never changes, so it stands apart from the row that changes often.
+    # tasks: `state <> 4` is all that did not complete; a restart and "what failed" read only those.
+    """
+    CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+    CREATE TABLE nodes(
+        id TEXT PRIMARY KEY, name TEXT NOT NULL, info TEXT, state TEXT NOT NULL, draining INTEGER NOT NULL,
+        tags TEXT NOT NULL, reliability REAL NOT NULL, created_at REAL NOT NULL, last_heartbeat_at REAL
+    ) WITHOUT ROWID;
+
+    CREATE TABLE certificates(
+        serial TEXT PRIMARY KEY, role TEXT NOT NULL, id TEXT NOT NULL, spki_hash TEXT NOT NULL,
+        not_after REAL NOT NULL, state TEXT NOT NULL, successor TEXT NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TABLE jobs(
+        number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, submitter TEXT NOT NULL,
+        key TEXT NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL, priority INTEGER NOT NULL,
+        partial INTEGER NOT NULL, total INTEGER NOT NULL, created_at REAL NOT NULL, started_at REAL,
+        completed_at REAL, cancelled_at REAL, cancel_reason TEXT NOT NULL,
+        queued INTEGER NOT NULL, assigned INTEGER NOT NULL DEFAULT 0, running INTEGER NOT NULL DEFAULT 0,
+        retrying INTEGER NOT NULL DEFAULT 0, completed INTEGER NOT NULL DEFAULT 0,
+        failed INTEGER NOT NULL DEFAULT 0, cancelled INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE INDEX jobs_by_name ON jobs(name) WHERE name <> '';
+    CREATE INDEX jobs_by_submitter ON jobs(submitter, key);
+    CREATE INDEX live_jobs ON jobs(number) WHERE completed_at IS NULL;
+    CREATE INDEX finished_jobs ON jobs(completed_at) WHERE completed_at IS NOT NULL;
+    CREATE TABLE specs(job INTEGER PRIMARY KEY, spec BLOB NOT NULL);
+
+    CREATE TABLE tasks(
+        job INTEGER NOT NULL, idx INTEGER NOT NULL, state INTEGER NOT NULL, attempt INTEGER NOT NULL,
+        node TEXT, failures INTEGER NOT NULL, losses INTEGER NOT NULL, excluded TEXT NOT NULL,
+        started_at REAL, finished_at REAL, exit_code INTEGER, outcome TEXT, error TEXT NOT NULL,
+        PRIMARY KEY(job, idx)
+    ) WITHOUT ROWID;
+    CREATE INDEX uncompleted_tasks ON tasks(job, state, idx) WHERE state <> 4;
+
+    CREATE TABLE attempts(
+        job INTEGER NOT NULL, idx INTEGER NOT NULL, attempt INTEGER NOT NULL, node TEXT,
+        outcome TEXT NOT NULL, exit_code INTEGER, error TEXT NOT NULL, started_at REAL, finished_at REAL,
+        PRIMARY KEY(job, idx, attempt)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE swept_jobs(job INTEGER PRIMARY KEY);
+
+    CREATE TABLE feed(number INTEGER PRIMARY KEY, kind TEXT NOT NULL, at REAL NOT NULL, data BLOB NOT NULL);
+
+    CREATE TABLE audit(
+        number INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, actor TEXT NOT NULL,
+        action TEXT NOT NULL, object TEXT NOT NULL, detail TEXT NOT NULL
+    );
+    """,
+)
+
+OUTPUTS = (
+    # `pieces_by_job` serves followers: the job's pieces in the order in which they came.
+    """
+    CREATE TABLE jobs(number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE);
+
+    CREATE TABLE pieces(
+        number INTEGER PRIMARY KEY AUTOINCREMENT, job INTEGER NOT NULL, idx INTEGER NOT NULL,
+        attempt INTEGER NOT NULL, stream INTEGER NOT NULL, offset INTEGER NOT NULL, data BLOB NOT NULL,
+        UNIQUE(job, idx, attempt, stream, offset)
+    );
+    CREATE INDEX pieces_by_job ON pieces(job);
+    """,
+)
