@@ -70,7 +70,8 @@ class Home:
 
     @property
     def outbox(self) -> Path:
-        return self.root / "outbox.db"
+        """Folder of what the agent has not had confirmed."""
+        return self.root / "outbox"
 
     @property
     def role_file(self) -> Path:
