@@ -2,9 +2,9 @@
 
 All that comes from here is a hint: anybody on the LAN can announce anything, so TLS decides who is who, and
 remembered or typed addresses come first. `adapters` (which network interfaces), `announcement` (what is said,
-and its strict grammar), `candidates` (who was heard), `radio` (the sockets), `records`, `announcer`, `browser`
-(`find`), `probe` (for `doctor`). zeroconf takes a quarter of a second to load, so the names that need it are
-loaded on first use.
+and its strict grammar), `candidates` (who was heard), `radio` (the sockets), `records`, `announcer`,
+`browser` (`find`), `probe` (for `doctor`). zeroconf takes a quarter of a second to load, so the names that
+need it are loaded on first use.
 """
 
 from __future__ import annotations

@@ -46,7 +46,8 @@ class Announcement(msgspec.Struct, frozen=True):
     version: int = PROTOCOL_VERSION
 
     def __post_init__(self) -> None:
-        if read_text(write_text(self)) != self.hints:
+        known = read_instance_name(instance_name(self.instance)) == self.instance
+        if not known or read_text(write_text(self)) != self.hints:
             raise ValueError("an announcement that we would not accept ourselves")
 
     @property

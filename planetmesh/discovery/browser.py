@@ -38,8 +38,9 @@ LONGEST_GAP_SECONDS = 60.0
 """Questions are asked at once, then with a gap that doubles up to this (RFC 6762, 5.2)."""
 FORGET_SECONDS = 2.5 * LONGEST_GAP_SECONDS
 """Two questions without an answer: gone, even without a goodbye."""
-SETTLE_SECONDS = 0.3
-"""After the first match wait so long for a second: two coordinators must be shown, not guessed between."""
+SETTLE_SECONDS = 1.4
+"""After the first match wait so long for a second: two coordinators must be shown, not guessed between.
+A responder that has just spoken may hold back its answer for 1.35 s (RFC 6762, 6, as zeroconf does it)."""
 COALESCE_SECONDS = 0.02
 """Take in what arrives together before looking at it, so that a flood costs one look and not thousands."""
 

@@ -8,7 +8,6 @@ not with a coordinator that claims one place.
 from __future__ import annotations
 
 import ipaddress
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -20,6 +19,8 @@ MOST_ADDRESSES = 8
 """Of one coordinator; a machine with more networks is reached by these."""
 
 IsNear = Callable[[str], bool]
+_Crowd = tuple[bool, bool, str]
+"""Complete?, near?, and the address that all of them claim. Kept up to date, because a flood asks often."""
 
 
 @dataclass(slots=True)
@@ -43,7 +44,7 @@ class _Candidate:
     last_at: float
     heard: Heard
     near: bool = False
-    """In one of our own networks; kept, because a flood asks for it often."""
+    """In one of our own networks."""
 
     def learn(self, news: Heard, now: float) -> None:
         self.last_at = now
@@ -66,26 +67,36 @@ class Candidates:
         self._is_near = is_near
         self._most = most
         self._table: dict[Instance, _Candidate] = {}
+        self._crowds: dict[_Crowd, dict[Instance, None]] = {}
 
     def __len__(self) -> int:
         return len(self._table)
 
     def hear(self, instance: Instance, news: Heard, now: float) -> None:
         """Take in what a packet said of an instance."""
-        candidate = self._table.setdefault(instance, _Candidate(now, now, Heard()))
+        candidate = self._table.get(instance) or _Candidate(now, now, Heard())
+        self.drop(instance)
         candidate.learn(news, now)
         candidate.near = candidate.claim != "" and self._is_near(candidate.claim)
+        self._table[instance] = candidate
+        self._crowds.setdefault(_crowd(instance, candidate), {})[instance] = None
         if len(self._table) > self._most:
-            del self._table[self._most_expendable()]
+            self.drop(self._most_expendable())
 
     def drop(self, instance: Instance) -> None:
         """It said goodbye."""
-        self._table.pop(instance, None)
+        candidate = self._table.pop(instance, None)
+        if candidate is None:
+            return
+        crowd = _crowd(instance, candidate)
+        del self._crowds[crowd][instance]
+        if not self._crowds[crowd]:
+            del self._crowds[crowd]
 
     def forget_before(self, last_at: float) -> None:
         """Drop whoever was last heard before this time."""
         for instance in [key for key, value in self._table.items() if value.last_at < last_at]:
-            del self._table[instance]
+            self.drop(instance)
 
     def found(self) -> list[Found]:
         """Everybody of whom enough is known, nearest first, then in the order in which they were heard."""
@@ -100,13 +111,13 @@ class Candidates:
         ]
 
     def _most_expendable(self) -> Instance:
-        """Incomplete ones first; then of the largest crowd in the name of one address, farther ones first."""
-        incomplete = {k: v for k, v in self._table.items() if _hints(k, v.heard) is None}
-        pool = incomplete or self._table
-        crowds = Counter(candidate.claim for candidate in pool.values())
-        largest = max(crowds.values())
-        members = ((v.near, v.last_at, k) for k, v in pool.items() if crowds[v.claim] == largest)
-        return min(members)[2]
+        """Longest unheard of the largest crowd; incomplete ones go before others, far ones before near."""
+
+        def worth(crowd: _Crowd) -> tuple[bool, int, bool]:
+            complete, is_near, _ = crowd
+            return (complete, -len(self._crowds[crowd]), is_near)
+
+        return next(iter(self._crowds[min(self._crowds, key=worth)]))
 
     def _found(self, instance: Instance, heard: Heard, hints: Hints) -> Found:
         addresses = sorted(heard.ipv4 + heard.ipv6, key=self._distance)
@@ -123,6 +134,10 @@ class Candidates:
     def _distance(self, address: str) -> tuple[bool, bool, bool]:
         link_local = ipaddress.ip_address(address).is_link_local
         return (link_local, ":" in address, not self._is_near(address))
+
+
+def _crowd(instance: Instance, candidate: _Candidate) -> _Crowd:
+    return (_hints(instance, candidate.heard) is not None, candidate.near, candidate.claim)
 
 
 def _hints(instance: Instance, heard: Heard) -> Hints | None:

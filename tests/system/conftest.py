@@ -1,0 +1,29 @@
+"""Fixtures of the system tests: a LAN of network namespaces."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from lan import Lan, why_not
+
+
+@pytest.fixture
+def make_lan() -> Iterator[Callable[[int], Lan]]:
+    """`make_lan(3)` makes a `Lan` of three hosts (see lan.py); it is taken down after the test."""
+    if reason := why_not():
+        pytest.skip(reason)
+    with ExitStack() as stack:
+        yield lambda hosts: stack.enter_context(Lan(hosts))
+
+
+@pytest.fixture
+def lan(make_lan: Callable[[int], Lan]) -> Lan:
+    """A LAN of three hosts: h1, h2, h3."""
+    return make_lan(3)
