@@ -40,6 +40,7 @@ AUTHORITY_VALID = timedelta(days=20 * 365 + 5)
 SERIAL_BITS = 159
 """The most that RFC 5280's 20 octets hold without a sign bit."""
 CSR_MOST_BYTES = 4096
+PEM_START = b"-----BEGIN "
 
 _HEX32 = re.compile(r"[0-9a-f]{32}")
 
@@ -162,9 +163,9 @@ class Authority:
             spki_hash=sha256(spki).hexdigest(),
         )
 
-    def issue_from_csr(self, role: Role, id: str, csr_der: bytes) -> Leaf:  # noqa: A002  the word everywhere
+    def issue_from_csr(self, role: Role, id: str, csr: bytes) -> Leaf:  # noqa: A002  the word everywhere
         """Make a certificate for the key of a request that proves its possession; ignore all else in it."""
-        return self.issue(role, id, public_key_of(csr_der))
+        return self.issue(role, id, public_key_of(csr))
 
     def issue_local(self, folder: Path, membership: Membership) -> tuple[Identity, Leaf]:
         """Make an identity on this very machine (the coordinator's leaf, its local agent and operator)."""
@@ -202,12 +203,12 @@ class Authority:
         return builder.sign(self._key, hashes.SHA256())
 
 
-def public_key_of(csr_der: bytes) -> ec.EllipticCurvePublicKey:
-    """The P-256 key of a request whose sender proved to hold it; raise BadInput otherwise."""
-    if len(csr_der) > CSR_MOST_BYTES:
+def public_key_of(csr: bytes) -> ec.EllipticCurvePublicKey:
+    """The P-256 key of a request (DER or PEM) whose sender proved to hold it; raise BadInput otherwise."""
+    if len(csr) > CSR_MOST_BYTES:
         raise BadInput("The certificate request is too large.")
     try:
-        request = x509.load_der_x509_csr(csr_der)
+        request = x509.load_pem_x509_csr(csr) if csr.startswith(PEM_START) else x509.load_der_x509_csr(csr)
         proven = request.is_signature_valid
         public_key = request.public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, x509.InvalidVersion) as error:

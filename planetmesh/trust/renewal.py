@@ -1,14 +1,13 @@
 """Renewing a certificate before it expires: when, what is asked, what is answered.
 
 Client side: `due` (check at wake, at connect and hourly), `make_csr`, then `accept`. Coordinator side:
-`renew`. The request and answer travel as JSON over the member's own authenticated connection.
+`renew`. Both travel over the member's own authenticated connection.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -32,18 +31,6 @@ RETRY_AGENT_SECONDS = 86400.0
 """An agent tries daily from then on."""
 
 
-class RenewRequest(msgspec.Struct, frozen=True):
-    """`POST /v1/certs/renew`. Nothing but the key in the request counts."""
-
-    csr: bytes
-
-
-class RenewAnswer(msgspec.Struct, frozen=True):
-    certificate: bytes
-    """PEM."""
-    not_after: float
-
-
 def due(principal: Principal, now: float) -> bool:
     """Whether it is time to renew. Ask with wall time, again after each sleep: timers do not wake laptops."""
     return principal.not_after - now <= RENEW_BEFORE[principal.role].total_seconds()
@@ -57,13 +44,13 @@ def make_csr() -> tuple[bytes, bytes]:
 
 
 def renew(
-    authority: Authority, serials: ActiveSerials, principal: Principal, csr_der: bytes
+    authority: Authority, serials: ActiveSerials, principal: Principal, csr: bytes
 ) -> tuple[Leaf, Rows]:
     """Coordinator side: a successor with the same name and role. Store the rows before answering.
 
     The caller has checked the principal just now. The old certificate counts until the first use of the new.
     """
-    leaf = authority.issue_from_csr(principal.role, principal.id, csr_der)
+    leaf = authority.issue_from_csr(principal.role, principal.id, csr)
     old = serials.get(principal.serial)
     if old is not None and old.spki_hash == leaf.spki_hash:
         raise BadInput("A renewal needs a new key.")
