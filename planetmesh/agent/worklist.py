@@ -282,10 +282,9 @@ class Worklist:
         if job is None:
             return
         job.recalling = False
-        for index, attempt in attempts:
-            held = job.launched.pop((index, attempt), None)
-            if held is None:
-                continue
+        back = set(attempts)
+        for index, attempt in [key for key in job.launched if key in back]:
+            held = job.launched.pop((index, attempt))
             self._free_gpus += held.gpus
             if held.silent:
                 continue
@@ -354,7 +353,7 @@ class Worklist:
             more = max(0, min(target - occupied, job.share.how_often_in(free), job.wanted - occupied))
             free -= job.share.times(more)
             slots = min(target, occupied + more)
-            if slots != job.slots and job.wanted:
+            if slots != job.slots and job.wanted and not job.closing:
                 job.slots = slots
                 steps.append(SetSlots(job_id, slots))
         return steps
@@ -362,7 +361,7 @@ class Worklist:
     def _fair_slots(self) -> dict[JobId, int]:
         """One slot for each job in turn while they fit, the one that waited longest first."""
         slots = dict.fromkeys(self.jobs, 0)
-        ordered = [(job_id, job) for job_id, job in self._by_age() if job.wanted]
+        ordered = [(job_id, job) for job_id, job in self._by_age() if job.wanted and not job.closing]
         left = self.offer
         while ordered:
             still = []
