@@ -83,6 +83,15 @@ class LauncherHandle:
         """Ask for starts that still wait; `Recalled` says which came back."""
         self._command([Recall(count)])
 
+    def pause(self) -> None:
+        """Hear no more for now; the launcher notices and stops reading what its tasks write."""
+        if not self._gone.is_set():
+            self._loop.remove_reader(self._peer.fileno())
+
+    def resume(self) -> None:
+        if not self._gone.is_set():
+            self._loop.add_reader(self._peer.fileno(), self._receive)
+
     async def close(self) -> None:
         """Kill what runs and wait until the launcher has left. `on_lost` is not called."""
         self._is_closing = True
