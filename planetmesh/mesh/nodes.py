@@ -168,6 +168,14 @@ def on_tick(state: MeshState, now: Moment) -> fx.Effects:
     return found + _pull_back(state, now)
 
 
+def on_woken(state: MeshState, now: Moment) -> fx.Effects:
+    """The coordinator itself slept: the silence was its own, so everybody gets the grace time."""
+    grace = state.settings.restart_grace_seconds - state.settings.offline_after_seconds
+    for live in state.nodes.values():
+        live.last_heard = max(live.last_heard, now.steady + grace)
+    return []
+
+
 def _watch(state: MeshState, live: LiveNode, now: Moment) -> fx.Effects:
     if live.node.state is NodeState.OFFLINE:
         return []

@@ -213,6 +213,11 @@ def on_backoffs_over(state: MeshState, now: Moment) -> fx.Effects:
     return found
 
 
+def still_counts(state: MeshState, node_id: NodeId, job_id: JobId, index: int, attempt: int) -> bool:
+    """May this node still say something about this attempt?"""
+    return _current(state, node_id, job_id, index, attempt)[1] is not None
+
+
 def _current(
     state: MeshState, node_id: NodeId, job_id: JobId, index: int, attempt: int
 ) -> tuple[LiveJob, Task] | tuple[None, None]:

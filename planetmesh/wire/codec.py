@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,6 +14,8 @@ PROTOCOL = 1
 """Raised when a message is added or changes its meaning; the coordinator refuses other numbers."""
 FRAME_MOST_BYTES = 1024 * 1024
 FRAME_MOST_MESSAGES = 4096
+_HEADER_BYTES = 5
+MESSAGE_MOST_BYTES = FRAME_MOST_BYTES - _HEADER_BYTES
 
 T = TypeVar("T")
 
@@ -22,9 +24,34 @@ _from_agent = msgspec.msgpack.Decoder(list[FromAgent])
 _to_agent = msgspec.msgpack.Decoder(list[ToAgent])
 
 
-def encode_frame(messages: Sequence[FromAgent] | Sequence[ToAgent]) -> bytes:
-    """One WebSocket frame; the caller keeps it below FRAME_MOST_BYTES."""
-    return _encoder.encode(messages)
+def encode_frames(messages: Iterable[FromAgent] | Iterable[ToAgent]) -> Iterator[tuple[int, bytes]]:
+    """WebSocket frames with all the messages in order, each with the number of messages in it.
+
+    Raises TooLarge for a message that fits into no frame.
+    """
+    parts: list[bytes] = []
+    size = _HEADER_BYTES
+    for message in messages:
+        part = _encoder.encode(message)
+        if len(part) > MESSAGE_MOST_BYTES:
+            raise TooLarge(f"A message of {len(part)} bytes is over the limit of {MESSAGE_MOST_BYTES}.")
+        if size + len(part) > FRAME_MOST_BYTES or len(parts) == FRAME_MOST_MESSAGES:
+            yield len(parts), _join(parts)
+            parts, size = [], _HEADER_BYTES
+        parts.append(part)
+        size += len(part)
+    if parts:
+        yield len(parts), _join(parts)
+
+
+def _join(parts: list[bytes]) -> bytes:
+    """A MessagePack array of messages that are encoded already."""
+    return b"\xdd" + len(parts).to_bytes(4, "big") + b"".join(parts)
+
+
+def message_size(message: FromAgent | ToAgent) -> int:
+    """Bytes of one encoded message; must not be over MESSAGE_MOST_BYTES."""
+    return len(_encoder.encode(message))
 
 
 def decode_from_agent(frame: bytes) -> list[FromAgent]:

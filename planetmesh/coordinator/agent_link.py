@@ -1,0 +1,267 @@
+"""One WebSocket per agent: hello, receive, send, goodbye. The door where agents' errors are caught.
+
+Frames are taken in order. A frame's output is on disk before its results go to the engine, and
+both before they are acknowledged. An agent that breaks the protocol is cut off; what it says about
+attempts that are not its own any more is acknowledged and dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+
+from aiohttp import WSMsgType, web
+
+from planetmesh.coordinator.engine import Engine
+from planetmesh.errors import MeshError, PeerMisbehaved
+from planetmesh.mesh import effects as fx
+from planetmesh.mesh import nodes, reactor
+from planetmesh.mesh.state import MeshState
+from planetmesh.model.clock import Moment
+from planetmesh.model.identity import Principal
+from planetmesh.model.ids import NodeId
+from planetmesh.wire.agent import (
+    DURABLE,
+    Acknowledge,
+    FromAgent,
+    Goodbye,
+    Heartbeat,
+    Leaving,
+    Ping,
+    Pong,
+    RegisterNode,
+    TaskOutput,
+    TaskResult,
+    TaskReturned,
+    TaskStarted,
+    ToAgent,
+)
+from planetmesh.wire.codec import FRAME_MOST_BYTES, PROTOCOL, decode_from_agent, encode_frames
+
+log = logging.getLogger(__name__)
+
+HELLO_SECONDS = 10.0
+"""From the upgrade to the hello; a LAN takes milliseconds."""
+FRAMES_IN_FLIGHT = 32
+"""Frames of one agent that the engine has not finished; beyond them the link is not read (TCP pushes)."""
+OUTGOING_MOST = 200_000
+"""Messages waiting for one agent; more means that it does not read, and it is cut off."""
+GOODBYE_SECONDS = 1.0
+"""How long a parting word may take before the connection is simply dropped."""
+
+
+class AgentLink:
+    """One connected agent; lives as long as its WebSocket."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        principal: Principal,
+        socket: web.WebSocketResponse,
+        mesh_name: str,
+        abort: Callable[[], None],
+    ) -> None:
+        self._abort = abort
+        """Cuts the connection without another word."""
+        self.engine = engine
+        self.node_id = NodeId(principal.id)
+        self.socket = socket
+        self.mesh_name = mesh_name
+        self.session = engine.switchboard.new_session()
+        self._outgoing: deque[ToAgent] = deque()
+        self._more = asyncio.Event()
+        self._room = asyncio.Semaphore(FRAMES_IN_FLIGHT)
+        self._goodbye: Goodbye | None = None
+        self._next_number = 0
+        """Number in the agent's outbox of the next durable message."""
+        self._pings: dict[int, float] = {}
+
+    def send(self, messages: list[ToAgent]) -> None:
+        """Queue messages; returns at once."""
+        self._outgoing.extend(messages)
+        if len(self._outgoing) > OUTGOING_MOST:
+            self._outgoing.clear()
+            self.hang_up("slow", "The agent does not read what it is sent.")
+        self._more.set()
+
+    def hang_up(self, code: str, reason: str) -> None:
+        """Say goodbye and close; returns at once."""
+        if self._goodbye is None:
+            self._goodbye = Goodbye(code, reason)
+        self._more.set()
+
+    async def serve(self, still_allowed: Callable[[], None]) -> None:
+        """Speak with the agent until either side ends. `still_allowed` raises once it may not speak."""
+        switchboard = self.engine.switchboard
+        switchboard.connect(self)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._write()), group.create_task(self._ping())]
+                try:
+                    await self._receive(still_allowed)
+                except MeshError as error:
+                    log.warning("agent.cut_off", extra={"node_id": self.node_id, "reason": error.message})
+                    self.hang_up(
+                        "protocol" if isinstance(error, PeerMisbehaved) else error.code, error.message
+                    )
+                    await asyncio.wait(tasks[:1], timeout=GOODBYE_SECONDS)
+                finally:
+                    for task in tasks:
+                        task.cancel()
+        finally:
+            switchboard.disconnect(self.node_id, self)
+            self.engine.post(lambda state, _now: nodes.on_link_lost(state, self.node_id, self.session))
+
+    async def _receive(self, still_allowed: Callable[[], None]) -> None:
+        async with asyncio.timeout(HELLO_SECONDS):
+            first = await self._next_frame()
+        if first is None:
+            return
+        await self._greet(first)
+        while (frame := await self._next_frame()) is not None:
+            still_allowed()
+            await self._room.acquire()
+            await self._take(frame)
+
+    async def _next_frame(self) -> list[FromAgent] | None:
+        message = await self.socket.receive()
+        if message.type is WSMsgType.BINARY:
+            return decode_from_agent(message.data)
+        if message.type is WSMsgType.TEXT:
+            raise PeerMisbehaved("A text frame came where only binary ones are spoken.")
+        return None
+
+    async def _greet(self, frame: list[FromAgent]) -> None:
+        hello = frame[0] if frame else None
+        if len(frame) != 1 or not isinstance(hello, RegisterNode):
+            raise PeerMisbehaved("The first message of an agent must be its hello, alone.")
+        if hello.protocol != PROTOCOL:
+            raise PeerMisbehaved(
+                f"The agent speaks protocol {hello.protocol} (version {hello.info.version}); "
+                f"this coordinator speaks {PROTOCOL}. Bring both to the same version."
+            )
+        self._next_number = hello.first_unacknowledged
+        joining = nodes.Joining(self.node_id, self.session, hello)
+
+        def join(state: MeshState, now: Moment) -> fx.Effects:
+            if self.node_id not in state.nodes:
+                raise PeerMisbehaved(
+                    "This node was forgotten. Pair it again with a code from `planetmesh code`."
+                )
+            found = nodes.on_node_joined(state, joining, self.mesh_name, now)
+            if state.nodes[self.node_id].session == self.session:
+                self.engine.switchboard.attach(self.node_id, self)
+            return found
+
+        await self.engine.do(join)
+
+    async def _take(self, frame: list[FromAgent]) -> None:
+        """One frame: its output to the disk first, then the rest to the engine as one happening."""
+        state = self.engine.state
+        output = [m for m in frame if isinstance(m, TaskOutput) and self._may_write(state, m)]
+        if output:
+            await self.engine.outputs.append(output)
+        self._next_number += sum(isinstance(message, DURABLE) for message in frame)
+        upto = self._next_number
+
+        def happen(state: MeshState, now: Moment) -> fx.Effects:
+            live = state.nodes.get(self.node_id)
+            if live is None or live.session != self.session:
+                return []
+            found = nodes.on_heard(state, self.node_id, now)
+            for message in frame:
+                found += self._react(state, message, now)
+            return found
+
+        def answer(error: Exception | None) -> None:
+            self._room.release()
+            if error is None:
+                self._acknowledge(upto)
+            elif isinstance(error, PeerMisbehaved):
+                self.hang_up("protocol", error.message)
+
+        self.engine.post(happen, answer)
+
+    def _may_write(self, state: MeshState, output: TaskOutput) -> bool:
+        most = self.engine.settings.output_most_bytes
+        if output.stream not in (1, 2) or output.offset < 0 or output.offset + len(output.data) > most:
+            return False
+        return reactor.still_counts(state, self.node_id, output.job_id, output.index, output.attempt)
+
+    def _react(self, state: MeshState, message: FromAgent, now: Moment) -> fx.Effects:
+        match message:
+            case TaskResult():
+                return reactor.on_task_ended(state, self.node_id, message, now)
+            case TaskStarted():
+                return reactor.on_task_started(state, self.node_id, message, now)
+            case TaskOutput():
+                return []
+            case TaskReturned():
+                return reactor.on_task_returned(state, self.node_id, message, now)
+            case Heartbeat(load):
+                return nodes.on_heartbeat(state, self.node_id, load, now)
+            case Pong(number):
+                return self._measure(state, number)
+            case Leaving():
+                return nodes.on_leaving(state, self.node_id, self.session, now)
+            case RegisterNode():
+                raise PeerMisbehaved("An agent said hello twice on one link.")
+
+    def _measure(self, state: MeshState, number: int) -> fx.Effects:
+        sent = self._pings.pop(number, None)
+        if sent is None:
+            raise PeerMisbehaved("An agent answered a ping that was never sent.")
+        return nodes.on_rtt(state, self.node_id, time.monotonic() - sent)
+
+    def _acknowledge(self, upto: int) -> None:
+        """Only the newest acknowledgement counts, so one that still waits is replaced."""
+        if self._outgoing and isinstance(self._outgoing[-1], Acknowledge):
+            self._outgoing.pop()
+        self._outgoing.append(Acknowledge(upto))
+        self._more.set()
+
+    async def _ping(self) -> None:
+        number = 0
+        while True:
+            await asyncio.sleep(self.engine.settings.heartbeat_seconds)
+            number += 1
+            self._pings = {number - 1: self._pings[number - 1]} if number - 1 in self._pings else {}
+            self._pings[number] = time.monotonic()
+            self.send([Ping(number)])
+
+    async def _write(self) -> None:
+        try:
+            await self._write_all()
+        except (ConnectionError, TimeoutError):
+            self._abort()  # the reading side meets the end of the link by itself
+
+    async def _write_all(self) -> None:
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            messages = list(self._outgoing)
+            self._outgoing.clear()
+            for _count, frame in encode_frames(messages):
+                await self.socket.send_bytes(frame)
+            if self._goodbye is not None:
+                await self._part(self._goodbye)
+                return
+
+    async def _part(self, goodbye: Goodbye) -> None:
+        try:
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                for _count, frame in encode_frames([goodbye]):
+                    await self.socket.send_bytes(frame)
+                await self.socket.close()
+        finally:
+            self._abort()
+
+
+def new_socket() -> web.WebSocketResponse:
+    """No compression (a bomb), a bounded message, our own pings."""
+    return web.WebSocketResponse(
+        compress=False, max_msg_size=FRAME_MOST_BYTES, autoping=True, timeout=GOODBYE_SECONDS
+    )

@@ -1,0 +1,234 @@
+"""The one interpreter: inbox → reactor → schedule → commit → send → publish → answer.
+
+Everything that changes the mesh goes through `Engine.turn`. A turn takes all that waits, so commits
+and scheduling are shared by whatever came in meanwhile. Nothing is sent or answered before it is on
+disk. If a commit fails, memory is made anew from the disk, the links are closed (agents keep their
+work and their results) and callers are told, until the disk takes writes again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from planetmesh.coordinator.feed import Feed
+from planetmesh.coordinator.restore import restore
+from planetmesh.coordinator.switchboard import Switchboard
+from planetmesh.coordinator.turn import Turn
+from planetmesh.coordinator.views import ended_job_view
+from planetmesh.errors import MeshError, StorageFailed
+from planetmesh.mesh import effects as fx
+from planetmesh.mesh import reactor, schedule
+from planetmesh.mesh.state import MeshState
+from planetmesh.model.clock import Moment
+from planetmesh.model.identity import CertificateRecord
+from planetmesh.model.ids import JobId
+from planetmesh.settings import Settings
+from planetmesh.store.changes import Changes
+from planetmesh.store.outputs import Outputs
+from planetmesh.store.store import Store
+from planetmesh.wire.api import JobView
+
+log = logging.getLogger(__name__)
+
+Happening = Callable[[MeshState, Moment], fx.Effects]
+Answer = Callable[[Exception | None], None]
+
+PROBE_SECONDS = 2.0
+"""How often a disk that refused a write is tried again."""
+
+
+class _Item(msgspec.Struct):
+    """One thing in the inbox and who is to be told how it went."""
+
+    happening: Happening
+    answer: Answer | None
+    also: Changes | None = None
+
+
+class Engine:
+    """Owns the mesh's state; all calls are made on its event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        outputs: Outputs,
+        spread: Callable[[], float],
+        *,
+        inspect: Callable[[MeshState], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.outputs = outputs
+        self.spread = spread
+        self.inspect = inspect
+        """Called after each turn; tests pass `mesh.state.check`."""
+        self.state = MeshState(settings, spread)
+        self.switchboard = Switchboard()
+        self.feed = Feed(settings)
+        self.storage_error = ""
+        self._inbox: deque[_Item] = deque()
+        self._wake = asyncio.Event()
+        self._carried = Turn()
+        self._waiters: dict[JobId, set[asyncio.Future[JobView]]] = {}
+
+    def read_clock(self) -> Moment:
+        return Moment(time.monotonic(), time.time())
+
+    async def load(self) -> list[CertificateRecord]:
+        """Fill the state from the disk, before `run`; returns the certificates for the table of serials."""
+        snapshot = await self.store.load()
+        self.state = restore(snapshot, self.settings, self.spread, self.read_clock())
+        self.feed.start_at(snapshot.feed_number)
+        return snapshot.certificates
+
+    def post(self, happening: Happening, answer: Answer | None = None, also: Changes | None = None) -> None:
+        """Put something into the inbox; `answer` is called after its turn, with the error if it failed."""
+        self._inbox.append(_Item(happening, answer, also))
+        self._wake.set()
+
+    async def do(self, happening: Happening, also: Changes | None = None) -> None:
+        """Post and wait until it is on disk; raises what `happening` raised, or StorageFailed."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def answer(error: Exception | None) -> None:
+            if done.done():
+                return
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+
+        self.post(happening, answer, also)
+        await done
+
+    async def job_ended(self, job_id: JobId, seconds: float) -> JobView | None:
+        """A live job's last view as soon as it ends; None if it has not after `seconds`, or is not live."""
+        if job_id not in self.state.jobs:
+            return None
+        waiter: asyncio.Future[JobView] = asyncio.get_running_loop().create_future()
+        waiters = self._waiters.setdefault(job_id, set())
+        waiters.add(waiter)
+        try:
+            async with asyncio.timeout(seconds):
+                return await waiter
+        except TimeoutError:
+            return None
+        finally:
+            waiters.discard(waiter)
+            if not waiters:
+                self._waiters.pop(job_id, None)
+
+    async def run(self) -> None:
+        """Turn for ever; ends by cancellation only, after the turn in hand."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self.storage_error:
+                await self._probe_storage()
+                continue
+            await self.turn()
+
+    async def turn(self) -> None:
+        """Take in everything that waits, decide, write it down, and only then let it out."""
+        items = list(self._inbox)
+        self._inbox.clear()
+        now = self.read_clock()
+        turn, self._carried = self._carried, Turn()
+        answers = self._react(items, turn, now)
+        self._schedule(turn, now)
+        if self.inspect is not None:
+            self.inspect(self.state)
+        if turn.urgent:
+            rows = self.feed.rows(turn.job_ends, turn.new_jobs, turn.node_changes, self.state, now)
+            try:
+                await self.store.commit(turn.changes(self.state, rows))
+            except StorageFailed as error:
+                await self._storage_failed(error, answers)
+                return
+        else:
+            self._carried.carry(turn)
+        self._let_out(turn, now)
+        for answer, failure in answers:
+            answer(failure)
+
+    def _react(self, items: list[_Item], turn: Turn, now: Moment) -> list[tuple[Answer, Exception | None]]:
+        answers: list[tuple[Answer, Exception | None]] = []
+        for item in items:
+            error: Exception | None = None
+            try:
+                turn.take(item.happening(self.state, now))
+                if item.also is not None:
+                    turn.add(item.also)
+            except MeshError as refused:
+                error = refused
+            except Exception as broken:
+                log.exception("engine.broken_happening")
+                error = broken
+            if item.answer is not None:
+                answers.append((item.answer, error))
+        return answers
+
+    def _schedule(self, turn: Turn, now: Moment) -> None:
+        if not self.state.waiting():
+            return
+        until = time.monotonic() + self.settings.schedule_pass_seconds
+        for placement in schedule.placements(self.state, now.steady, lambda: time.monotonic() < until):
+            turn.take(reactor.on_placed(self.state, placement, now))
+        if time.monotonic() >= until:
+            self._wake.set()
+
+    def _let_out(self, turn: Turn, now: Moment) -> None:
+        for node_id, messages in turn.sends.items():
+            self.switchboard.send(node_id, messages)
+        for hang_up in turn.hang_ups:
+            self.switchboard.hang_up(hang_up.session, hang_up.code, hang_up.reason)
+        self.feed.publish(
+            self.state, turn.changed_jobs, turn.job_ends, turn.tasks.values(), turn.changed_nodes, now
+        )
+        for ended in turn.job_ends:
+            waiters = self._waiters.pop(ended.job.id, None)
+            if not waiters:
+                continue
+            view = ended_job_view(ended)
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(view)
+
+    async def _storage_failed(
+        self, error: StorageFailed, answers: list[tuple[Answer, Exception | None]]
+    ) -> None:
+        """The disk refused: forget this turn, go back to what the disk says, and wait for it."""
+        log.error("store.failed", extra={"reason": error.message})
+        self.storage_error = error.message
+        self.switchboard.hang_up_all("busy", "The coordinator cannot write to its disk.")
+        self._carried = Turn()
+        self.state = restore(await self.store.load(), self.settings, self.spread, self.read_clock())
+        for answer, earlier in answers:
+            answer(earlier or error)
+        self._wake.set()
+
+    async def _probe_storage(self) -> None:
+        """Refuse what waits, then try one small write; on success go on as before."""
+        items = list(self._inbox)
+        self._inbox.clear()
+        for item in items:
+            if item.answer is not None:
+                item.answer(
+                    StorageFailed(self.storage_error, hint="Free some space on the coordinator's disk.")
+                )
+        await asyncio.sleep(PROBE_SECONDS)
+        try:
+            await self.store.commit(Changes(meta={"probed_at": str(time.time())}))
+        except StorageFailed as error:
+            self.storage_error = error.message
+        else:
+            log.warning("store.recovered")
+            self.storage_error = ""
+        self._wake.set()

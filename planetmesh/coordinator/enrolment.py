@@ -1,0 +1,151 @@
+"""Who belongs to the mesh: founding it, this machine's own identities, and whoever pairs or renews.
+
+Issues certificates through `trust/` and sees that each one's record is on disk before anybody holds it.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from pathlib import Path
+
+import msgspec
+
+from planetmesh.coordinator.engine import Engine, Happening
+from planetmesh.errors import NotAllowed
+from planetmesh.logs import clean
+from planetmesh.mesh import effects as fx
+from planetmesh.mesh import nodes
+from planetmesh.mesh.state import MeshState
+from planetmesh.model.clock import Moment
+from planetmesh.model.identity import CertificateState, Principal, Role
+from planetmesh.model.ids import MeshId, NodeId, new_mesh_id, new_node_id
+from planetmesh.model.node import Node
+from planetmesh.paths import Home
+from planetmesh.store.changes import AuditRow, Changes
+from planetmesh.trust import renewal
+from planetmesh.trust.authority import Authority, Leaf
+from planetmesh.trust.identity import Identity, Membership
+from planetmesh.trust.pairing_server import Enrolled, EnrolRequest
+from planetmesh.trust.serials import ActiveSerials
+
+log = logging.getLogger(__name__)
+
+NAME_LONGEST = 64
+
+
+def found_mesh(home: Home, mesh_name: str) -> None:
+    """Make a mesh: its authority and the coordinator's own identity. Harmless if it stands already."""
+    if not (home.authority / "key.pem").exists():
+        Authority.create(home.authority, new_mesh_id())
+    if Identity.exists(home.coordinator):
+        return
+    authority = Authority.open(home.authority)
+    own_id = new_node_id()
+    membership = Membership(
+        mesh_id=MeshId(authority.mesh_id),
+        mesh_name=mesh_name,
+        role=Role.COORDINATOR,
+        id=own_id,
+        name=mesh_name,
+        coordinator_id=own_id,
+    )
+    authority.issue_local(home.coordinator, membership)
+
+
+class Enrolment:
+    """Admits identities; owns the table of serials while the coordinator runs."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        authority: Authority,
+        coordinator: Identity,
+        serials: ActiveSerials,
+        endpoints: tuple[str, ...],
+    ) -> None:
+        self.engine = engine
+        self.authority = authority
+        self.coordinator = coordinator
+        self.serials = serials
+        self.endpoints = endpoints
+        """Where members find the main port, as far as this machine knows its own addresses."""
+
+    async def admit_local(self, home: Home, *, with_agent: bool) -> None:
+        """See that this machine's operator and its local agent have identities that count."""
+        here = clean(platform.node() or "coordinator", NAME_LONGEST)
+        await self._admit(home.operator, Role.OPERATOR, f"operator on {here}")
+        if with_agent:
+            Home(home.local_agent).prepare()
+            identity = await self._admit(Home(home.local_agent).agent, Role.AGENT, here)
+            if NodeId(identity.principal.id) not in self.engine.state.nodes:
+                await self.engine.do(self._enrolled(NodeId(identity.principal.id), here))
+
+    async def _admit(self, folder: Path, role: Role, name: str) -> Identity:
+        if not Identity.exists(folder):
+            identity, leaf = self.authority.issue_local(folder, self._membership(role, new_node_id(), name))
+            await self._keep(leaf, CertificateState.ACTIVE)
+            return identity
+        identity = Identity.load(folder, accept_expired=True)
+        record = self.serials.get(identity.principal.serial)
+        if record is not None and record.state is CertificateState.REVOKED:
+            return identity
+        if record is None or renewal.due(identity.principal, time.time()):
+            # Unknown: the machine stopped between writing the identity and recording it.
+            await self._keep(self.authority.renew_local(identity), CertificateState.ACTIVE)
+        return identity
+
+    async def enrol(self, request: EnrolRequest) -> Enrolled:
+        """Somebody knew a pairing code: give out an identity of the window's role, once it is on disk."""
+        member_id = new_node_id()
+        leaf = self.authority.issue_from_csr(request.role, member_id, request.csr_der)
+        name = self.free_name(request.display_name)
+        changes = Changes(
+            certificates=list(self.serials.allow(leaf.record(), time.time())),
+            audit=[AuditRow(time.time(), "pairing", "enrol", f"{request.role} {name}", request.peer_address)],
+        )
+        happening = self._enrolled(member_id, name) if request.role is Role.AGENT else _nothing
+        try:
+            await self.engine.do(happening, changes)
+        except Exception:
+            self.serials.revoke(leaf.serial)
+            raise
+        log.info("member.enrolled", extra={"role": str(request.role), "member": name})
+        return Enrolled(leaf, self._membership(request.role, member_id, name))
+
+    async def renew(self, principal: Principal, csr_der: bytes) -> Leaf:
+        """A member asks for its next certificate: same name and role, new key."""
+        if self.serials.get(principal.serial) is None:
+            raise NotAllowed("This certificate is not in the coordinator's table.")
+        leaf, rows = renewal.renew(self.authority, self.serials, principal, csr_der)
+        await self.engine.do(_nothing, Changes(certificates=list(rows)))
+        return leaf
+
+    def free_name(self, wanted: str) -> str:
+        """A display name that no node has yet: `desk`, `desk-2`."""
+        name = clean(wanted.strip(), NAME_LONGEST) or "node"
+        taken = {live.node.name for live in self.engine.state.nodes.values()}
+        number, free = 1, name
+        while free in taken:
+            number += 1
+            free = f"{name}-{number}"
+        return free
+
+    def _membership(self, role: Role, member_id: str, name: str) -> Membership:
+        own = self.coordinator.membership
+        return msgspec.structs.replace(own, role=role, id=member_id, name=name, endpoints=self.endpoints)
+
+    def _enrolled(self, node_id: NodeId, name: str) -> Happening:
+        def happen(state: MeshState, now: Moment) -> fx.Effects:
+            return nodes.on_node_enrolled(state, Node(id=node_id, name=name, created_at=now.wall), now)
+
+        return happen
+
+    async def _keep(self, leaf: Leaf, state: CertificateState) -> None:
+        rows = self.serials.allow(leaf.record(state), time.time())
+        await self.engine.do(_nothing, Changes(certificates=list(rows)))
+
+
+def _nothing(_state: MeshState, _now: Moment) -> fx.Effects:
+    return []

@@ -1,0 +1,46 @@
+"""The store's records → the mesh's state, after a start (or after the disk had refused a write).
+
+The store gives RETRYING tasks back as QUEUED: back-offs end with the process that counted them.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+
+from planetmesh.mesh.state import LiveJob, LiveNode, MeshState
+from planetmesh.model.clock import Moment
+from planetmesh.model.job import ON_NODE, Task, TaskState
+from planetmesh.settings import Settings
+from planetmesh.store.restore import RestoredJob, Snapshot
+
+
+def restore(snapshot: Snapshot, settings: Settings, spread: Callable[[], float], now: Moment) -> MeshState:
+    """Nobody is connected yet. Nodes get the grace time to come back with what they still run."""
+    state = MeshState(settings, spread)
+    last_heard = now.steady + settings.restart_grace_seconds - settings.offline_after_seconds
+    for node in snapshot.nodes:
+        state.nodes[node.id] = LiveNode(node, max(now.steady, last_heard))
+    for record in snapshot.jobs:
+        _take_job(state, record, now)
+    return state
+
+
+def _take_job(state: MeshState, record: RestoredJob, now: Moment) -> None:
+    live = LiveJob(record.job)
+    live.counts = record.counts
+    live.next_index = record.next_index
+    live.first_error = record.first_error
+    state.jobs[record.job.id] = live
+    for task in record.tasks:
+        _take_task(state, live, task, now)
+    heapq.heapify(live.ready)
+    state.enqueue(live)
+
+
+def _take_task(state: MeshState, live: LiveJob, task: Task, now: Moment) -> None:
+    live.tasks[task.index] = task
+    if task.state is TaskState.QUEUED:
+        live.ready.append(task.index)
+    elif task.state in ON_NODE and task.node_id is not None:
+        state.nodes[task.node_id].hold(task.key, live.job.spec.requests, now.steady)

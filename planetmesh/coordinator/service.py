@@ -1,0 +1,181 @@
+"""The coordinator, composed: every part built in reading order, one TaskGroup around all of it.
+
+`cli/up.py` runs it; leaving the context stops everything in the opposite order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from planetmesh.coordinator import ticks
+from planetmesh.coordinator.access import Access
+from planetmesh.coordinator.agent_link import AgentLink, new_socket
+from planetmesh.coordinator.announcing import Announcing
+from planetmesh.coordinator.api.app import build_app
+from planetmesh.coordinator.engine import Engine
+from planetmesh.coordinator.enrolment import Enrolment, found_mesh
+from planetmesh.coordinator.listener import bind_port, serve
+from planetmesh.discovery import usable_addresses
+from planetmesh.mesh.state import MeshState
+from planetmesh.model.endpoint import DEFAULT_PORT, format_endpoint
+from planetmesh.paths import Home
+from planetmesh.settings import Settings
+from planetmesh.store.outputs import Outputs
+from planetmesh.store.store import Store
+from planetmesh.trust import renewal
+from planetmesh.trust.authority import Authority
+from planetmesh.trust.identity import Identity
+from planetmesh.trust.pairing_server import PairingDesk
+from planetmesh.trust.serials import ActiveSerials
+from planetmesh.trust.tls import reload_certificate, serve_context
+
+log = logging.getLogger(__name__)
+
+RENEWAL_CHECK_SECONDS = 3600.0
+"""Asked by wall time each hour: a timer of days would miss its day while the machine sleeps."""
+
+
+@dataclass(frozen=True)
+class CoordinatorOptions:
+    """What `up` decided."""
+
+    home: Home
+    mesh_name: str
+    port: int = DEFAULT_PORT
+    bind: tuple[str, ...] = ()
+    """Addresses to listen on; all of them if none is given."""
+    mdns: bool = True
+    local_agent: bool = True
+    settings: Settings = Settings()
+    inspect: Callable[[MeshState], None] | None = None
+
+
+class Coordinator:
+    """A running coordinator, as `up` sees it."""
+
+    def __init__(self, engine: Engine, enrolment: Enrolment, desk: PairingDesk, port: int) -> None:
+        self.engine = engine
+        self.enrolment = enrolment
+        self.desk = desk
+        self.port = port
+
+    @property
+    def fingerprint(self) -> str:
+        return self.enrolment.authority.short_fingerprint
+
+
+@asynccontextmanager
+async def running_coordinator(options: CoordinatorOptions) -> AsyncIterator[Coordinator]:
+    """Start everything and hand it out; raises MeshError for whatever stands in the way."""
+    home, settings = options.home, options.settings
+    sockets = bind_port(options.bind, options.port)
+    port = int(sockets[0].getsockname()[1])
+    async with AsyncExitStack() as stack:
+        for each in sockets:
+            stack.callback(each.close)
+        found_mesh(home, options.mesh_name)
+        authority = Authority.open(home.authority)
+        identity = Identity.load(home.coordinator, accept_expired=True)
+        if renewal.due(identity.principal, time.time()):
+            authority.renew_local(identity)
+
+        store = await Store.open(home)
+        stack.push_async_callback(store.close)
+        outputs = await Outputs.open(home, settings)
+        stack.push_async_callback(outputs.close)
+
+        spread = random.Random().random  # noqa: S311  spreads back-offs, guards nothing
+        engine = Engine(settings, store, outputs, spread, inspect=options.inspect)
+        certificates = await engine.load()
+        background = await stack.enter_async_context(_background())
+        background(engine.run())
+
+        serials = ActiveSerials(certificates, now=time.time())
+        enrolment = Enrolment(engine, authority, identity, serials, _endpoints(options.bind, port))
+        await enrolment.admit_local(home, with_agent=options.local_agent)
+
+        announcing = Announcing(authority.mesh_id, identity.membership.id, port, options.bind)
+        desk = PairingDesk(
+            authority,
+            identity,
+            on_enrol=enrolment.enrol,
+            on_listening=announcing.on_listening,
+            on_attempt_failed=_log_failed_attempt,
+            hosts=options.bind,
+            port=port + 1,
+        )
+        await stack.enter_async_context(desk)
+
+        access = Access(engine, serials)
+        context = serve_context(identity)
+        app = build_app(engine, access, enrolment, desk, _agent_handler(engine, access, identity))
+        await serve(app, context, sockets, stack)
+        stack.callback(engine.switchboard.hang_up_all, "shutdown", "The coordinator stops.")
+
+        background(ticks.tick(engine))
+        background(ticks.sweep(engine))
+        background(_keep_certificate(authority, identity, context))
+        if options.mdns:
+            background(announcing.run())
+        yield Coordinator(engine, enrolment, desk, port)
+
+
+@asynccontextmanager
+async def _background() -> AsyncIterator[Callable[[Coroutine[Any, Any, None]], None]]:
+    """Start tasks that run for ever; they are cancelled at the end, and one that fails ends everything."""
+    tasks: list[asyncio.Task[None]] = []
+    async with asyncio.TaskGroup() as group:
+        try:
+            yield lambda work: tasks.append(group.create_task(work))
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+def _endpoints(bind: tuple[str, ...], port: int) -> tuple[str, ...]:
+    addresses = bind or (*(each.address for each in usable_addresses()), "127.0.0.1")
+    return tuple(format_endpoint(address, port) for address in addresses)
+
+
+def _agent_handler(
+    engine: Engine, access: Access, identity: Identity
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        principal = access.principal(request)
+        transport = request.transport
+        socket = new_socket()
+        await socket.prepare(request)
+
+        def abort() -> None:
+            if transport is not None:
+                transport.abort()
+
+        link = AgentLink(engine, principal, socket, identity.membership.mesh_name, abort)
+        await link.serve(lambda: access.check(request))
+        return socket
+
+    return handle
+
+
+def _log_failed_attempt(slot: int, address: str, attempts_left: int) -> None:
+    log.warning("pairing.failed", extra={"slot": slot, "address": address, "attempts_left": attempts_left})
+
+
+async def _keep_certificate(authority: Authority, identity: Identity, context: ssl.SSLContext) -> None:
+    """Renew the coordinator's own certificate in time, without a restart."""
+    while True:
+        await asyncio.sleep(RENEWAL_CHECK_SECONDS)
+        if renewal.due(identity.principal, time.time()):
+            authority.renew_local(identity)
+            reload_certificate(context, identity)
+            log.info("coordinator.renewed_certificate")
