@@ -73,10 +73,13 @@ async def serve(
     )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
+    protocols = runner.server
+    if protocols is None:
+        raise RuntimeError("the app was not set up")
     loop = asyncio.get_running_loop()
     for each in sockets:
         server = await loop.create_server(
-            runner.server,  # type: ignore[arg-type]  aiohttp's Server makes the protocols
+            protocols,
             sock=each,
             ssl=context,
             ssl_handshake_timeout=HANDSHAKE_SECONDS,

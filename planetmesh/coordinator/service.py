@@ -12,7 +12,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -56,7 +56,7 @@ class CoordinatorOptions:
     """Addresses to listen on; all of them if none is given."""
     mdns: bool = True
     local_agent: bool = True
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
     inspect: Callable[[MeshState], None] | None = None
 
 
