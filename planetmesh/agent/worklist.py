@@ -56,6 +56,8 @@ class JobHere(msgspec.Struct):
     """The launcher was asked for its backlog and has not answered yet."""
     closing: bool = False
     """Over; waits for its launcher to be gone."""
+    reopened: bool = False
+    """Wanted again before that; what waits here starts in a new launcher."""
 
     @property
     def share(self) -> Resources:
@@ -181,7 +183,7 @@ class Worklist:
             self.jobs[message.job_id] = JobHere(message, {}, {}, {})
         else:
             job.opened = message
-            job.closing = False
+            job.reopened = job.closing
 
     def assign(self, task: AssignTask) -> bool:
         """Take a task; a newer attempt replaces an older one. False: its job was never opened."""
@@ -244,10 +246,13 @@ class Worklist:
     def close_job(self, job_id: JobId) -> None:
         """The job is over. What it uses stays counted until `on_closed`."""
         job = self.jobs.get(job_id)
-        if job is None or job.closing:
+        if job is None:
+            return
+        job.reopened = False
+        self.take_waiting(job_id)
+        if job.closing:
             return
         job.closing = True
-        self.take_waiting(job_id)
         for held in job.launched.values():
             held.silent = True
         self._urgent.append(Close(job_id))
@@ -303,7 +308,10 @@ class Worklist:
             return ()
         if job.closing:
             self._free_gpus += [gpu for held in job.launched.values() for gpu in held.gpus]
-            del self.jobs[job_id]
+            if job.reopened:
+                self.jobs[job_id] = JobHere(job.opened, job.waiting, job.arrivals, {})
+            else:
+                del self.jobs[job_id]
             return ()
         lost = tuple(held for held in job.launched.values() if held.running)
         self.on_recalled(job_id, [key for key, held in job.launched.items() if not held.running])
@@ -312,6 +320,19 @@ class Worklist:
         job.launched.clear()
         job.slots = 0
         return lost
+
+    def on_open_failed(self, job_id: JobId) -> tuple[OnLauncher, ...]:
+        """No launcher came to stand: everything that was handed to it, taken off the list."""
+        job = self.jobs.get(job_id)
+        if job is None:
+            return ()
+        failed = tuple(job.launched.values())
+        for held in failed:
+            self._free_gpus += held.gpus
+        job.launched.clear()
+        job.slots = 0
+        job.recalling = False
+        return failed
 
     def take_waiting(self, job_id: JobId) -> tuple[AssignTask, ...]:
         """Everything of a job that waits here, taken off the list: nothing of it can be started."""
@@ -379,7 +400,7 @@ class Worklist:
     def _start_pending(self) -> list[Step]:
         steps: list[Step] = []
         for job in self.jobs.values():
-            if job.recalling:
+            if job.recalling or job.closing:
                 continue
             room = job.slots + self._ahead(job) - len(job.launched)
             for task in list(job.waiting.values())[: max(0, room)]:
