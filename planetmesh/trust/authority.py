@@ -182,8 +182,9 @@ class Authority:
         return leaf
 
     def _leaf(self, profile: Profile, name: str, public_key: ec.EllipticCurvePublicKey) -> x509.Certificate:
-        now = datetime.fromtimestamp(self._clock(), UTC)
         authority = self._certificate
+        # A clock that fell behind the mesh's own beginning is wrong; go on from there.
+        now = max(datetime.fromtimestamp(self._clock(), UTC), authority.not_valid_before_utc)
         builder = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([]))

@@ -20,6 +20,9 @@ HANDSHAKE_SECONDS = 5.0
 
 _Context = TypeVar("_Context", bound=ssl.SSLContext)
 
+CAUSES_MOST = 16
+"""How deep `refusal_in` looks."""
+
 
 class WrongPeer(ssl.SSLCertVerificationError):
     """The chain is good, but the other side is not the one that was to be called."""
@@ -57,7 +60,7 @@ class _CheckedObject(ssl.SSLObject):
 
 
 class _CheckedSocket(ssl.SSLSocket):
-    """The same for blocking sockets, so that the context stays safe however it is used."""
+    """The same for blocking sockets, where our certificate (not a byte more) has left by then."""
 
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002  the parent's signature
         super().do_handshake(block)
@@ -131,12 +134,15 @@ def refusal_in(error: BaseException) -> NotAllowed | None:
     so give this every error of a connection: a refusal must not be retried like a lost network.
     """
     seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, NotAllowed):
+    for _ in range(CAUSES_MOST):
+        if seen is None or isinstance(seen, NotAllowed):
             return seen
-        if isinstance(seen, ssl.SSLError):
-            return _explain(seen)
-        seen = getattr(seen, "os_error", None) or seen.__cause__ or seen.__context__
+        explained = _explain(seen) if isinstance(seen, ssl.SSLError) else None
+        if explained is not None:
+            return explained
+        # aiohttp keeps what it wraps in attributes of its own.
+        wrapped = getattr(seen, "certificate_error", None) or getattr(seen, "os_error", None)
+        seen = wrapped or seen.__cause__ or seen.__context__
     return None
 
 
@@ -190,9 +196,11 @@ _HINT = "Check the clocks with `planetmesh doctor`, or pair again with a code fr
 def _explain(error: ssl.SSLError) -> NotAllowed | None:
     if isinstance(error, WrongPeer):
         return NotAllowed(str(error.args[-1]), hint="Give the right address with --join HOST:PORT.")
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return NotAllowed(f"The other side's certificate was refused: {error.verify_message}.", hint=_HINT)
-    reason = error.reason or ""
+    # Errors that were not raised by OpenSSL itself (aiohttp's are of this family) lack these attributes.
+    refused = getattr(error, "verify_message", "")
+    if refused:
+        return NotAllowed(f"The other side's certificate was refused: {refused}.", hint=_HINT)
+    reason = getattr(error, "reason", None) or ""
     for ending, sentence in _ALERTS.items():
         if "ALERT" in reason and reason.endswith(ending):
             return NotAllowed(sentence, hint=_HINT)

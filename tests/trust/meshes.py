@@ -36,32 +36,32 @@ class Mesh:
         timed = {"clock": clock} if clock else {}
         self.authority = Authority.create(folder / "authority", self.mesh_id, **timed)
         self.coordinator_id = secrets.token_hex(16)
-        self.coordinator = self.member(Role.COORDINATOR, id=self.coordinator_id)
+        self.coordinator = self.member(Role.COORDINATOR, member_id=self.coordinator_id)
         self.enrolled: list[EnrolRequest] = []
         self.failures: list[tuple[int, str, int]] = []
         self.listening: list[tuple[int | None, tuple[int, ...]]] = []
 
-    def membership(self, role: Role, id: str, name: str = "box") -> Membership:
+    def membership(self, role: Role, member_id: str, name: str = "box") -> Membership:
         return Membership(
             mesh_id=self.mesh_id,
             mesh_name="home",
             role=role,
-            id=id,
+            id=member_id,
             name=name,
             coordinator_id=self.coordinator_id,
             endpoints=("192.0.2.1:7433",),
         )
 
-    def member(self, role: Role, *, id: str = "", folder: str = "") -> Identity:
-        id = id or secrets.token_hex(16)
-        place = self.folder / (folder or f"{role}-{id[:6]}")
-        return self.authority.issue_local(place, self.membership(role, id))[0]
+    def member(self, role: Role, *, member_id: str = "", folder: str = "") -> Identity:
+        member_id = member_id or secrets.token_hex(16)
+        place = self.folder / (folder or f"{role}-{member_id[:6]}")
+        return self.authority.issue_local(place, self.membership(role, member_id))[0]
 
     async def enrol(self, request: EnrolRequest) -> Enrolled:
         self.enrolled.append(request)
-        id = secrets.token_hex(16)
-        leaf = self.authority.issue_from_csr(request.role, id, request.csr_der)
-        return Enrolled(leaf, self.membership(request.role, id, request.display_name))
+        member_id = secrets.token_hex(16)
+        leaf = self.authority.issue_from_csr(request.role, member_id, request.csr_der)
+        return Enrolled(leaf, self.membership(request.role, member_id, request.display_name))
 
     def desk(self, limits: PairingLimits = FAST, **more) -> PairingDesk:
         return PairingDesk(
