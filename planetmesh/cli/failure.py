@@ -34,7 +34,7 @@ def show_error(code: str, message: str, hint: str, *, as_json: bool) -> None:
 
 def show_crash(error: BaseException, face: Face) -> int:
     """A mistake of ours: one line, and the traceback in a file for the report."""
-    kept = keep_traceback(error, face.home.logs)
+    kept = keep_traceback(error, face)
     where = f"The details are in {kept}." if kept else "The details could not be saved."
     sentence = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     hint = f"{where} This is a mistake in planetmesh: please report it with that file."
@@ -42,12 +42,13 @@ def show_crash(error: BaseException, face: Face) -> int:
     return UNEXPECTED
 
 
-def keep_traceback(error: BaseException, folder: Path) -> Path | None:
+def keep_traceback(error: BaseException, face: Face) -> Path | None:
     """Write it where only this user can read it: in the home's logs, else in a temporary file."""
     text = f"planetmesh {__version__}, Python {sys.version}, {sys.platform}\n\n"
     text += "".join(traceback.format_exception(error))
     name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ImportError):
+        folder = face.home.logs
         if folder.parent.is_dir():
             folder.mkdir(mode=0o700, exist_ok=True)
             return _write(

@@ -78,8 +78,8 @@ def add_global_options(command: click.Command) -> None:
         if taken.isdisjoint(option.opts):
             option.hidden = True
             command.params.append(option)
-    if command.epilog is None:
-        command.epilog = EVERYWHERE
+    if EVERYWHERE not in (command.epilog or ""):
+        command.epilog = f"{command.epilog or ''}\n\n{EVERYWHERE}"
     if isinstance(command, click.Group):
         for below in command.commands.values():
             add_global_options(below)

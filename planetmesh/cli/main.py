@@ -109,7 +109,9 @@ def _report(error: BaseException, face: Face, given: list[str]) -> int:
         show_error("interrupted", "Interrupted.", "", as_json=face.json)
         return INTERRUPTED
     if isinstance(error, click.ClickException):
-        if type(error).__name__ == "NoArgsIsHelpError":  # a group without its command; click 8.1 has no such class
+        if (
+            type(error).__name__ == "NoArgsIsHelpError"
+        ):  # a group without its command; click 8.1 has no such class
             click.echo(error.format_message(), err=True)
             return error.exit_code
         # What stands behind a mistake was not parsed, so `--json` may not have been seen yet.

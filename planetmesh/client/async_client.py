@@ -12,7 +12,7 @@ Calls that are safe to repeat go on through a coordinator's restart. Errors are 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
@@ -96,7 +96,7 @@ class AsyncMesh:
         """Which mesh this is, who we are in it, and how many nodes and jobs are in each state."""
         return await self._ask("GET", "/v1/status", MeshStatus)
 
-    async def feed(self, after: int) -> AsyncIterator[FeedEvent]:
+    async def feed(self, after: int) -> AsyncGenerator[FeedEvent, None]:
         """What happens from now on, numbered above `after` (`MeshStatus.feed_number`), without an end."""
         async with aclosing(follow(self._open, Call("GET", "/v1/feed"), FeedEvent, after=after)) as events:
             async for event in events:
@@ -158,7 +158,7 @@ class AsyncMesh:
 
     async def tasks(
         self, job: str, *, start: int = 0, status: TaskState | None = None
-    ) -> AsyncIterator[TaskView]:
+    ) -> AsyncGenerator[TaskView, None]:
         """The job's tasks in the order of their index, read page by page."""
         following: int | None = start
         while following is not None:
@@ -171,7 +171,7 @@ class AsyncMesh:
 
     async def output(
         self, job: str, *, after: int = 0, index: int | None = None, following: bool = False
-    ) -> AsyncIterator[OutputPiece]:
+    ) -> AsyncGenerator[OutputPiece, None]:
         """Pieces of output in the order in which they arrived, numbered above `after`.
 
         `following` goes on until the job (or the task `index`) has ended and all of it was given.
@@ -185,7 +185,7 @@ class AsyncMesh:
 
     async def logs(
         self, job: str, *, start: int = 0, most_bytes: int | None = None
-    ) -> AsyncIterator[OutputPiece]:
+    ) -> AsyncGenerator[OutputPiece, None]:
         """Each task's last attempt's output, in the order of their index, beginning with task `start`."""
         query = {"from": str(start)} | ({"limit_bytes": str(most_bytes)} if most_bytes else {})
         call = Call("GET", f"{_job_path(job)}/logs", query)

@@ -8,39 +8,38 @@ from __future__ import annotations
 
 import logging
 import time
+from base64 import encodebytes
 
 import msgspec
 
 from planetmesh.client.calls import Caller
 from planetmesh.client.connect import Call
 from planetmesh.errors import MeshError
-from planetmesh.model.identity import Role
+from planetmesh.trust.renewal import accept, due, make_csr
 from planetmesh.wire.api import RenewCertificate, RenewedCertificate
-
-LIFE_SECONDS = {Role.OPERATOR: 7 * 86400.0, Role.VIEWER: 30 * 86400.0}
-"""As issued (`trust.authority.PROFILES`). Certificates are back-dated, so they do not tell it themselves."""
 
 _log = logging.getLogger(__name__)
 
 
 async def renew_if_due(caller: Caller) -> None:
-    """Renew if less than half of the certificate's life is left."""
-    principal = caller.link.identity.principal
-    if principal.not_after - time.time() > LIFE_SECONDS.get(principal.role, 0.0) / 2:
+    """Renew if half of the certificate's life is over."""
+    if not due(caller.link.identity.principal, time.time()):
         return
     try:
         await _renew(caller)
     except MeshError as error:
-        _log.debug("renewal.failed", extra={"reason": error.message})
+        _log.warning("renewal.failed", extra={"reason": error.message})
 
 
 async def _renew(caller: Caller) -> None:
-    from planetmesh.trust.authority import make_key_and_csr
-
-    identity = caller.link.identity
-    key_pem, csr_pem = make_key_and_csr()
-    body = msgspec.json.encode(RenewCertificate(csr_pem.decode()))
+    key_pem, csr_der = make_csr()
+    body = msgspec.json.encode(RenewCertificate(_to_pem(csr_der)))
     call = Call("POST", "/v1/certs/renew", body=body, repeatable=False)
     renewed = await caller.ask(call, RenewedCertificate)
-    identity.replace_certificate(renewed.certificate_pem.encode(), key_pem)
+    accept(caller.link.identity, renewed.certificate_pem.encode(), key_pem)
     await caller.link.use_renewed_certificate()
+
+
+def _to_pem(csr_der: bytes) -> str:
+    name = "CERTIFICATE REQUEST"
+    return f"-----BEGIN {name}-----\n{encodebytes(csr_der).decode()}-----END {name}-----\n"

@@ -1,0 +1,59 @@
+"""`planetmesh job`: one job, or its tasks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from planetmesh.cli.face import Face
+
+if TYPE_CHECKING:
+    from planetmesh.wire.api import JobView, TaskView
+
+_EXAMPLES = """
+\b
+Examples:
+  planetmesh job last
+  planetmesh job k3v --tasks
+  planetmesh job last --tasks --failed
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("job_id", metavar="ID")
+@click.option("--tasks", is_flag=True, help="Its tasks instead of itself.")
+@click.option("--failed", is_flag=True, help="With --tasks: only the failed ones.")
+@click.pass_obj
+def job(face: Face, job_id: str, *, tasks: bool, failed: bool) -> None:
+    """Show one job: by id, an unambiguous prefix or name, or 'last'."""
+    from planetmesh.cli.shapes import JOBS, TASKS, job_sheet
+
+    if failed and not tasks:
+        raise click.UsageError("--failed needs --tasks.")
+    if tasks:
+        face.printer.rows(face.run(_tasks(face, job_id, failed=failed)), TASKS)
+        return
+    found = face.with_mesh(lambda mesh: mesh.job(job_id))
+    face.printer.sheet(found, job_sheet(found, describe(found)), JOBS)
+
+
+def describe(found: JobView) -> str:
+    """What the job runs, in one line; nothing for a kind that this version does not know."""
+    from planetmesh.errors import MeshError
+    from planetmesh.jobtypes.registry import job_type
+
+    if found.spec is None:
+        return ""
+    try:
+        return job_type(found.type).describe(found.spec.payload)
+    except MeshError:
+        return ""
+
+
+async def _tasks(face: Face, job_id: str, *, failed: bool) -> list[TaskView]:
+    from planetmesh.model.job import TaskState
+
+    async with face.mesh() as mesh:
+        status = TaskState.FAILED if failed else None
+        return [task async for task in mesh.tasks(job_id, status=status)]

@@ -1,0 +1,149 @@
+"""How jobs, tasks and nodes look in a table and as a sheet."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from planetmesh.cli.output import Column, Shape
+from planetmesh.cli.progress import show_seconds
+from planetmesh.model.job import JobState, TaskState
+from planetmesh.model.node import NodeState
+from planetmesh.model.resources import MILLIS, show_size
+from planetmesh.wire.api import JobView, NodeView, TaskView
+
+_COLOURS = {
+    JobState.COMPLETED: "green",
+    JobState.FAILED: "red",
+    JobState.PARTIALLY_COMPLETED: "yellow",
+    JobState.RUNNING: "cyan",
+    JobState.CANCELLED: "yellow",
+    NodeState.HEALTHY: "green",
+    NodeState.SUSPECT: "yellow",
+    NodeState.OFFLINE: "red",
+    TaskState.RETRYING: "yellow",
+    TaskState.ASSIGNED: "cyan",
+}
+
+
+def colour(state: str) -> str:
+    """A terminal's colour for a state's word."""
+    return next((name for known, name in _COLOURS.items() if known.value == state), "")
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """A time of the API; None for none, or for what is no time."""
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+
+
+def show_time(text: str | None) -> str:
+    """In this machine's zone, for people."""
+    at = parse_time(text)
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else "-"
+
+
+def show_between(start: str | None, end: str | None) -> str:
+    """How long from one time to another, or until now."""
+    begun = parse_time(start)
+    if begun is None:
+        return "-"
+    return show_seconds(max(0.0, ((parse_time(end) or datetime.now(UTC)) - begun).total_seconds()))
+
+
+def show_tasks(job: JobView) -> str:
+    """`120/200, 3 failed`."""
+    counts = job.tasks
+    done = counts.completed + counts.failed + counts.cancelled
+    return f"{done}/{counts.total}" + (f", {counts.failed} failed" if counts.failed else "")
+
+
+JOBS = Shape[JobView](
+    (
+        Column("ID", lambda job: job.id),
+        Column("NAME", lambda job: job.name or "-"),
+        Column("STATUS", lambda job: job.status, style=lambda job: colour(job.status)),
+        Column("TASKS", show_tasks, right=True),
+        Column("CREATED", lambda job: show_time(job.created_at)),
+        Column("TIME", lambda job: show_between(job.started_at, job.completed_at), right=True),
+    ),
+    key=lambda job: job.id,
+    empty="There are no jobs yet. Try: planetmesh run hostname",
+)
+
+TASKS = Shape[TaskView](
+    (
+        Column("TASK", lambda task: str(task.index), right=True),
+        Column("STATUS", lambda task: task.status, style=lambda task: colour(task.status)),
+        Column("NODE", lambda task: task.node or "-"),
+        Column("TRIES", lambda task: str(task.attempts), right=True),
+        Column("EXIT", lambda task: "-" if task.exit_code is None else str(task.exit_code), right=True),
+        Column("TIME", lambda task: show_between(task.started_at, task.finished_at), right=True),
+        Column("INPUT", lambda task: task.payload if task.payload is not None else "-"),
+        Column("ERROR", lambda task: task.last_error or ""),
+    ),
+    key=lambda task: task.id,
+    empty="There are no such tasks.",
+)
+
+
+def node_word(node: NodeView) -> str:
+    """The state, and whether it is being drained."""
+    return f"{node.state}, draining" if node.draining else node.state
+
+
+NODES = Shape[NodeView](
+    (
+        Column("NAME", lambda node: node.name),
+        Column("STATE", node_word, style=lambda node: colour(node.state)),
+        Column("CPUS", lambda node: f"{node.offer_cpus or node.cpus:g}", right=True),
+        Column("MEMORY", lambda node: show_size(node.offer_memory_bytes or node.memory_bytes), right=True),
+        Column("GPUS", lambda node: str(len(node.gpus)), right=True),
+        Column("RUNNING", lambda node: str(node.running), right=True),
+        Column("LOAD", lambda node: "-" if node.load is None else f"{node.load:.0%}", right=True),
+        Column("RTT", lambda node: "-" if node.rtt_ms is None else f"{node.rtt_ms:.1f} ms", right=True),
+        Column("SANDBOX", lambda node: node.sandbox.tier),
+        Column("TAGS", lambda node: ",".join(node.tags) or "-"),
+        Column("NOTE", lambda node: node.note),
+    ),
+    key=lambda node: node.name,
+    empty="There are no nodes yet. On each machine: planetmesh up",
+)
+
+
+def job_sheet(job: JobView, command: str) -> list[tuple[str, str]]:
+    """All that is known of one job."""
+    counts = job.tasks
+    states = ("queued", "assigned", "running", "retrying", "completed", "failed", "cancelled")
+    parts = [f"{getattr(counts, state)} {state}" for state in states if getattr(counts, state)]
+    lines = [
+        ("id", job.id),
+        ("name", job.name),
+        ("type", job.type),
+        ("command", command),
+        ("status", job.status),
+        ("tasks", f"{counts.total}: {', '.join(parts)}"),
+        ("priority", str(job.priority) if job.priority else ""),
+        ("asks for", _requests(job)),
+        ("submitter", job.submitter),
+        ("created", show_time(job.created_at)),
+        ("started", show_time(job.started_at)),
+        ("ended", show_time(job.completed_at)),
+        ("time", show_between(job.started_at, job.completed_at)),
+        ("waiting", job.waiting),
+        ("error", job.error),
+        ("cancelled", job.cancel_reason),
+    ]
+    return [(title, text) for title, text in lines if text]
+
+
+def _requests(job: JobView) -> str:
+    if job.spec is None:
+        return ""
+    wants = job.spec.requests
+    parts = [f"{wants.cpu_millis / MILLIS:g} CPU"]
+    parts += [show_size(wants.memory_bytes)] if wants.memory_bytes else []
+    parts += [f"{wants.gpus} GPU"] if wants.gpus else []
+    parts += [f"tag {tag}" for tag in job.spec.tags]
+    return ", ".join(parts)

@@ -1,0 +1,176 @@
+"""From options to a JobSpec: what `run` and `submit` share, with every check that needs no mesh."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from planetmesh.errors import BadInput, NotFound, TooLarge
+from planetmesh.model.job import Inputs, JobSpec, Limits, One
+from planetmesh.model.resources import Resources, parse_cpus, parse_duration, parse_size
+
+SCRIPT_MOST_BYTES = 1024 * 1024
+"""As `jobtypes.script` allows; said here before the whole file is read."""
+RETRIES_OF_MANY = 2
+"""One flaky task should not spoil a batch; a single command is its user's to repeat."""
+RETRIES_MOST = 100
+PRIORITY_MOST = 1000
+
+_VARIABLE = re.compile(r"[^=\0]+")
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """The options as they were typed."""
+
+    env: tuple[str, ...] = ()
+    cpus: str | None = None
+    memory: str | None = None
+    gpus: int = 0
+    tag: tuple[str, ...] = ()
+    node: str | None = None
+    timeout: str | None = None
+    silence_timeout: str | None = None
+    retries: int | None = None
+    priority: int = 0
+    max_running: int | None = None
+    at_most_once: bool = False
+    partial: bool = False
+    name: str = ""
+
+
+_OPTIONS = (
+    click.option("--env", multiple=True, metavar="K=V", help="Set a variable; K alone: this shell's value."),
+    click.option("--cpus", metavar="N", help="CPUs for each task, like 2 or 0.5 (default 1)."),
+    click.option("--memory", metavar="SIZE", help="Memory for each task, like 500MB or 2g."),
+    click.option("--gpus", type=click.IntRange(0, 64), default=0, metavar="N", help="GPUs for each task."),
+    click.option("--tag", multiple=True, metavar="T", help="Only on nodes with this tag (repeatable)."),
+    click.option("--node", metavar="NAME", help="Only on this node."),
+    click.option("--timeout", metavar="TIME", help="Stop a try after this long, like 90s, 10m or 1.5h."),
+    click.option("--silence-timeout", metavar="TIME", help="Stop a try that wrote nothing for this long."),
+    click.option(
+        "--retries", type=click.IntRange(0, RETRIES_MOST), metavar="N",
+        help="Try a failed task again N times (default 0 for one task, 2 for many). "
+        "A task whose node was lost runs again in any case.",
+    ),
+    click.option("--priority", type=click.IntRange(-PRIORITY_MOST, PRIORITY_MOST), default=0, metavar="N",
+                 help="Higher ones go first."),
+    click.option("-j", "--max-running", type=click.IntRange(1), metavar="N", help="At most N at a time."),
+    click.option("--at-most-once", is_flag=True, help="Never run a task twice, even if its node was lost."),
+    click.option("--partial", is_flag=True, help="A failed task does not fail the job."),
+    click.option("--name", default="", metavar="TEXT", help="A name for people."),
+)  # fmt: skip
+
+
+def job_options(command: C) -> C:
+    """Give a click command the options of `JobOptions`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def take_options(values: dict[str, Any]) -> JobOptions:
+    """Move the options of `JobOptions` out of what click gave."""
+    return JobOptions(**{name: values.pop(name) for name in JobOptions.__dataclass_fields__})
+
+
+def command_payload(command: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+    """Job type and payload of a command line."""
+    if not command:
+        raise BadInput("There is no command to run.", hint="Say it like: planetmesh run CMD ARG…")
+    return "command", {"argv": list(command)}
+
+
+def script_payload(
+    path: str, arguments: tuple[str, ...], interpreter: str | None
+) -> tuple[str, dict[str, Any]]:
+    """Job type and payload of a local script that travels with the job."""
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(SCRIPT_MOST_BYTES + 1)
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no script {path}.") from error
+    except OSError as error:
+        raise BadInput(f"The script {path} cannot be read: {error.strerror}.") from error
+    if len(content) > SCRIPT_MOST_BYTES:
+        raise TooLarge(f"The script {path} is longer than {SCRIPT_MOST_BYTES} bytes.")
+    try:
+        source = content.decode()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"The script {path} is not UTF-8 text.") from error
+    payload: dict[str, Any] = {"source": source, "args": list(arguments), "name": Path(path).name}
+    if interpreter:
+        payload["interpreter"] = shlex.split(interpreter)
+    return "script", payload
+
+
+def build_spec(kind: tuple[str, dict[str, Any]], inputs: Inputs, options: JobOptions) -> JobSpec:
+    """The spec, checked as the coordinator will check it. `node` is looked up later: it needs the mesh."""
+    from planetmesh.jobtypes.registry import job_type
+
+    spec = JobSpec(
+        type=kind[0],
+        payload=kind[1],
+        inputs=inputs,
+        name=options.name,
+        requests=_resources(options),
+        tags=options.tag,
+        env=parse_env(options.env),
+        priority=options.priority,
+        max_running=options.max_running,
+        max_attempts=1 + _retries(options, inputs),
+        limits=_limits(options),
+        at_most_once=options.at_most_once,
+        partial=options.partial,
+    )
+    job_type(spec.type).check(spec)
+    return spec
+
+
+def parse_env(given: tuple[str, ...]) -> dict[str, str]:
+    """`K=V` sets, `K` alone takes this process's value."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, sign, value = text.partition("=")
+        if not _VARIABLE.fullmatch(name):
+            raise BadInput(f"--env '{text}' names no variable.", hint="Say it like --env LEVEL=3.")
+        if not sign and name not in os.environ:
+            raise BadInput(f"--env {name}: this shell has no such variable.", hint=f"Say --env {name}=VALUE.")
+        found[name] = value if sign else os.environ[name]
+    return found
+
+
+def _resources(options: JobOptions) -> Resources:
+    usual = Resources()
+    return Resources(
+        cpu_millis=parse_cpus(options.cpus) if options.cpus is not None else usual.cpu_millis,
+        memory_bytes=parse_size(options.memory) if options.memory is not None else usual.memory_bytes,
+        gpus=options.gpus,
+    )
+
+
+def _limits(options: JobOptions) -> Limits:
+    return Limits(
+        attempt_seconds=parse_duration(options.timeout) if options.timeout is not None else None,
+        silence_seconds=parse_duration(options.silence_timeout)
+        if options.silence_timeout is not None
+        else None,
+    )
+
+
+def _retries(options: JobOptions, inputs: Inputs) -> int:
+    if options.at_most_once and options.retries:
+        raise BadInput("--at-most-once and --retries contradict each other.")
+    if options.at_most_once:
+        return 0
+    if options.retries is not None:
+        return options.retries
+    return 0 if isinstance(inputs, One) else RETRIES_OF_MANY

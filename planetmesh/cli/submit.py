@@ -1,0 +1,192 @@
+"""`planetmesh submit`: hand in a job from a TOML file.
+
+The keys are `run`'s options with the same names (`max-running` and `max_running` are one), and `command`
+(a text, or an array), or `script` with `args` and `interpreter`; and at most one of `inputs` (an array),
+`lines`, `range`, `json-items`. Unknown keys are refused with the closest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from planetmesh.cli.face import Face
+from planetmesh.cli.inputs import Sources, read_inputs
+from planetmesh.cli.spec import JobOptions, build_spec, command_payload, script_payload
+from planetmesh.errors import BadInput, NotFound, TooLarge
+from planetmesh.model.job import JobSpec
+from planetmesh.settings import Settings
+
+_EXAMPLES = """
+\b
+Example (resize.toml):
+  name    = "thumbnails"
+  command = ["convert", "{}", "-resize", "50%", "small-{/}"]
+  inputs  = ["a.png", "b.png"]
+  cpus    = 2
+  memory  = "1g"
+  timeout = "5m"
+  env     = { LEVEL = "3" }
+
+\b
+Keys:
+  command (text or array)   or   script (a file), args (array), interpreter
+  inputs (array), lines (a file), range ("1..100"), json-items (a file)
+  name, env (table), cpus, memory, gpus, tags (array), node, timeout,
+  silence-timeout, retries, priority, max-running, at-most-once, partial
+"""
+
+_TEXT, _NUMBER, _WHOLE, _FLAG, _TEXTS, _TABLE = str, (int, float, str), int, bool, list, dict
+KEYS: dict[str, Any] = {
+    "command": (str, list),
+    "script": _TEXT,
+    "args": _TEXTS,
+    "interpreter": _TEXT,
+    "inputs": _TEXTS,
+    "lines": _TEXT,
+    "range": _TEXT,
+    "json_items": _TEXT,
+    "name": _TEXT,
+    "env": _TABLE,
+    "cpus": _NUMBER,
+    "memory": _NUMBER,
+    "gpus": _WHOLE,
+    "tags": _TEXTS,
+    "node": _TEXT,
+    "timeout": _NUMBER,
+    "silence_timeout": _NUMBER,
+    "retries": _WHOLE,
+    "priority": _WHOLE,
+    "max_running": _WHOLE,
+    "at_most_once": _FLAG,
+    "partial": _FLAG,
+}
+"""What may stand in the file, and of what type."""
+_WORDS = {
+    str: "a text",
+    list: "an array",
+    dict: "a table",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
+_LEAST = {"gpus": 0, "retries": 0, "max_running": 1}
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("file", metavar="JOB.toml", type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Show the tasks, send nothing.")
+@click.option("--node", metavar="NAME", help="Only on this node.")
+@click.option("--name", metavar="TEXT", help="A name for people.")
+@click.pass_obj
+def submit(face: Face, file: Path, *, dry_run: bool, node: str | None, name: str | None) -> int:
+    """Hand in a job from a file; print its id at once."""
+    spec, options = load_job(file)
+    if name:
+        from msgspec.structs import replace as replace_field
+
+        spec = replace_field(spec, name=name)
+    if dry_run:
+        from planetmesh.cli.run import show_tasks
+
+        return show_tasks(face, spec)
+    from planetmesh.cli.watch import How, submit_and_watch
+
+    return face.run(submit_and_watch(face, spec, node or options.node, How(detach=True)))
+
+
+def load_job(file: Path) -> tuple[JobSpec, JobOptions]:
+    """The job that a file describes; paths in it count from the file's folder. Raises BadInput, NotFound."""
+    values = read_keys(file)
+    options = _options(values)
+    kind = _kind(values, file.parent)
+    sources = Sources(
+        lists=(_texts(values["inputs"], "inputs"),) if "inputs" in values else (),
+        lines=_beside(values.get("lines"), file.parent),
+        range=values.get("range"),
+        json_items=_beside(values.get("json_items"), file.parent),
+    )
+    if sources.lists == ((),):
+        raise BadInput(f"{file}: 'inputs' is empty: nothing would run.")
+    return build_spec(kind, read_inputs(sources), options), options
+
+
+def read_keys(file: Path) -> dict[str, Any]:
+    """The file's keys with `_` for `-`, each known and of its type."""
+    try:
+        content = file.read_bytes() if file.stat().st_size <= Settings().api_body_most_bytes else None
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no file {file}.") from error
+    except OSError as error:
+        raise BadInput(f"{file} cannot be read: {error.strerror}.") from error
+    if content is None:
+        raise TooLarge(f"{file} is too large for a job.")
+    try:
+        document = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInput(f"{file} is not TOML: {error}.") from error
+    values = {key.replace("-", "_"): value for key, value in document.items()}
+    for key, value in values.items():
+        _check_key(file, key, value)
+    return values
+
+
+def _check_key(file: Path, key: str, value: Any) -> None:
+    kinds = KEYS.get(key)
+    if kinds is None:
+        near = difflib.get_close_matches(key, KEYS, n=1)
+        hint = (
+            f"Did you mean '{near[0].replace('_', '-')}'?"
+            if near
+            else "`planetmesh submit --help` lists the keys."
+        )
+        raise BadInput(f"{file}: there is no key '{key}'.", hint=hint)
+    allowed = kinds if isinstance(kinds, tuple) else (kinds,)
+    # True is an int to Python, and to nobody else.
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        wanted = " or ".join(_WORDS[kind] for kind in allowed)
+        raise BadInput(f"{file}: '{key.replace('_', '-')}' must be {wanted}.")
+    if key in _LEAST and value < _LEAST[key]:
+        raise BadInput(f"{file}: '{key.replace('_', '-')}' must be at least {_LEAST[key]}.")
+
+
+def _kind(values: dict[str, Any], folder: Path) -> tuple[str, dict[str, Any]]:
+    if ("command" in values) == ("script" in values):
+        raise BadInput("A job file needs either 'command' or 'script'.")
+    if "script" in values:
+        script = _beside(values["script"], folder) or ""
+        return script_payload(script, _texts(values.get("args", []), "args"), values.get("interpreter"))
+    command = values["command"]
+    return command_payload((command,) if isinstance(command, str) else _texts(command, "command"))
+
+
+def _options(values: dict[str, Any]) -> JobOptions:
+    options = JobOptions(
+        env=tuple(f"{name}={_text(value, 'env')}" for name, value in values.get("env", {}).items()),
+        tag=_texts(values.get("tags", []), "tags"),
+    )
+    texts = {
+        key: str(values[key]) for key in ("cpus", "memory", "timeout", "silence_timeout") if key in values
+    }
+    plain = ("gpus", "node", "retries", "priority", "max_running", "at_most_once", "partial", "name")
+    return replace(options, **texts, **{key: values[key] for key in plain if key in values})
+
+
+def _texts(values: list[Any], key: str) -> tuple[str, ...]:
+    return tuple(_text(value, key) for value in values)
+
+
+def _text(value: Any, key: str) -> str:
+    """Numbers may stand where texts are meant: `inputs = [1, 2, 3]`."""
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value)
+    raise BadInput(f"'{key}' may hold texts and numbers only.")
+
+
+def _beside(name: str | None, folder: Path) -> str | None:
+    return None if name is None or name == "-" else str(folder / name)

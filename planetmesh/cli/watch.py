@@ -1,0 +1,145 @@
+"""A job from submit to report: what `run` does after everything was checked.
+
+One task is followed byte by byte (`follow`), many are gathered (`gather`). Ctrl-C cancels the job on the mesh.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import msgspec
+
+from planetmesh.cli.bytes_out import Outputs
+from planetmesh.cli.face import Face
+from planetmesh.cli.follow import exit_status, failure_sentence, follow_single
+from planetmesh.cli.gather import Gatherer
+from planetmesh.cli.interrupt import INTERRUPTED, Interruption
+from planetmesh.client.async_client import AsyncMesh
+from planetmesh.client.handles import JobHandle
+from planetmesh.errors import Conflict, MeshError
+from planetmesh.model.job import JobSpec, One, TaskState
+from planetmesh.wire.api import TaskView
+
+FAILURES_SHOWN = 20
+CANCEL_SECONDS = 10.0
+"""To tell the coordinator of a Ctrl-C; a second one leaves at once."""
+
+
+class How(msgspec.Struct, frozen=True):
+    """How the job is watched."""
+
+    keep_order: bool = False
+    raw: bool = False
+    detach: bool = False
+
+
+async def submit_and_watch(face: Face, spec: JobSpec, node: str | None, how: How) -> int:
+    """Hand the job in and stay with it to its end."""
+    async with face.mesh() as mesh:
+        if node:
+            spec = msgspec.structs.replace(spec, node=(await mesh.node(node)).id)
+        if how.detach:
+            handle = await mesh.submit(spec)
+            show_submitted(face, handle)
+            return 0
+        with Interruption() as interruption:
+            watching = Watching(face, mesh, how)
+            status = await interruption.interruptible(watching.run(spec))
+            if status is not None:
+                return status
+            await watching.cancel_after_interrupt()
+    return INTERRUPTED
+
+
+def show_submitted(face: Face, handle: JobHandle) -> None:
+    """The job's id alone, or the job with `--json`."""
+    for warning in handle.warnings:
+        face.printer.warn(warning)
+    face.printer.done(handle.id, handle.view, word=handle.id)
+
+
+class Watching:
+    """One job from submit to report."""
+
+    def __init__(self, face: Face, mesh: AsyncMesh, how: How) -> None:
+        self._printer = face.printer
+        self._mesh = mesh
+        self._how = how
+        self._handle: JobHandle | None = None
+
+    async def run(self, spec: JobSpec) -> int:
+        """Submit, watch, report; gives the exit status."""
+        single = isinstance(spec.inputs, One)
+        feed_number = 0 if single else (await self._mesh.status()).feed_number
+        self._handle = await self._mesh.submit(spec)
+        for warning in self._handle.warnings:
+            self._printer.warn(warning)
+        self._printer.event({"kind": "job", "job": self._handle.view})
+        if single:
+            return await self._watch_single(self._handle)
+        return await self._watch_many(self._handle, feed_number)
+
+    async def _watch_single(self, handle: JobHandle) -> int:
+        task = await follow_single(
+            self._mesh, handle, Outputs(self._printer, raw=self._how.raw), self._printer
+        )
+        self._printer.event({"kind": "task", "task": task})
+        self._printer.event({"kind": "job", "job": handle.view})
+        sentence = failure_sentence(task)
+        if sentence:
+            self._printer.warn(sentence)
+        return exit_status(task)
+
+    async def _watch_many(self, handle: JobHandle, feed_number: int) -> int:
+        gatherer = Gatherer(self._mesh, handle, Outputs(self._printer, raw=self._how.raw), self._printer)
+        handle.view = await gatherer.run(feed_number=feed_number, keep_order=self._how.keep_order)
+        self._printer.event({"kind": "job", "job": handle.view})
+        await self._list_failures(handle)
+        counts = handle.view.tasks
+        return 0 if counts.completed == counts.total else 1
+
+    async def _list_failures(self, handle: JobHandle) -> None:
+        counts = handle.view.tasks
+        if counts.failed:
+            self._printer.warn(f"{counts.failed} of {counts.total} tasks failed:")
+            shown = 0
+            async with aclosing(self._mesh.tasks(handle.id, status=TaskState.FAILED)) as tasks:
+                async for task in tasks:
+                    if shown == FAILURES_SHOWN:
+                        self._printer.note(f"  … and more: planetmesh job {handle.id} --tasks --failed")
+                        break
+                    self._printer.note("  " + task_line(task))
+                    shown += 1
+            self._printer.note(f"hint: `planetmesh logs {handle.id}/INDEX` shows what one of them wrote.")
+        if counts.cancelled:
+            reason = f": {handle.view.cancel_reason}" if handle.view.cancel_reason else ""
+            self._printer.warn(f"{counts.cancelled} of {counts.total} tasks were cancelled{reason}")
+
+    async def cancel_after_interrupt(self) -> None:
+        """Cancel on the mesh and say so; whatever goes wrong is said too."""
+        handle = self._handle
+        if handle is None:
+            self._printer.warn("Interrupted before the job was accepted.")
+            return
+        self._printer.warn(
+            f"Interrupted: cancelling job {handle.id} on the mesh (Ctrl-C again leaves at once)."
+        )
+        try:
+            async with asyncio.timeout(CANCEL_SECONDS):
+                await handle.cancel("interrupted by its user")
+        except Conflict:
+            self._printer.note(f"Job {handle.id} had ended already.")
+        except (MeshError, TimeoutError):
+            self._printer.warn(
+                f"The coordinator could not be told; to stop the job later: planetmesh cancel {handle.id}"
+            )
+        else:
+            self._printer.note(f"Job {handle.id} is cancelled.")
+
+
+def task_line(task: TaskView) -> str:
+    """`k3…/17  photo.png  on desk: exit code 3`"""
+    payload = f"  {task.payload}" if task.payload is not None else ""
+    where = f"  on {task.node}" if task.node else ""
+    return f"{task.id}{payload}{where}: {task.last_error or task.status}"
