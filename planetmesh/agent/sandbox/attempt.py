@@ -9,6 +9,7 @@ import errno
 import os
 import subprocess
 import time
+from typing import NamedTuple
 
 from planetmesh.agent.sandbox.messages import Ended, Output, Report, Start, Why
 
@@ -142,14 +143,25 @@ class Attempt:
         return len(kept)
 
 
-def start_attempt(start: Start, folder: str, env: dict[str, str], null: int, most_bytes: int) -> Attempt:
+class Ground(NamedTuple):
+    """What all attempts of a launcher are started with."""
+
+    null: int
+    """Their stdin."""
+    nice: int
+    output_most_bytes: int
+
+
+def start_attempt(start: Start, folder: str, env: dict[str, str], ground: Ground) -> Attempt:
     """Start the program by vfork: no preexec_fn, no user, no group. Raise OSError or ValueError."""
+    if not start.argv:
+        raise ValueError("it names no program")
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
     try:
         process = subprocess.Popen(
             start.argv,
-            stdin=null,
+            stdin=ground.null,
             stdout=out_write,
             stderr=err_write,
             cwd=folder,
@@ -165,9 +177,11 @@ def start_attempt(start: Start, folder: str, env: dict[str, str], null: int, mos
         os.close(err_write)
     # The launcher reaps by itself; without this Popen's finaliser would wait for the process too.
     process.returncode = 0
+    # Not before: the launcher must keep its own rank to get the processor from a task that forks wildly.
+    os.setpriority(os.PRIO_PROCESS, process.pid, ground.nice)
     os.set_blocking(out_read, False)
     os.set_blocking(err_read, False)
-    return Attempt(start, process.pid, [out_read, err_read], folder, most_bytes)
+    return Attempt(start, process.pid, [out_read, err_read], folder, ground.output_most_bytes)
 
 
 def not_started(start: Start, error: OSError | ValueError, path: str) -> Ended:
@@ -175,7 +189,9 @@ def not_started(start: Start, error: OSError | ValueError, path: str) -> Ended:
     program = start.argv[0] if start.argv else ""
     index, attempt = start.index, start.attempt
     if isinstance(error, ValueError):
-        return Ended(index, attempt, Why.CANNOT_START, 126, message=f"{program!r} cannot be started: {error}.")
+        return Ended(
+            index, attempt, Why.CANNOT_START, 126, message=f"{program!r} cannot be started: {error}."
+        )
     if error.errno == errno.ENOENT and error.filename == program:
         where = "" if "/" in program else f" in {path}"
         text = f"The program {program!r} was not found on this node{where}, or its interpreter was not."

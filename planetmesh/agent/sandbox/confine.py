@@ -12,12 +12,16 @@ import pwd
 import resource
 import signal
 import sys
+from typing import NamedTuple
 
+from planetmesh.agent.sandbox import tree
 from planetmesh.agent.sandbox.folders import TaskUser
 from planetmesh.agent.sandbox.messages import LauncherSpec, Limits
 from planetmesh.errors import NotAllowed
 
 assert sys.platform == "linux"  # noqa: S101  tells the type checker; nobody imports this elsewhere
+
+from landlockpy import Scope  # noqa: E402
 
 from planetmesh.agent.sandbox import landlock  # noqa: E402
 
@@ -30,6 +34,10 @@ OOM_SCORE = 500
 """The kernel takes a task before the owner's programs and before the agent."""
 OPEN_FILES = 4096
 OPEN_FILES_MOST = 65_536
+THREADS_EACH = 16
+"""The kernel counts threads, for all processes of a user; only a wall against fork bombs, watch.py counts."""
+THREADS_LEAST = 512
+
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -58,15 +66,24 @@ def die_with_parent(parent: int, number: int = signal.SIGTERM) -> None:
         os._exit(0)
 
 
-def confine(spec: LauncherSpec, user: TaskUser | None) -> int:
-    """Confine this process for good; return the Landlock version in force (0: none).
+class Confinement(NamedTuple):
+    """What was really reached."""
+
+    landlock_abi: int
+    """0: none."""
+    is_scoped: bool
+    """Signals from here reach only what is confined with this process."""
+
+
+def confine(spec: LauncherSpec, user: TaskUser | None) -> Confinement:
+    """Confine this process for good.
 
     Raise NotAllowed where the promised user cannot be taken, OSError where the kernel refuses a step.
     """
     os.umask(0o077)
-    os.nice(spec.nice)
     _raise_oom_score()
-    set_limits(spec.limits)
+    set_limits(spec.limits, user.uid if user else os.getuid())
+    is_scoped = False
     abi = landlock.supported_abi()
     home = pwd.getpwuid(os.getuid()).pw_dir
     if not abi:
@@ -76,15 +93,19 @@ def confine(spec: LauncherSpec, user: TaskUser | None) -> int:
         with landlock.build(spec, home) as rules:
             _take_user(user)
             rules.restrict()
+            is_scoped = Scope.SIGNAL in rules.scoped and not _can_signal(os.getppid())
     # A change of user clears it, so it comes last.
     forbid_inspection()
-    return abi
+    return Confinement(abi, is_scoped)
 
 
-def set_limits(limits: Limits) -> None:
+def set_limits(limits: Limits, uid: int) -> None:
     """Set the limits that the kernel keeps for each process by itself."""
     _lower(resource.RLIMIT_CORE, 0, 0)
     _lower(resource.RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES_MOST)
+    if limits.processes:
+        wall = tree.threads_of(uid) + max(THREADS_LEAST, limits.processes * THREADS_EACH)
+        _lower(resource.RLIMIT_NPROC, wall, wall)
     if limits.cpu_seconds:
         _lower(resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 5)
     if limits.file_bytes:
@@ -95,6 +116,14 @@ def _lower(which: int, soft: int, hard: int) -> None:
     _, present = resource.getrlimit(which)
     most = hard if present == resource.RLIM_INFINITY else min(hard, present)
     resource.setrlimit(which, (min(soft, most), most))
+
+
+def _can_signal(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return False
+    return True
 
 
 def _raise_oom_score() -> None:

@@ -19,7 +19,7 @@ LOADER_VARIABLE = "LD_LIBRARY_PATH"
 
 
 def job_environment(spec: LauncherSpec, agent: Mapping[str, str], user_name: str) -> dict[str, str]:
-    """What all tasks of a job share."""
+    """What all tasks of a job share. Call once confined: it leaves out what cannot be reached."""
     language = agent.get("LC_ALL") or agent.get("LANG") or DEFAULT_LANGUAGE
     built = {"PATH": _path(agent), "LANG": language, "USER": user_name, "LOGNAME": user_name}
     if agent.get("LC_ALL"):
@@ -30,6 +30,7 @@ def job_environment(spec: LauncherSpec, agent: Mapping[str, str], user_name: str
     if loader:
         built[LOADER_VARIABLE] = loader
     built.update(spec.env)
+    built["PATH"] = _reachable(built["PATH"])
     built["PLANETMESH_JOB"] = spec.job_id
     return built
 
@@ -55,6 +56,20 @@ def marker(job_id: str, index: int, attempt: int) -> str:
 def _path(agent: Mapping[str, str]) -> str:
     """The agent's own search path without relative entries, which would mean a task's own folder."""
     kept = [part for part in agent.get("PATH", "").split(os.pathsep) if os.path.isabs(part)]
+    return os.pathsep.join(kept) or DEFAULT_PATH
+
+
+def _reachable(path: str) -> str:
+    """Without folders that a task may not look into: one of them would turn "not found" into "denied"."""
+    kept: list[str] = []
+    for part in path.split(os.pathsep):
+        try:
+            os.listdir(part)
+        except PermissionError:
+            continue
+        except OSError:
+            pass
+        kept.append(part)
     return os.pathsep.join(kept) or DEFAULT_PATH
 
 

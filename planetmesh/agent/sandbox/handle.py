@@ -110,7 +110,9 @@ class LauncherHandle:
                 self.ready = await asyncio.shield(self._opened)
         except TimeoutError:
             self.abandon("")
-            raise Unreachable("The launcher did not stand in time; this machine may be out of memory.") from None
+            raise Unreachable(
+                "The launcher did not stand in time; this machine may be out of memory."
+            ) from None
         return self.ready
 
     def abandon(self, reason: str) -> None:
@@ -198,7 +200,9 @@ class Zygote:
         ours, theirs = socket.socketpair()
         if command is not None:
             number = str(theirs.fileno())
-            process = subprocess.Popen([*command, number], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                [*command, number], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+            )
             process.returncode = 0
             theirs.close()
             return cls(process.pid, ours)

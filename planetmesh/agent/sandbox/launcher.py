@@ -18,7 +18,7 @@ from typing import assert_never
 import msgspec
 
 from planetmesh.agent.sandbox import environment
-from planetmesh.agent.sandbox.attempt import Attempt, not_started, start_attempt
+from planetmesh.agent.sandbox.attempt import Attempt, Ground, not_started, start_attempt
 from planetmesh.agent.sandbox.deadlines import Deadlines
 from planetmesh.agent.sandbox.frames import RECEIVE_BYTES, FrameReader, FrameWriter
 from planetmesh.agent.sandbox.lent_folders import LentFolders
@@ -53,6 +53,8 @@ GRACE_SECONDS = 2.0
 LINGER_SECONDS = 0.25
 """What a task leaves behind when it ends may still flush (`> >(tee log)`); then it is killed."""
 
+NICE_MOST = 19
+
 _PIPE = 1
 _CONTROL = 2
 _WAKE = 3
@@ -61,13 +63,17 @@ _WAKE = 3
 class Launcher:
     """The loop and its tables."""
 
-    def __init__(self, spec: LauncherSpec, control: socket.socket, env: dict[str, str], offspring: Offspring) -> None:
+    def __init__(
+        self, spec: LauncherSpec, control: socket.socket, env: dict[str, str], offspring: Offspring
+    ) -> None:
         self._limits = spec.limits
         self._control = control
         self._env = env
         self._slots = spec.slots
         self._offspring = offspring
-        self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        rank = min(os.getpriority(os.PRIO_PROCESS, 0) + spec.nice, NICE_MOST)
+        self._ground = Ground(null, rank, spec.limits.output_most_bytes)
         self._folders = LentFolders(spec.folder)
         self._waiting: deque[Start] = deque()
         self._running: dict[int, Attempt] = {}
@@ -169,7 +175,9 @@ class Launcher:
         for start in self._waiting:
             if (start.index, start.attempt) == key:
                 self._waiting.remove(start)
-                self._report(Ended(*key, Why.KILLED, 128 + signal.SIGTERM, message="Killed before it started."))
+                self._report(
+                    Ended(*key, Why.KILLED, 128 + signal.SIGTERM, message="Killed before it started.")
+                )
                 return
         attempt = self._open.get(key)
         if attempt is not None:
@@ -188,7 +196,7 @@ class Launcher:
         try:
             folder = folder or self._folders.lend()
             env = environment.task_environment(self._env, start, folder)
-            attempt = start_attempt(start, folder, env, self._null, self._limits.output_most_bytes)
+            attempt = start_attempt(start, folder, env, self._ground)
         except (OSError, ValueError) as error:
             self._report(not_started(start, error, self._env["PATH"]))
             if folder and not start.folder:
@@ -321,8 +329,18 @@ class Launcher:
             attempt.message += " It could not be killed."
             self._finish(attempt)
             return
-        self._offspring.kill(attempt, self._running, self._open.values())
+        if attempt.why is Why.PROCESSES and self._offspring.kill_job():
+            self._blame_others(attempt)
+        else:
+            self._offspring.kill(attempt, self._running, self._open.values())
         self._deadlines.add(time.monotonic() + KILL_AGAIN_SECONDS, self._kill_tree, attempt)
+
+    def _blame_others(self, bomb: Attempt) -> None:
+        """A tree that grows faster than it can be listed takes the job's other tasks here with it."""
+        text = f"Killed together with task {bomb.start.index} of this job, which multiplied its processes."
+        for attempt in self._open.values():
+            if attempt.why is None:
+                attempt.why, attempt.message, attempt.killing = Why.KILLED, text, True
 
     def _watch(self, now: float) -> None:
         self._watch_at = now + WATCH_SECONDS

@@ -13,8 +13,8 @@ import msgspec
 MIB = 1024 * 1024
 OUTPUT_MOST_BYTES = 16 * MIB
 """Kept of one stream of one attempt when nobody says otherwise (settings.output_most_bytes)."""
-PROCESSES_MOST = 4096
-"""In one task's tree: more than any build needs, less than what makes a machine unusable."""
+PROCESSES_MOST = 512
+"""In one task's tree: more than a large build needs, less than what makes a machine unusable."""
 
 
 class Why(StrEnum):
@@ -115,6 +115,8 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     uid: int
     landlock_abi: int
     """0: no Landlock on this machine."""
+    can_kill_job: bool = False
+    """Its signals reach this job's processes and no others, so one call ends them all at once."""
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag="refused"):

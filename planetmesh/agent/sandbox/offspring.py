@@ -23,6 +23,8 @@ class Offspring:
     """Made before confinement: it keeps one file of /proc open."""
 
     def __init__(self, job_id: str) -> None:
+        self.is_scoped = False
+        """Set once confined: signals from here reach this job's processes only."""
         self._job_id = job_id
         self._me = os.getpid()
         try:
@@ -70,8 +72,19 @@ class Offspring:
             except (ProcessLookupError, PermissionError):
                 return
 
+    def kill_job(self) -> bool:
+        """SIGKILL all processes of the job in one call, which no fork can outrun; False where it cannot.
+
+        The kernel keeps the signal inside the launcher's Landlock domain; elsewhere -1 means everybody.
+        """
+        if not self.is_scoped:
+            return False
+        tree.send(-1, signal.SIGKILL)
+        return True
+
     def kill_all(self) -> None:
         """Leave nothing alive below this process."""
+        self.kill_job()
         tree.kill_until_none(tree.descendants_of(self._me), reap_all)
 
     def rss_bytes(self, high_water: int) -> int:

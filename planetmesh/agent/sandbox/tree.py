@@ -47,6 +47,8 @@ def look_at(pid: int) -> Process | None:
             line = file.read()
     except OSError:
         return None
+    if b")" not in line:
+        return None
     # The name in parentheses may hold anything, a closing parenthesis too.
     fields = line[line.rindex(b")") + 2 :].split()
     return Process(pid, int(fields[1]), int(fields[3]), int(fields[21]), fields[0].decode())
@@ -64,6 +66,19 @@ def below(roots: Iterable[int], processes: dict[int, Process]) -> list[int]:
         found.append(pid)
         waiting += children.get(pid, ())
     return found
+
+
+def threads_of(uid: int) -> int:
+    """How many threads a user has now, as RLIMIT_NPROC counts them."""
+    count = 0
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                if os.stat(f"/proc/{name}").st_uid == uid:
+                    count += len(os.listdir(f"/proc/{name}/task"))
+            except OSError:
+                continue
+    return count
 
 
 def children_of(parent: int, processes: dict[int, Process]) -> list[int]:
@@ -92,7 +107,10 @@ def send(pid: int, number: int) -> None:
         return
 
 
-def kill_once(find: Callable[[dict[int, Process]], list[int]]) -> int:
+Finder = Callable[[dict[int, Process]], list[int]]
+
+
+def kill_once(find: Finder) -> int:
     """Stop all that `find` finds until no new ones appear, then SIGKILL them; return how many lived."""
     stopped: set[int] = set()
     for _ in range(STOP_ROUNDS):
@@ -109,7 +127,7 @@ def kill_once(find: Callable[[dict[int, Process]], list[int]]) -> int:
     return len(stopped)
 
 
-def kill_until_none(find: Callable[[dict[int, Process]], list[int]], reap: Callable[[], None]) -> bool:
+def kill_until_none(find: Finder, reap: Callable[[], None]) -> bool:
     """Kill what `find` finds until nothing is left or the budget is spent; return whether it is gone."""
     end = time.monotonic() + KILL_BUDGET_SECONDS
     while kill_once(find):
@@ -120,6 +138,6 @@ def kill_until_none(find: Callable[[dict[int, Process]], list[int]], reap: Calla
     return True
 
 
-def descendants_of(pid: int) -> Callable[[dict[int, Process]], list[int]]:
+def descendants_of(pid: int) -> Finder:
     """A finder for all below `pid`, without itself."""
     return lambda processes: [found for found in below([pid], processes) if found != pid]

@@ -102,7 +102,11 @@ def gpu_devices() -> list[str]:
 def _children(folder: str) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            return [entry.path for entry, _ in zip(entries, range(ENTRIES_MOST), strict=False) if not entry.is_symlink()]
+            return [
+                entry.path
+                for entry, _ in zip(entries, range(ENTRIES_MOST), strict=False)
+                if not entry.is_symlink()
+            ]
     except OSError:
         return []
 

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -40,18 +41,19 @@ SWEEP_SECONDS = 0.05
 
 def zygote_main(control_fd: int) -> NoReturn:
     """Be the zygote on this descriptor until the agent is gone. Never returns."""
-    code = 1
-    try:
-        _become_zygote(control_fd)
-        _Zygote(socket.socket(fileno=control_fd)).run()
-        code = 0
-    finally:
-        os._exit(code)
+    _leave_after(lambda: _be_zygote(control_fd))
 
 
-def _become_zygote(control_fd: int) -> None:
+def _be_zygote(control_fd: int) -> None:
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGCHLD,
+        signal.SIGHUP,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+    ):
         signal.signal(number, signal.SIG_DFL)
     os.setsid()
     _close_all_but(control_fd)
@@ -59,6 +61,7 @@ def _become_zygote(control_fd: int) -> None:
     confine.forbid_inspection()
     # What stands now is shared by all launchers; the collector would touch, and so copy, every page.
     gc.freeze()
+    _Zygote(socket.socket(fileno=control_fd)).run()
 
 
 def _close_all_but(kept: int) -> None:
@@ -112,9 +115,15 @@ class _Zygote:
 
     def _fork(self, fd: int) -> None:
         parent = self._me
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            # The agent sees its end close; the machine has no processes or memory left.
+            print(f"planetmesh zygote: cannot fork: {error}", file=sys.stderr)
+            os.close(fd)
+            return
         if pid == 0:
-            _in_child(lambda: _be_launcher(fd, parent))
+            _leave_after(lambda: _be_launcher(fd, parent))
         self._launchers.add(pid)
         os.close(fd)
 
@@ -145,12 +154,16 @@ class _Zygote:
         tree.kill_until_none(tree.descendants_of(self._me), reap_all)
 
 
-def _in_child(do: Callable[[], None]) -> NoReturn:
+def _leave_after(do: Callable[[], None]) -> NoReturn:
     """Run in a forked child and leave without unwinding into the parent's code."""
     code = 1
     try:
         do()
         code = 0
+    except BaseException:
+        # Nobody above catches it: this is the last place where it can be told.
+        traceback.print_exc()
+        sys.stderr.flush()
     finally:
         os._exit(code)
 
@@ -165,16 +178,17 @@ def _be_launcher(fd: int, zygote: int) -> None:
     control.settimeout(SPEC_TIMEOUT_SECONDS)
     spec = _receive_spec(control)
     user = folders.task_user()
-    env = environment.job_environment(spec, os.environ, user.name if user else _own_name())
     confine.adopt_orphans()
     offspring = Offspring(spec.job_id)
     try:
-        abi = confine.confine(spec, user)
+        reached = confine.confine(spec, user)
     except (MeshError, OSError) as error:
         _tell(control, Refused(f"{error} {getattr(error, 'hint', '')}".strip()))
         return
     confine.die_with_parent(zygote)
-    _tell(control, Ready(os.getpid(), os.geteuid(), abi))
+    env = environment.job_environment(spec, os.environ, user.name if user else _own_name())
+    _tell(control, Ready(os.getpid(), os.geteuid(), reached.landlock_abi, reached.is_scoped))
+    offspring.is_scoped = reached.is_scoped
     control.setblocking(False)
     Launcher(spec, control, env, offspring).run()
 

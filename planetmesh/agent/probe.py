@@ -1,0 +1,184 @@
+"""Looks at this machine: what it can do (at the start) and what it does now (with each heartbeat).
+
+Nothing here blocks for long: the load is read from the kernel without waiting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import platform
+import socket
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from planetmesh import __version__
+from planetmesh.jobtypes.registry import JOB_TYPES
+from planetmesh.model.node import Gpu, NodeInfo, NodeLoad, Sandbox
+from planetmesh.model.resources import MILLIS, Resources
+
+log = logging.getLogger(__name__)
+
+MEMORY_KEPT_SHARE = 0.1
+"""Not offered to tasks unless the owner says so: the system and its owner need some."""
+CGROUP = Path("/sys/fs/cgroup")
+MACHINE_ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
+_MACHINE_SALT = b"planetmesh machine "
+
+
+def look(
+    *,
+    offers: Resources | None = None,
+    tags: tuple[str, ...] = (),
+    shares: tuple[str, ...] = (),
+    sandbox: Sandbox | None = None,
+    refuses: str = "",
+) -> NodeInfo:
+    """What this node can do.
+
+    `offers` is the owner's word on what tasks may use; 0 CPUs or memory and -1 GPUs stand for "not said".
+    """
+    cpus, memory, gpus = count_cpus(), memory_limit(), find_gpus()
+    return NodeInfo(
+        hostname=socket.gethostname(),
+        os=os_name(),
+        arch=platform.machine() or "unknown",
+        version=__version__,
+        python=platform.python_version(),
+        cpus=max(1, round(cpus)),
+        memory_bytes=memory,
+        gpus=gpus,
+        offer=_offer(offers or Resources(0, 0, -1), cpus, memory, len(gpus)),
+        tags=tags,
+        shares=shares,
+        sandbox=sandbox or Sandbox(),
+        job_types=tuple(JOB_TYPES),
+        machine=machine_hash(),
+        refuses=refuses,
+    )
+
+
+class LoadMeter:
+    """What the node does now. psutil compares with its last call, so one meter belongs to one agent."""
+
+    def __init__(self, work_folder: Path) -> None:
+        self._work_folder = work_folder
+        psutil.cpu_percent(interval=None)
+
+    def read(self, running: int, backlog: int) -> NodeLoad:
+        try:
+            disk_free = psutil.disk_usage(str(self._work_folder)).free
+        except OSError:
+            disk_free = 0
+        return NodeLoad(
+            cpu=min(1.0, psutil.cpu_percent(interval=None) / 100),
+            memory_free_bytes=psutil.virtual_memory().available,
+            disk_free_bytes=disk_free,
+            running=running,
+            backlog=backlog,
+        )
+
+
+def count_cpus() -> float:
+    """CPUs that this process may use: affinity and a container's quota count."""
+    if sys.platform == "linux":
+        cpus = float(len(os.sched_getaffinity(0)))
+    else:
+        cpus = float(os.cpu_count() or 1)
+    quota = _read_words(CGROUP / "cpu.max")
+    if len(quota) == 2 and quota[0].isdecimal() and int(quota[1]) > 0:
+        cpus = min(cpus, int(quota[0]) / int(quota[1]))
+    return max(cpus, 0.1)
+
+
+def memory_limit() -> int:
+    """Bytes of memory, or less where a container allows less."""
+    total = int(psutil.virtual_memory().total)
+    limit = _read_words(CGROUP / "memory.max")
+    return min(total, int(limit[0])) if limit and limit[0].isdecimal() else total
+
+
+def find_gpus(library: Any = None) -> tuple[Gpu, ...]:
+    """NVIDIA's GPUs by their own library (the extra `gpu`); none where it or its driver is missing."""
+    library = library or _nvidia_library()
+    if library is None:
+        return ()
+    try:
+        library.nvmlInit()
+    except library.NVMLError:
+        return ()
+    try:
+        return tuple(_gpu(library, number) for number in range(library.nvmlDeviceGetCount()))
+    except library.NVMLError as error:
+        log.warning("gpu.unreadable", extra={"error": str(error)})
+        return ()
+    finally:
+        library.nvmlShutdown()
+
+
+def machine_hash() -> str:
+    """Tells two machines apart without giving the machine's own id away."""
+    return hashlib.sha256(_MACHINE_SALT + _machine_id().encode()).hexdigest()[:32]
+
+
+def os_name() -> str:
+    return {"darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform)
+
+
+def _nvidia_library() -> Any:
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    return pynvml
+
+
+def _gpu(library: Any, number: int) -> Gpu:
+    device = library.nvmlDeviceGetHandleByIndex(number)
+    memory = int(library.nvmlDeviceGetMemoryInfo(device).total)
+    return Gpu(_text(library.nvmlDeviceGetUUID(device)), _text(library.nvmlDeviceGetName(device)), memory)
+
+
+def _text(value: str | bytes) -> str:
+    """Older versions of the library answer in bytes."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _offer(said: Resources, cpus: float, memory: int, gpus: int) -> Resources:
+    return Resources(
+        cpu_millis=said.cpu_millis or max(1, int(cpus * MILLIS)),
+        memory_bytes=said.memory_bytes or int(memory * (1 - MEMORY_KEPT_SHARE)),
+        gpus=gpus if said.gpus < 0 else min(said.gpus, gpus),
+    )
+
+
+def _machine_id() -> str:
+    for path in MACHINE_ID_FILES:
+        words = _read_words(path)
+        if words:
+            return words[0]
+    return _windows_machine_id() or f"{uuid.getnode():012x}"
+
+
+def _windows_machine_id() -> str:
+    if sys.platform == "win32":
+        import winreg
+
+        try:
+            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"SOFTWARE\Microsoft\Cryptography") as key:
+                return str(winreg.QueryValueEx(key, "MachineGuid")[0])
+        except OSError:
+            return ""
+    return ""
+
+
+def _read_words(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError):
+        return []
