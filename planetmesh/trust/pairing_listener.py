@@ -13,7 +13,8 @@ import logging
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 from planetmesh.errors import Conflict
 from planetmesh.trust.pairing import FRAME_MOST_BYTES
@@ -30,10 +31,11 @@ PAUSE_SECONDS = 1.0
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter, str], Awaitable[None]]
 """Called with a stream and the other side's address, once TLS stands."""
+Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
 class PairingListener:
-    """Listens from construction to `close`; lives in the TaskGroup it is given."""
+    """Listens from construction to `close`; its tasks belong to whoever gave `spawn`."""
 
     def __init__(
         self,
@@ -41,15 +43,15 @@ class PairingListener:
         context: ssl.SSLContext,
         serve: Serve,
         limits: PairingLimits,
-        group: asyncio.TaskGroup,
+        spawn: Spawn,
     ) -> None:
         self._sockets = tuple(sockets)
         self._context = context
         self._serve = serve
         self._limits = limits
-        self._group = group
+        self._spawn = spawn
         self._connected: Counter[str] = Counter()
-        self._accepting = [group.create_task(self._accept(each)) for each in self._sockets]
+        self._accepting = [spawn(self._accept(each)) for each in self._sockets]
 
     @property
     def port(self) -> int:
@@ -77,7 +79,7 @@ class PairingListener:
                 accepted.close()
                 continue
             self._connected[peer] += 1
-            self._group.create_task(self._attend(accepted, peer))
+            self._spawn(self._attend(accepted, peer))
 
     def _is_full(self, peer: str) -> bool:
         limits = self._limits
@@ -94,7 +96,6 @@ class PairingListener:
         except (OSError, TimeoutError) as error:
             logger.debug("pairing connection from address=%s ended: %s", peer, error or "too slow")
         finally:
-            accepted.close()
             self._connected[peer] -= 1
             if not self._connected[peer]:
                 del self._connected[peer]
@@ -114,12 +115,11 @@ class PairingListener:
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         try:
             await self._serve(reader, writer, peer)
-        except BaseException:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+        finally:
             transport.abort()
-            raise
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
 
 
 def bind_listeners(hosts: Sequence[str], preferred_port: int) -> list[socket.socket]:

@@ -12,10 +12,10 @@ import math
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from hashlib import sha256
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -45,6 +45,8 @@ ADDRESSES_MOST = 1024
 """Addresses remembered for the pause between exchanges; each for a second, so this is never reached."""
 RECENT_SLOTS = 8
 """A code typed late must not meet another window: slots rest before they are used again."""
+CHECK_SECONDS = 1.0
+"""Longest nap between two looks at the clock while a window is open."""
 BUSY_LEAST_SECONDS = 0.25
 """Not sooner than an exchange takes."""
 
@@ -104,12 +106,12 @@ class PairingDesk:
         self._last_exchange: dict[str, float] = {}
         self._recent_slots: deque[int] = deque(maxlen=RECENT_SLOTS)
         self._group = asyncio.TaskGroup()
-        self._closing: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
-        self._closing = self._group.create_task(self._close_expired())
+        self._spawn(self._close_expired())
         return self
 
     async def __aexit__(
@@ -121,8 +123,9 @@ class PairingDesk:
         for slot in self._windows.slots():
             self._windows.close(slot)
         self._tidy()
-        if self._closing is not None:
-            self._closing.cancel()
+        # The coordinator is going: nobody waits for a stranger's ten seconds.
+        for task in self._tasks:
+            task.cancel()
         await self._group.__aexit__(kind, error, trace)
 
     @property
@@ -156,6 +159,12 @@ class PairingDesk:
         """The windows that are open, by slot."""
         return self._windows.all()
 
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
     def _listen(self) -> None:
         """Listen, if we do not yet. Context and hash go together: the joiner is bound to what it saw."""
         if self._listener is not None:
@@ -163,7 +172,7 @@ class PairingDesk:
         context = pairing_serve_context(self._identity)
         self._certificate_hash = sha256(self._identity.certificate_der).digest()
         sockets = bind_listeners(self._hosts, self._port)
-        self._listener = PairingListener(sockets, context, self._serve, self._limits, self._group)
+        self._listener = PairingListener(sockets, context, self._serve, self._limits, self._spawn)
 
     def _tell(self) -> None:
         self._on_listening(self.port, self._windows.slots())
@@ -181,9 +190,9 @@ class PairingDesk:
         while True:
             self._changed.clear()
             ends = [window.expires for window in self._windows.all()]
-            wait = min(ends) - self._clock() if ends else math.inf
+            wait = min(max(min(ends) - self._clock(), 0.0), CHECK_SECONDS) if ends else None
             try:
-                async with asyncio.timeout(max(wait, 0.0) if ends else None):
+                async with asyncio.timeout(wait):
                     await self._changed.wait()
             except TimeoutError:
                 if self._tidy():
