@@ -62,6 +62,7 @@ class Lane:
         self._path = path
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"{path.stem}-{name}")
         self._connection: sqlite3.Connection | None = None
+        self._closed = False
 
     async def open(self, set_up: Callable[[sqlite3.Connection], None]) -> None:
         def work() -> None:
@@ -75,19 +76,25 @@ class Lane:
         return await self._run(lambda: work(self._open_connection()))
 
     async def close(self) -> None:
-        def work() -> None:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-
+        """Wait for what is under way, then let the file go. Closing twice is fine."""
+        if self._closed:
+            return
         try:
-            await self._run(work)
+            await self._run(self._disconnect)
         finally:
+            self._closed = True
             self._executor.shutdown(wait=False)
 
     async def _run(self, work: Callable[[], T]) -> T:
+        if self._closed:
+            raise StorageFailed(f"The database {self._path} is closed.")
         with translated(self._path):
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _open_connection(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -226,7 +233,8 @@ def _roll_back(connection: sqlite3.Connection) -> None:
 
 
 def _checkpoint(connection: sqlite3.Connection) -> None:
-    connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+    # Gives back a page for each step; only a script is stepped to its end.
+    connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 

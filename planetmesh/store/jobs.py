@@ -14,7 +14,7 @@ import msgspec
 
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import Counts, Job, JobSpec, JobState, job_state
-from planetmesh.store.tasks import FAILED
+from planetmesh.store.tasks import FAILED, UNCOMPLETED
 
 FOUND_MOST = 20
 """More than this many jobs for one prefix is only ever answered by "which one?"."""
@@ -26,8 +26,7 @@ _HEAD = (
     f"cancel_reason, {_COUNTS}"
 )
 _FIRST_ERROR = (
-    "(SELECT error FROM tasks WHERE job = jobs.number AND state <> 4 "
-    f"AND state = {FAILED} ORDER BY idx LIMIT 1)"
+    f"(SELECT error FROM {UNCOMPLETED} AND job = jobs.number AND state = {FAILED} ORDER BY idx LIMIT 1)"
 )
 _UPDATE = "UPDATE jobs SET started_at = ?, completed_at = ?, cancelled_at = ?, cancel_reason = ? WHERE id = ?"
 _INSERT = (
@@ -185,7 +184,8 @@ def count_states(connection: sqlite3.Connection) -> dict[JobState, int]:
     """
     query = (
         "SELECT count(*), queued > 0, assigned + running + retrying > 0, completed > 0, failed > 0, "
-        "cancelled > 0, partial, cancelled_at IS NOT NULL FROM jobs GROUP BY 2, 3, 4, 5, 6, 7, 8"
+        "cancelled > 0, partial, cancelled_at IS NOT NULL FROM jobs INDEXED BY jobs_by_look "
+        "GROUP BY 2, 3, 4, 5, 6, 7, 8"
     )
     states: dict[JobState, int] = {}
     for number, queued, active, completed, failed, cancelled, partial, was_cancelled in connection.execute(

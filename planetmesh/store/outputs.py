@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from planetmesh.errors import Conflict
+from planetmesh.errors import Conflict, StorageFailed
 from planetmesh.model.ids import JobId
 from planetmesh.paths import Home
 from planetmesh.settings import Settings
@@ -32,6 +32,7 @@ class _Batch:
     def __init__(self) -> None:
         self.pieces: list[Piece] = []
         self.written = asyncio.Event()
+        self.refused: StorageFailed | None = None
 
 
 class Outputs:
@@ -70,19 +71,26 @@ class Outputs:
         return self._batch
 
     async def _settle(self, batch: _Batch) -> None:
-        """See that the batch is written: by us, unless one of its others was here first.
-
-        A refused batch stays unwritten, so each of its callers tries once more and gets its own answer.
-        """
+        """See that the batch is written: by us, unless one of its others was here first."""
         async with self._turn:
+            if batch.refused is not None:
+                raise StorageFailed(batch.refused.message, hint=batch.refused.hint) from batch.refused
             if batch.written.is_set():
                 return
             if batch is self._batch:
                 self._batch = _Batch()
-            pieces, most = batch.pieces, self._stream_most_bytes
-            await self._database.write(lambda connection: add_pieces(connection, pieces, most))
-            batch.written.set()
-        self._wake({piece.job_id for piece in pieces})
+            await self._write(batch)
+
+    async def _write(self, batch: _Batch) -> None:
+        # A caller cancelled here leaves the batch to the next of its callers; writing it twice does no harm.
+        most = self._stream_most_bytes
+        try:
+            await self._database.write(lambda connection: add_pieces(connection, batch.pieces, most))
+        except StorageFailed as error:
+            batch.refused = error
+            raise
+        batch.written.set()
+        self._wake({piece.job_id for piece in batch.pieces})
 
     async def read(
         self, job_id: JobId, after_number: int, index: int | None = None, limit_bytes: int = PAGE_BYTES

@@ -15,6 +15,9 @@ from planetmesh.wire.api import OutputPiece
 
 ROWS_MOST = 512
 """Rows that one transaction deletes: a few megabytes at most, so that appends do not wait long."""
+STREAMS = (1, 2)
+INDEX_MOST = 2**31
+"""No task has a higher index or attempt; SQLite could not take numbers above 2^63."""
 PIECES_MOST = 4096
 """Pieces in one page, however small they are."""
 
@@ -39,8 +42,8 @@ class Piece(Protocol):
 _ADD_JOB = "INSERT OR IGNORE INTO jobs(id) VALUES(?)"
 _ADD = (
     "INSERT INTO pieces(job, idx, attempt, stream, offset, data) "
-    "SELECT number, ?2, ?3, ?4, ?5, ?6 FROM jobs WHERE id = ?1 AND ?5 >= coalesce("
-    "(SELECT offset + length(data) FROM pieces WHERE job = number AND idx = ?2 AND attempt = ?3 "
+    "SELECT jobs.number, ?2, ?3, ?4, ?5, ?6 FROM jobs WHERE id = ?1 AND ?5 >= coalesce("
+    "(SELECT offset + length(data) FROM pieces WHERE job = jobs.number AND idx = ?2 AND attempt = ?3 "
     "AND stream = ?4 ORDER BY offset DESC LIMIT 1), 0)"
 )
 _FOLLOW = (
@@ -48,8 +51,8 @@ _FOLLOW = (
     "WHERE job = (SELECT number FROM jobs WHERE id = ?1) AND number > ?2 ORDER BY number LIMIT ?3"
 )
 _FOLLOW_TASK = (
-    "SELECT number, idx, attempt, stream, offset, data FROM pieces "
-    "WHERE job = (SELECT number FROM jobs WHERE id = ?1) AND +number > ?2 AND idx = ?4 "
+    "SELECT number, idx, attempt, stream, offset, data FROM pieces INDEXED BY pieces_by_task "
+    "WHERE job = (SELECT number FROM jobs WHERE id = ?1) AND idx = ?4 AND number > ?2 "
     "ORDER BY number LIMIT ?3"
 )
 # Which attempt is a task's last one only the mesh's own database knows: it may have written nothing.
@@ -62,10 +65,20 @@ _IN_ORDER = (
 
 
 def add_pieces(connection: sqlite3.Connection, pieces: Iterable[Piece], stream_most_bytes: int) -> None:
-    """Keep what continues its stream; safe to repeat."""
-    wanted = [p for p in pieces if p.data and 0 <= p.offset <= stream_most_bytes - len(p.data)]
+    """Keep what continues its stream; safe to repeat. One odd piece does not spoil the others' commit."""
+    wanted = [p for p in pieces if _makes_sense(p) and p.offset + len(p.data) <= stream_most_bytes]
     connection.executemany(_ADD_JOB, ((job_id,) for job_id in dict.fromkeys(p.job_id for p in wanted)))
     connection.executemany(_ADD, ((p.job_id, p.index, p.attempt, p.stream, p.offset, p.data) for p in wanted))
+
+
+def _makes_sense(piece: Piece) -> bool:
+    return (
+        len(piece.data) > 0
+        and piece.stream in STREAMS
+        and piece.offset >= 0
+        and 0 <= piece.index <= INDEX_MOST
+        and 0 <= piece.attempt <= INDEX_MOST
+    )
 
 
 def pieces_after(

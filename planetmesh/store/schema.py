@@ -9,6 +9,7 @@ from __future__ import annotations
 MESH = (
     # Numbers of jobs are never drawn twice (AUTOINCREMENT): rows of a swept job may outlive it a little.
     # A job's spec can be megabytes and never changes, so it stands apart from the row that changes often.
+    # jobs_by_look: jobs that the rule for a job's state cannot tell apart stand together, to be counted.
     # tasks: `state <> 4` is all that did not complete; a restart and "what failed" read only those.
     """
     CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -33,7 +34,12 @@ MESH = (
         failed INTEGER NOT NULL DEFAULT 0, cancelled INTEGER NOT NULL DEFAULT 0
     );
     CREATE INDEX jobs_by_name ON jobs(name) WHERE name <> '';
-    CREATE INDEX jobs_by_submitter ON jobs(submitter, key);
+    CREATE INDEX jobs_by_submitter ON jobs(submitter);
+    CREATE INDEX jobs_by_key ON jobs(submitter, key) WHERE key <> '';
+    CREATE INDEX jobs_by_look ON jobs(
+        queued > 0, assigned + running + retrying > 0, completed > 0, failed > 0, cancelled > 0,
+        partial, cancelled_at IS NOT NULL
+    );
     CREATE INDEX live_jobs ON jobs(number) WHERE completed_at IS NULL;
     CREATE INDEX finished_jobs ON jobs(completed_at) WHERE completed_at IS NOT NULL;
     CREATE TABLE specs(job INTEGER PRIMARY KEY, spec BLOB NOT NULL);
@@ -70,9 +76,9 @@ OUTPUTS = (
 
     CREATE TABLE pieces(
         number INTEGER PRIMARY KEY AUTOINCREMENT, job INTEGER NOT NULL, idx INTEGER NOT NULL,
-        attempt INTEGER NOT NULL, stream INTEGER NOT NULL, offset INTEGER NOT NULL, data BLOB NOT NULL,
-        UNIQUE(job, idx, attempt, stream, offset)
+        attempt INTEGER NOT NULL, stream INTEGER NOT NULL, offset INTEGER NOT NULL, data BLOB NOT NULL
     );
+    CREATE UNIQUE INDEX pieces_by_task ON pieces(job, idx, attempt, stream, offset);
     CREATE INDEX pieces_by_job ON pieces(job);
     """,
 )

@@ -25,10 +25,10 @@ STATES = (
 )
 _CODE = {state: code for code, state in enumerate(STATES)}
 FAILED = _CODE[TaskState.FAILED]
-LIVE = "state <> 4 AND state IN (0, 1, 2, 3)"
-"""Not ended; the first half lets SQLite use the index of what did not complete."""
+UNCOMPLETED = "tasks INDEXED BY uncompleted_tasks WHERE state <> 4"
+"""To read only what did not complete, of which there is little, however many tasks a job has."""
 
-LARGEST_INTEGER = 2**63 - 1
+SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**63 - 1
 """SQLite's; a peer may send larger ones, and they must not spoil everybody's commit."""
 
 _COLUMNS = (
@@ -89,7 +89,7 @@ def save_attempts(
 
 
 def read_live_tasks(connection: sqlite3.Connection, job_id: JobId, number: int) -> list[Task]:
-    query = f"SELECT {_COLUMNS} FROM tasks WHERE job = ? AND {LIVE} ORDER BY idx"
+    query = f"SELECT {_COLUMNS} FROM {UNCOMPLETED} AND job = ? AND state IN (0, 1, 2, 3) ORDER BY idx"
     return [_task(job_id, row) for row in connection.execute(query, (number,))]
 
 
@@ -146,13 +146,21 @@ def _stored_tasks(
     page: tuple[int, int, Collection[TaskState] | None],
 ) -> list[Task]:
     start, limit, states = page
-    wanted = ""
-    if states is not None:
-        codes = sorted(_CODE[state] for state in states)
-        narrow = "" if _CODE[TaskState.COMPLETED] in codes else "AND state <> 4 "
-        wanted = f"{narrow}AND state IN ({', '.join(map(str, codes))})"
-    query = f"SELECT {_COLUMNS} FROM tasks WHERE job = ? AND idx >= ? {wanted} ORDER BY idx LIMIT ?"
-    return [_task(job_id, row) for row in connection.execute(query, (number, start, limit))]
+    rows: list[tuple[Any, ...]] = []
+    if states is None or TaskState.COMPLETED in states:
+        codes = range(len(STATES)) if states is None else sorted(_CODE[state] for state in states)
+        among = f"state IN ({', '.join(map(str, codes))})"
+        query = f"SELECT {_COLUMNS} FROM tasks WHERE job = ? AND idx >= ? AND {among} ORDER BY idx LIMIT ?"
+        rows = connection.execute(query, (number, start, limit)).fetchall()
+    else:
+        query = (
+            f"SELECT {_COLUMNS} FROM {UNCOMPLETED} AND job = ? AND state = ? AND idx >= ? "
+            "ORDER BY idx LIMIT ?"
+        )
+        for state in states:
+            rows += connection.execute(query, (number, _CODE[state], start, limit))
+        rows = sorted(rows, key=lambda row: row[0])[:limit]
+    return [_task(job_id, row) for row in rows]
 
 
 def list_attempts(connection: sqlite3.Connection, job_id: JobId, index: int) -> list[Attempt]:
@@ -192,6 +200,4 @@ def _node(text: str | None) -> NodeId | None:
 
 
 def _fitting(number: int | None) -> int | None:
-    if number is None or -LARGEST_INTEGER <= number <= LARGEST_INTEGER:
-        return number
-    return LARGEST_INTEGER
+    return None if number is None else max(SMALLEST_INTEGER, min(number, LARGEST_INTEGER))
