@@ -130,8 +130,12 @@ def list_tasks(
     if row is None:
         return []
     number, total, ended = row
-    tasks = _stored_tasks(connection, job_id, number, (start, limit, states))
     unplaced = TaskState.CANCELLED if ended else TaskState.QUEUED
+    tasks = _stored_tasks(connection, job_id, number, (start, limit, states))
+    if states is None and tasks and tasks[-1].index >= start + len(tasks):
+        stored = {task.index: task for task in tasks}
+        indexes = range(start, min(tasks[-1].index + 1, start + limit))
+        tasks = [stored.get(index) or Task(job_id, index, unplaced) for index in indexes]
     if len(tasks) < limit and (states is None or unplaced in states):
         first = max(start, next_index(connection, number))
         missing = range(first, min(total, first + limit - len(tasks)))
