@@ -29,7 +29,7 @@ from planetmesh.model.identity import CertificateRecord, CertificateState, Role
 from planetmesh.paths import read_private, refuse_if_shared
 from planetmesh.trust.identity import Identity, Membership, fingerprint_of, key_to_pem, shorten
 
-KEY = "ca-key.pem"
+KEY = "key.pem"
 CERTIFICATE = "ca.pem"
 
 BUILD_DATE = datetime(2026, 11, 1, tzinfo=UTC)
@@ -108,6 +108,11 @@ class Authority:
         return shorten(self.fingerprint)
 
     @classmethod
+    def exists(cls, folder: Path) -> bool:
+        """Whether `folder` holds an authority, sound or not."""
+        return (folder / KEY).exists()
+
+    @classmethod
     def create(cls, folder: Path, mesh_id: str, *, clock: Callable[[], float] = time.time) -> Authority:
         """Make the CA of a new mesh; all or nothing.
 
@@ -128,7 +133,7 @@ class Authority:
     @classmethod
     def open(cls, folder: Path, *, clock: Callable[[], float] = time.time) -> Authority:
         """Read the CA; raise NotAllowed if there is none, UnsafeHome if damaged or readable by others."""
-        if not (folder / KEY).exists():
+        if not cls.exists(folder):
             raise NotAllowed(
                 f"There is no authority in {folder}.", hint="Make a mesh with `planetmesh up --new`."
             )

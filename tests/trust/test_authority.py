@@ -134,7 +134,7 @@ def test_ids_are_hex(mesh, bad):
 def test_the_key_is_private_and_made_once(mesh):
     folder = mesh.folder / "authority"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert stat.S_IMODE((folder / "ca-key.pem").stat().st_mode) == 0o600
+    assert stat.S_IMODE((folder / "key.pem").stat().st_mode) == 0o600
     with pytest.raises(Conflict):
         Authority.create(folder, mesh.mesh_id)
     assert Authority.open(folder).fingerprint == mesh.authority.fingerprint
@@ -142,7 +142,7 @@ def test_the_key_is_private_and_made_once(mesh):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX")
-@pytest.mark.parametrize("name", ["ca-key.pem", "."])
+@pytest.mark.parametrize("name", ["key.pem", "."])
 def test_a_key_that_others_can_read_is_refused(mesh, name):
     path = mesh.folder / "authority" / name
     path.chmod(0o744 if name == "." else 0o644)
@@ -172,7 +172,7 @@ def test_a_key_of_another_authority_is_noticed(mesh, tmp_path):
 def test_a_creation_that_was_cut_short_leaves_nothing_in_the_way(tmp_path, mesh):
     beside = tmp_path / ".authority.new"
     beside.mkdir()
-    (beside / "ca-key.pem").write_bytes(b"half")
+    (beside / "key.pem").write_bytes(b"half")
     made = Authority.create(tmp_path / "authority", mesh.mesh_id)
     assert Authority.open(tmp_path / "authority").fingerprint == made.fingerprint
 

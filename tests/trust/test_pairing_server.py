@@ -27,6 +27,14 @@ from planetmesh.trust.windows import ATTEMPTS
 
 WRONG = "AAAAAAAA"
 
+loops = [asyncio.DefaultEventLoopPolicy]
+try:
+    import uvloop
+
+    loops.append(uvloop.EventLoopPolicy)
+except ImportError:  # Windows
+    pass
+
 
 def wrong(code: Code) -> Code:
     return Code(code.slot, WRONG)
@@ -470,6 +478,44 @@ async def test_one_exchange_a_second_from_one_address_and_the_joiner_waits_for_i
             assert decode(answer, Busy).retry_seconds == 0.5
         assert await join(mesh, desk, code)
     assert len(mesh.failures) == 1
+
+
+@pytest.mark.parametrize("policy", loops)
+def test_pairing_works_on_both_event_loops(mesh, policy):
+    async def play() -> None:
+        async with mesh.desk() as desk:
+            code, _ = await desk.open(Role.AGENT, 600)
+            with pytest.raises(PairingFailed):
+                await join(mesh, desk, wrong(code))
+            assert await guess(desk.port, code, Role.VIEWER) == "pake"
+            async with await Evil.connect(desk.port) as evil:
+                assert await evil.ask(b"junk") is None
+            assert (await join(mesh, desk, code)).principal.role is Role.AGENT
+
+    with asyncio.Runner(loop_factory=policy().new_event_loop) as runner:
+        runner.run(asyncio.wait_for(play(), 10))
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(frames=st.lists(st.binary(min_size=1, max_size=60), max_size=3))
+def test_a_desk_that_talks_nonsense_is_one_error_for_the_joiner(mesh, frames):
+    async def nonsense(reader, writer):
+        with suppress(asyncio.IncompleteReadError, OSError):
+            for frame in frames:
+                await read_frame(reader)
+                await write_frames(writer, frame)
+        writer.close()
+
+    async def play() -> None:
+        server = await asyncio.start_server(
+            nonsense, "127.0.0.1", 0, ssl=pairing_serve_context(mesh.coordinator)
+        )
+        async with server, mesh.desk() as desk:
+            with pytest.raises(PairingFailed):
+                await join(mesh, desk, Code(1, WRONG), port=server.sockets[0].getsockname()[1])
+
+    asyncio.run(play())
+    assert not (mesh.folder / "joined-box").exists()
 
 
 async def test_silent_sockets_are_few_and_short(mesh):
