@@ -124,6 +124,7 @@ async def running_coordinator(options: CoordinatorOptions) -> AsyncIterator[Coor
 
         background(ticks.tick(engine))
         background(ticks.sweep(engine))
+        background(ticks.back_up(engine))
         background(_keep_certificate(authority, identity, context))
         if options.mdns:
             background(announcing.run())

@@ -19,6 +19,9 @@ TICK_SECONDS = 0.5
 STALL_SECONDS = 5.0
 """A tick this late means that the machine slept (or the loop stood still), not that nodes were silent."""
 SWEEP_SECONDS = 600.0
+SWEEP_PAUSE_SECONDS = 0.05
+"""Between two pieces of one sweep: others want the disk too."""
+BACKUP_SECONDS = 86400.0
 
 
 async def tick(engine: Engine) -> None:
@@ -39,11 +42,24 @@ def _forgive(state: MeshState, now: Moment) -> fx.Effects:
 
 
 async def sweep(engine: Engine) -> None:
-    """Drop what is past its retention; a little at a time, off the engine's loop."""
+    """Drop what is past its retention, a bounded piece at a time, so that nothing waits for it."""
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         try:
-            await engine.store.sweep(time.time(), engine.settings)
+            while (await engine.store.sweep(time.time(), engine.settings, engine.outputs.drop_job)).more:
+                await asyncio.sleep(SWEEP_PAUSE_SECONDS)
             await engine.store.checkpoint()
+            await engine.outputs.checkpoint()
         except StorageFailed as error:
             log.warning("store.sweep_failed", extra={"reason": error.message})
+
+
+async def back_up(engine: Engine) -> None:
+    """Once a day a whole copy beside the database: what a damaged file is brought back from."""
+    while True:
+        try:
+            path = await engine.store.backup()
+            log.info("store.backed_up", extra={"path": str(path)})
+        except StorageFailed as error:
+            log.warning("store.backup_failed", extra={"reason": error.message, "hint": error.hint})
+        await asyncio.sleep(BACKUP_SECONDS)
