@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from planetmesh.agent.segment import HEADER_BYTES, Segment, pack, sync_folder
-from planetmesh.wire.agent import TaskOutput, TaskResult, TaskReturned
+from planetmesh.wire.agent import Held, TaskOutput, TaskResult, TaskReturned
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ RECENT_BYTES = 8 * MIB
 """Kept in memory too: a link that is up never reads the disk."""
 
 Durable = TaskOutput | TaskResult | TaskReturned
+_decode = msgspec.msgpack.Decoder(Durable).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -54,6 +55,8 @@ class Outbox:
         """How many of the newest are in memory only, because the disk took no more."""
         self._unsynced = False
         self._cursor = _Cursor()
+        self._ends: deque[tuple[int, Held]] = deque()
+        self._find_ends()
 
     # Questions
 
@@ -74,6 +77,10 @@ class Outbox:
         """No more output should be put in; ends always may."""
         return bool(self._unwritten) or self.size_bytes > self._most_bytes
 
+    def ended(self) -> tuple[Held, ...]:
+        """Attempts whose end lies here: the hello names them too, or they would be given out again."""
+        return tuple(held for _, held in self._ends)
+
     # Changes
 
     def put(self, messages: Sequence[Durable]) -> None:
@@ -87,7 +94,8 @@ class Outbox:
             record = _encode(message)
             self._recent.append(record)
             self._recent_bytes += len(record)
-        self._next += len(messages)
+            self._note_end(self._next, message)
+            self._next += 1
         self._unwritten += len(messages)
         self.write()
         self._forget_oldest_in_memory()
@@ -114,6 +122,8 @@ class Outbox:
         if upto <= self._confirmed:
             return
         self._confirmed = upto
+        while self._ends and self._ends[0][0] < upto:
+            self._ends.popleft()
         keep = self._next - upto
         while len(self._recent) > max(keep, self._unwritten):
             self._recent_bytes -= len(self._recent.popleft())
@@ -168,6 +178,18 @@ class Outbox:
                 segment, self._cursor.number + 1, self._cursor.offset + HEADER_BYTES + len(record)
             )
         return found
+
+    def _note_end(self, number: int, message: Durable) -> None:
+        if not isinstance(message, TaskOutput):
+            ran = isinstance(message, TaskResult)
+            self._ends.append((number, Held(message.job_id, message.index, message.attempt, running=ran)))
+
+    def _find_ends(self) -> None:
+        number = self._confirmed
+        while records := self.read(number, most_bytes=MIB, most_count=self._next):
+            for record in records:
+                self._note_end(number, _decode(record))
+                number += 1
 
     # Files
 

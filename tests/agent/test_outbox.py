@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from planetmesh.agent import segment as segments
 from planetmesh.agent.outbox import Outbox
 from planetmesh.model.ids import JobId
-from planetmesh.wire.agent import FromAgent, TaskOutput, TaskReturned
+from planetmesh.model.job import Outcome
+from planetmesh.wire.agent import FromAgent, Held, TaskOutput, TaskResult, TaskReturned
 
 decode = msgspec.msgpack.Decoder(FromAgent).decode
 
@@ -79,6 +80,19 @@ def test_old_messages_are_read_from_the_disk(tmp_path, monkeypatch):
     assert indexes(outbox) == list(range(37, 100))
     assert indexes(outbox, 90) == list(range(90, 100))
     outbox.close()
+
+
+def test_it_knows_whose_ends_it_holds_also_after_a_restart(tmp_path):
+    outbox = Outbox(tmp_path / "o")
+    outbox.put([message(0), message(1, 10), TaskResult(JobId("j"), 2, 5, Outcome.OK)])
+    ends = outbox.ended()
+    assert ends == (Held(JobId("j"), 0, 1, False), Held(JobId("j"), 2, 5, True))
+    outbox._segments[-1].close()
+    again = Outbox(tmp_path / "o")
+    assert again.ended() == ends
+    again.acknowledge(2)
+    assert again.ended() == ends[1:]
+    again.close()
 
 
 def test_it_says_when_it_is_full(tmp_path):

@@ -1,0 +1,305 @@
+"""One link to the coordinator at a time: hello, send, receive. Called by `reconnect`.
+
+Owns the WebSocket and nothing else: what is durable lies in the outbox, what to do is the owner's. A
+link ends by an error that says why: HungUp, NotAllowed (we are refused), or Unreachable and its like.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import chain
+from typing import Any, Protocol
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from planetmesh import __version__
+from planetmesh.agent import renewal
+from planetmesh.agent.outbox import Outbox
+from planetmesh.agent.window import Window
+from planetmesh.errors import MeshError, NotAllowed, PeerMisbehaved, Unreachable
+from planetmesh.model.endpoint import parse_endpoint
+from planetmesh.settings import Settings
+from planetmesh.trust.identity import Identity
+from planetmesh.trust.tls import client_context, refusal_in
+from planetmesh.wire.agent import (
+    Acknowledge,
+    FromAgent,
+    Goodbye,
+    Ping,
+    Pong,
+    Registered,
+    RegisterNode,
+    ToAgent,
+)
+from planetmesh.wire.codec import FRAME_MOST_BYTES, decode_to_agent, encode_frames
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 5.0
+"""TCP, TLS and the upgrade: long for a LAN, short enough to try the next address."""
+HELLO_SECONDS = 10.0
+"""From the hello to its answer; the coordinator may be reading a large database."""
+CLOSE_SECONDS = 1.0
+ANSWER_SECONDS = 10.0
+"""For a renewed certificate."""
+ANSWER_MOST_BYTES = 64 * 1024
+SILENT_HEARTBEATS = 6
+"""The coordinator pings as often as we beat: after so many beats of silence the link is dead."""
+SILENT_LEAST_SECONDS = 3.0
+BATCH_BYTES = 900 * 1024
+"""Read from the outbox at a time: less than one frame."""
+SOFT_MOST = 65_536
+"""Messages that need not survive, waiting for a slow link; the hello makes up for lost ones."""
+
+
+class HungUp(Exception):
+    """The coordinator said goodbye."""
+
+    def __init__(self, goodbye: Goodbye) -> None:
+        super().__init__(goodbye.reason or goodbye.code)
+        self.code = goodbye.code
+        self.reason = goodbye.reason
+
+
+class Owner(Protocol):
+    """Who the link works for; the service. None of these may block."""
+
+    def hello(self, first_unacknowledged: int) -> RegisterNode: ...
+
+    def on_registered(self, registered: Registered, endpoint: str) -> None: ...
+
+    def on_messages(self, messages: list[ToAgent]) -> None: ...
+
+    def on_confirmed(self) -> None: ...
+
+    def is_busy(self) -> bool:
+        """More work is waiting here, so ends may wait a moment for company."""
+
+
+class Link:
+    """Made once per agent process; talks to one coordinator after the other."""
+
+    def __init__(self, identity: Identity, outbox: Outbox, owner: Owner, settings: Settings) -> None:
+        self.is_up = False
+        """Registered, as far as we know."""
+        self._identity = identity
+        self._outbox = outbox
+        self._owner = owner
+        self._settings = settings
+        self._soft: list[FromAgent] = []
+        self._pongs: list[FromAgent] = []
+        self._wake = asyncio.Event()
+        self._window = Window(outbox.first_unacknowledged)
+        self._heartbeat_seconds = settings.heartbeat_seconds
+
+    def post(self, message: FromAgent) -> None:
+        """Send something that need not survive; dropped while there is no link."""
+        if self.is_up and len(self._soft) < SOFT_MOST:
+            self._soft.append(message)
+            self._wake.set()
+
+    def wake(self) -> None:
+        """There is something new in the outbox."""
+        self._wake.set()
+
+    async def flush(self, seconds: float) -> bool:
+        """Wait until all is sent and confirmed, so long at most; False if that was too short."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self._soft or self._outbox.first_unacknowledged < self._outbox.next_number:
+                    if not self.is_up:
+                        return False
+                    self._wake.set()
+                    await asyncio.sleep(self._settings.coalesce_seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def talk(self, endpoint: str) -> None:
+        """Connect there and stay until the link ends. Always raises: HungUp or a MeshError."""
+        try:
+            await self._talk(endpoint)
+        except ExceptionGroup as group:
+            raise _in_words(_most_telling(group), endpoint) from group
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _in_words(error, endpoint) from error
+        finally:
+            self.is_up = False
+            self._soft.clear()
+            self._pongs.clear()
+
+    async def _talk(self, endpoint: str) -> None:
+        host, port = parse_endpoint(endpoint)
+        base = URL.build(scheme="https", host=host, port=port)
+        async with _session(self._identity) as session, await _upgrade(session, base) as socket:
+            await self._greet(socket, endpoint)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._send(socket))
+                group.create_task(self._receive(socket))
+                group.create_task(
+                    renewal.keep(self._identity, lambda body: _ask_renewal(session, base, body))
+                )
+
+    # Hello
+
+    async def _greet(self, socket: aiohttp.ClientWebSocketResponse, endpoint: str) -> None:
+        """Say who we are and what we hold; take the answer in."""
+        self._window = Window(self._outbox.first_unacknowledged)
+        hello = self._owner.hello(self._window.next_number)
+        await _send_all(socket, [hello])
+        async with asyncio.timeout(HELLO_SECONDS):
+            while not self.is_up:
+                messages = await _next_frame(socket, HELLO_SECONDS)
+                self._take(messages, endpoint)
+                await self._answer_pings(socket)
+
+    def _take(self, messages: list[ToAgent], endpoint: str = "") -> None:
+        """Keep what is the link's own and pass the rest on."""
+        rest: list[ToAgent] = []
+        for message in messages:
+            match message:
+                case Goodbye():
+                    raise HungUp(message)
+                case Ping(number):
+                    self._pongs.append(Pong(number))
+                case Acknowledge(upto):
+                    self._outbox.acknowledge(self._window.confirm(upto))
+                    self._wake.set()
+                    self._owner.on_confirmed()
+                case Registered():
+                    self._on_registered(message, endpoint)
+                case _:
+                    rest.append(message)
+        if rest and not self.is_up:
+            raise PeerMisbehaved("The coordinator gave orders before it registered us.")
+        if rest:
+            self._owner.on_messages(rest)
+
+    def _on_registered(self, registered: Registered, endpoint: str) -> None:
+        if self.is_up:
+            raise PeerMisbehaved("The coordinator registered us twice.")
+        self.is_up = True
+        self._heartbeat_seconds = registered.heartbeat_seconds
+        self._owner.on_registered(registered, endpoint)
+
+    # Talking
+
+    async def _receive(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """Until the link ends. Silence counts as its end: a cut cable says nothing."""
+        patience = max(SILENT_LEAST_SECONDS, SILENT_HEARTBEATS * self._heartbeat_seconds)
+        while True:
+            self._take(await _next_frame(socket, patience))
+            await self._answer_pings(socket)
+
+    async def _answer_pings(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """At once, past all that waits: the coordinator measures the way by it."""
+        if self._pongs:
+            pongs, self._pongs = self._pongs, []
+            await _send_all(socket, pongs)
+
+    async def _send(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """Soft messages first: a start is told before its end. While it is busy here they wait for company."""
+        while True:
+            await self._wake.wait()
+            if self._owner.is_busy():
+                await asyncio.sleep(self._settings.coalesce_seconds)
+            soft, self._soft = self._soft, []
+            records = self._next_records()
+            if not records and not soft:
+                self._wake.clear()
+                continue
+            raw: list[Any] = [msgspec.Raw(record) for record in records]
+            try:
+                await _send_all(socket, chain(soft, raw))
+            except (aiohttp.ClientError, ConnectionError):
+                # The receiver tells why, perhaps with a goodbye that is still to be read.
+                return
+
+    def _next_records(self) -> list[bytes]:
+        window = self._window
+        if not window.is_open:
+            return []
+        most_bytes = min(BATCH_BYTES, window.room_bytes)
+        records = self._outbox.read(
+            window.next_number, most_bytes=most_bytes, most_count=window.room_messages
+        )
+        if records:
+            window.sent(len(records), sum(map(len, records)))
+        return records
+
+
+@asynccontextmanager
+async def _session(identity: Identity) -> AsyncIterator[aiohttp.ClientSession]:
+    """A fresh one for each link, so that a renewed certificate is used from the next link on."""
+    connector = aiohttp.TCPConnector(ssl=client_context(identity), limit=4, force_close=False)
+    headers = {"User-Agent": f"planetmesh/{__version__}"}
+    async with aiohttp.ClientSession(connector=connector, headers=headers, trust_env=False) as session:
+        yield session
+
+
+async def _upgrade(session: aiohttp.ClientSession, base: URL) -> aiohttp.ClientWebSocketResponse:
+    async with asyncio.timeout(CONNECT_SECONDS):
+        return await session.ws_connect(
+            base / "v1/agent",
+            compress=0,
+            max_msg_size=FRAME_MOST_BYTES,
+            timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS),
+        )
+
+
+async def _send_all(socket: aiohttp.ClientWebSocketResponse, messages: Any) -> None:
+    for _, frame in encode_frames(messages):
+        await socket.send_bytes(frame)
+
+
+async def _next_frame(socket: aiohttp.ClientWebSocketResponse, seconds: float) -> list[ToAgent]:
+    message = await socket.receive(timeout=seconds)
+    if message.type is aiohttp.WSMsgType.BINARY:
+        return decode_to_agent(message.data)
+    if message.type is aiohttp.WSMsgType.TEXT:
+        raise PeerMisbehaved("A text frame came where only binary ones are spoken.")
+    raise Unreachable("The coordinator closed the link.") from socket.exception()
+
+
+async def _ask_renewal(session: aiohttp.ClientSession, base: URL, body: bytes) -> bytes:
+    """Raises Unreachable, or NotAllowed if the coordinator does not want to."""
+    try:
+        async with (
+            asyncio.timeout(ANSWER_SECONDS),
+            session.post(
+                base / "v1/certs/renew", data=body, headers={"Content-Type": "application/json"}
+            ) as answer,
+        ):
+            content = await answer.content.read(ANSWER_MOST_BYTES)
+            if answer.status != 200:
+                raise NotAllowed(f"The coordinator did not renew the certificate (HTTP {answer.status}).")
+            return content
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise Unreachable("The coordinator did not answer the request for a new certificate.") from error
+
+
+def _in_words(error: Exception, endpoint: str) -> Exception:
+    """Why a link ended. Only the right coordinator can refuse us: anybody else is a wrong number."""
+    if isinstance(error, MeshError | HungUp):
+        return error
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return Unreachable(f"Somebody else than our coordinator answers at {endpoint}.")
+    if isinstance(error, aiohttp.WSServerHandshakeError):
+        if error.status in {401, 403}:
+            return NotAllowed("The coordinator refused this machine.")
+        return Unreachable(f"The coordinator at {endpoint} did not take the link (HTTP {error.status}).")
+    if isinstance(error, TimeoutError):
+        return Unreachable(f"The coordinator at {endpoint} does not answer.")
+    return refusal_in(error) or Unreachable(f"No coordinator can be reached at {endpoint}: {error}")
+
+
+def _most_telling(group: BaseExceptionGroup[Any]) -> Exception:
+    """The goodbye or refusal among the errors of one link, else the first."""
+    found: list[Exception] = [each for each in group.exceptions if isinstance(each, Exception)]
+    found.sort(key=lambda each: not isinstance(each, HungUp | NotAllowed))
+    return found[0]

@@ -1,0 +1,126 @@
+"""Keeps the link: which address next, how long to wait, when a refusal is final.
+
+The only retry rules for the agent's link. Where it is refused for good, `keep_connected` says so by
+raising NotAllowed; everything else is tried again for as long as the agent lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+from planetmesh.agent.link import HungUp, Link
+from planetmesh.agent.state import AgentState, Phase
+from planetmesh.errors import MeshError, NotAllowed
+from planetmesh.trust.identity import Identity
+
+log = logging.getLogger(__name__)
+
+BACK_OFF_FIRST_SECONDS = 0.2
+BACK_OFF_MOST_SECONDS = 10.0
+BACK_OFF_SPREAD = 0.5
+"""A hundred agents must not come back in the same moment after a restart."""
+REFUSED_SECONDS = 60.0
+"""Between two tries while the coordinator refuses us: a clock or a database may be mended meanwhile."""
+FIND_AFTER_ROUNDS = 2
+"""Known addresses are tried so often before the LAN is asked."""
+FINAL = {
+    "revoked": "This machine's certificate was revoked.",
+    "forgotten": "The coordinator has forgotten this machine.",
+    "replaced": "Another process uses this machine's identity and took over its link.",
+    "duplicate": "Another machine uses this machine's identity.",
+}
+"""Codes of a goodbye after which there is no coming back."""
+REFUSALS = frozenset({"protocol", "not_allowed", "certificate_refused"})
+PAIR_AGAIN = (
+    "If it belongs to the mesh, pair it again: `planetmesh code` on the coordinator, "
+    "then `planetmesh leave` and `planetmesh up` here."
+)
+
+Finder = Callable[[str], Awaitable[Sequence[str]]]
+"""Takes a mesh id, gives `HOST:PORT` texts of coordinators that say they belong to it."""
+
+
+class Reconnector:
+    """Made once per agent process."""
+
+    def __init__(
+        self, link: Link, identity: Identity, find: Finder | None, on_state: Callable[[AgentState], None]
+    ) -> None:
+        self._link = link
+        self._identity = identity
+        self._find = find
+        self._on_state = on_state
+        self._was_ever_up = False
+        self._is_registered = False
+        """At the address that is tried now."""
+
+    async def keep_connected(self) -> None:
+        """Never returns; raises NotAllowed when this machine is refused for good."""
+        rounds = 0
+        while True:
+            lasted = await self._try_all(rounds)
+            if lasted or rounds == 0:
+                self._tell_lost()
+            rounds = 0 if lasted else rounds + 1
+            await asyncio.sleep(back_off(rounds))
+
+    def on_registered(self) -> None:
+        self._is_registered = self._was_ever_up = True
+
+    def _tell_lost(self) -> None:
+        detail = "The link to the coordinator is lost." if self._was_ever_up else "No coordinator answers."
+        self._on_state(AgentState(Phase.LOST, detail, "Is `planetmesh up` running there?"))
+
+    async def _try_all(self, rounds: int) -> bool:
+        for endpoint in await self._endpoints(rounds):
+            self._is_registered = False
+            await self._try(endpoint)
+            if self._is_registered:
+                return True
+        return False
+
+    async def _endpoints(self, rounds: int) -> list[str]:
+        """Known addresses, the last good one first; then whoever says on the LAN to be our coordinator."""
+        known = list(self._identity.membership.endpoints)
+        if self._find is None or (known and rounds < FIND_AFTER_ROUNDS):
+            return known
+        try:
+            found = await self._find(self._identity.membership.mesh_id)
+        except (MeshError, OSError) as error:
+            log.info("link.nobody_found", extra={"reason": str(error)})
+            found = ()
+        return list(dict.fromkeys([*known, *found]))
+
+    async def _try(self, endpoint: str) -> None:
+        """One address, from the call to the loss of the link."""
+        try:
+            await self._link.talk(endpoint)
+        except HungUp as goodbye:
+            log.warning("link.goodbye", extra={"code": goodbye.code, "reason": goodbye.reason})
+            if goodbye.code in FINAL:
+                raise NotAllowed(
+                    f"{FINAL[goodbye.code]} {goodbye.reason}".strip(), hint=PAIR_AGAIN
+                ) from goodbye
+            if goodbye.code in REFUSALS:
+                await self._wait_refused(NotAllowed(goodbye.reason or goodbye.code, hint=PAIR_AGAIN))
+        except NotAllowed as refusal:
+            log.warning("link.refused", extra={"endpoint": endpoint, "reason": refusal.message})
+            await self._wait_refused(refusal)
+        except MeshError as error:
+            log.info("link.ended", extra={"endpoint": endpoint, "reason": error.message})
+
+    async def _wait_refused(self, refusal: NotAllowed) -> None:
+        """The right coordinator says no. At the first contact that is final; later it may pass."""
+        if not self._was_ever_up:
+            raise NotAllowed(refusal.message, hint=refusal.hint or PAIR_AGAIN) from refusal
+        self._on_state(AgentState(Phase.REFUSED, refusal.message, refusal.hint or PAIR_AGAIN))
+        await asyncio.sleep(REFUSED_SECONDS * random.uniform(1 - BACK_OFF_SPREAD, 1))  # noqa: S311  no secret
+
+
+def back_off(rounds: int) -> float:
+    """Seconds to wait after so many rounds without success, spread."""
+    seconds = min(BACK_OFF_FIRST_SECONDS * 2.0 ** min(rounds, 30), BACK_OFF_MOST_SECONDS)
+    return seconds * random.uniform(1 - BACK_OFF_SPREAD, 1 + BACK_OFF_SPREAD)  # noqa: S311  no secret
