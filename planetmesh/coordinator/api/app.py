@@ -1,0 +1,80 @@
+"""The coordinator's API as one aiohttp application: every route of the table behind one door.
+
+`service` builds it and serves it through `guard.new_runner` and `guard.guarded`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from planetmesh import __version__
+from planetmesh.coordinator.access import RULES, Access
+from planetmesh.coordinator.api.call import Call, Parts
+from planetmesh.coordinator.api.door import Handler, new_door
+from planetmesh.coordinator.api.guard import CONNECTIONS
+from planetmesh.coordinator.api.memory import PairingFailures
+from planetmesh.coordinator.api.openapi import describe
+from planetmesh.coordinator.api.routes import ROUTES
+from planetmesh.coordinator.engine import Engine
+from planetmesh.coordinator.enrolment import Enrolment
+from planetmesh.trust.pairing_server import PairingDesk
+from planetmesh.wire.codec import to_json
+
+AgentLinkHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+"""Speaks with an agent whose certificate and role were checked."""
+
+
+def build_app(
+    engine: Engine,
+    access: Access,
+    enrolment: Enrolment,
+    pairing: PairingDesk,
+    agent_link: AgentLinkHandler,
+    *,
+    failures: PairingFailures | None = None,
+) -> web.Application:
+    """The application; `failures.note` is for the pairing desk's `on_attempt_failed`."""
+    return build_from(Parts(engine, access, enrolment, pairing, failures or PairingFailures()), agent_link)
+
+
+def build_from(parts: Parts, agent_link: AgentLinkHandler) -> web.Application:
+    handlers = _handlers(agent_link)
+    if handlers.keys() != RULES.keys():
+        odd = sorted(handlers.keys() ^ RULES.keys())
+        raise RuntimeError(f"Routes and roles do not match: {odd}")
+    app = web.Application(
+        middlewares=[new_door(parts, handlers)], client_max_size=parts.settings.api_body_most_bytes
+    )
+    app[CONNECTIONS] = parts.access.connections
+    for method, path in handlers:
+        app.router.add_route(method, path, _unreachable)
+    app.on_response_prepare.append(_sign)
+    return app
+
+
+def _handlers(agent_link: AgentLinkHandler) -> dict[tuple[str, str], Handler]:
+    document = to_json(describe(ROUTES))
+
+    async def give_document(_call: Call) -> web.StreamResponse:
+        return web.Response(body=document, content_type="application/json")
+
+    async def speak_with_agent(call: Call) -> web.StreamResponse:
+        return await agent_link(call.request)
+
+    handlers: dict[tuple[str, str], Handler] = {(each.method, each.path): each.handler for each in ROUTES}
+    handlers["GET", "/v1/openapi.json"] = give_document
+    handlers["GET", "/v1/agent"] = speak_with_agent
+    return handlers
+
+
+async def _unreachable(_request: web.Request) -> web.StreamResponse:
+    """Stands in the router; the door answers before it comes here."""
+    raise web.HTTPNotFound
+
+
+async def _sign(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = f"planetmesh/{__version__}"
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers["X-Content-Type-Options"] = "nosniff"

@@ -1,0 +1,65 @@
+"""Certificates: renew one's own, revoke a member's."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from aiohttp import web
+
+from planetmesh.coordinator.api.call import Call
+from planetmesh.errors import BadInput, Conflict
+from planetmesh.mesh import effects as fx
+from planetmesh.mesh import nodes
+from planetmesh.mesh.state import MeshState
+from planetmesh.model.clock import Moment
+from planetmesh.model.ids import NodeId
+from planetmesh.wire.api import RenewCertificate, RenewedCertificate
+
+_PEM = re.compile(
+    r"\s*-----BEGIN (?:NEW )?CERTIFICATE REQUEST-----([A-Za-z0-9+/=\s]+)"
+    r"-----END (?:NEW )?CERTIFICATE REQUEST-----\s*"
+)
+BODY_MOST_BYTES = 16 * 1024
+"""A request for a P-256 key is half a kilobyte."""
+
+
+async def renew_certificate(call: Call) -> web.StreamResponse:
+    """A new certificate for the caller's own name and role; only the key of the request counts."""
+    asked = await call.body(RenewCertificate, most_bytes=BODY_MOST_BYTES)
+    enrolment = call.parts.enrolment
+    leaf = await enrolment.renew(call.principal, _der(asked.csr_pem))
+    answer = RenewedCertificate(
+        certificate_pem=leaf.cert_pem.decode("ascii"), ca_pem=enrolment.authority.ca_pem.decode("ascii")
+    )
+    return call.answer(answer)
+
+
+def _der(pem: str) -> bytes:
+    match = _PEM.fullmatch(pem)
+    try:
+        if match is None:
+            raise BadInput("This is not a certificate request in PEM form.")
+        return base64.b64decode("".join(match[1].split()), validate=True)
+    except binascii.Error as error:
+        raise BadInput("The certificate request cannot be read.") from error
+
+
+async def revoke_member(call: Call) -> web.StreamResponse:
+    """Refuse a member by its id, or one certificate by its serial: the way out for a lost laptop."""
+    access, named = call.parts.access, call.part("member")
+    if named in (call.principal.id, call.principal.serial):
+        raise Conflict("This is the certificate that you are using.", hint="Let another operator revoke it.")
+    known = access.serials.get(named)
+    member = NodeId(known.id if known else named)
+    changes = access.revoke(named)
+
+    def revoke(state: MeshState, now: Moment) -> fx.Effects:
+        if member not in state.nodes:
+            return []
+        return nodes.on_node_revoked(state, member, "Its certificate was revoked.", now)
+
+    changes.audit.append(call.audit("revoke_member", named))
+    await access.change(revoke, changes)
+    return call.answer({})

@@ -1,0 +1,150 @@
+"""Jobs: hand in, look at, wait for, list, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+from aiohttp import web
+
+from planetmesh.coordinator.api.call import Call, Parts
+from planetmesh.coordinator.api.checks import check_job, check_key, check_reason
+from planetmesh.coordinator.api.lookup import find_job, open_job, open_node, read_job
+from planetmesh.coordinator.views import (
+    Sentences,
+    live_job_view,
+    never_runnable,
+    stored_job_view,
+    summary_view,
+    with_spec,
+)
+from planetmesh.errors import Conflict, TooLarge
+from planetmesh.mesh import effects as fx
+from planetmesh.mesh import reactor
+from planetmesh.mesh.state import LiveJob, MeshState
+from planetmesh.model.clock import Moment
+from planetmesh.model.ids import JobId, is_node_id, new_job_id
+from planetmesh.model.job import Job, JobSpec
+from planetmesh.wire.api import CancelJob, JobPage, JobView, SubmitJob, SubmittedJob
+
+PAGE_MOST = 1000
+PAGE_USUAL = 50
+LIVE_JOBS_EACH = 10_000
+"""Of one operator; a job of many tasks is the way to hand in more."""
+
+
+async def submit_job(call: Call) -> web.StreamResponse:
+    most = call.parts.settings.api_body_most_bytes
+    asked = await call.body(SubmitJob, most_bytes=most)
+    wait_seconds = call.wait_seconds()
+    check_key(asked.key)
+    if not asked.key:
+        job_id, warnings = await _take_in(call, asked)
+    else:
+        submits, own = call.parts.submits, call.principal.id
+        async with submits.lock(own, asked.key):
+            earlier = await submits.earlier(call.parts.engine, own, asked.key)
+            job_id, warnings = (earlier, ()) if earlier else await _take_in(call, asked)
+            submits.remember(own, asked.key, job_id)
+    view = await _final_view(call, job_id, wait_seconds) or await _view(call, job_id)
+    return call.answer(SubmittedJob(view, warnings), status=201)
+
+
+async def _take_in(call: Call, asked: SubmitJob) -> tuple[JobId, tuple[str, ...]]:
+    """Check the job and hand it to the engine; it is on disk when this returns."""
+    engine, own = call.parts.engine, call.principal.id
+    spec = _resolve_node(engine.state, asked.spec)
+    spec = await _checked(call.parts, spec)
+    now = engine.read_clock()
+    job = Job(id=new_job_id(), spec=spec, submitter=own, key=asked.key, created_at=now.wall)
+    warning = never_runnable(engine.state, LiveJob(job))
+
+    def happen(state: MeshState, _now: Moment) -> fx.Effects:
+        _refuse_too_many(state, own)
+        return reactor.on_job_submitted(state, job)
+
+    await engine.do(happen, also=call.audited("submit", job.id, f"{spec.type}, {spec.inputs.count} tasks"))
+    return job.id, (warning,) if warning else ()
+
+
+async def _checked(parts: Parts, spec: JobSpec) -> JobSpec:
+    """Checking a million inputs takes a second: in a thread, so that heartbeats are not kept waiting."""
+    if spec.inputs.count < PAGE_MOST:
+        return check_job(spec, parts.settings)
+    return await asyncio.to_thread(check_job, spec, parts.settings)
+
+
+def _resolve_node(state: MeshState, spec: JobSpec) -> JobSpec:
+    """A node may be asked for by its name too."""
+    if spec.node is None or (is_node_id(spec.node) and spec.node in state.nodes):
+        return spec
+    return msgspec.structs.replace(spec, node=open_node(state, spec.node).node.id)
+
+
+def _refuse_too_many(state: MeshState, submitter: str) -> None:
+    if len(state.jobs) < LIVE_JOBS_EACH:
+        return
+    own = sum(live.job.submitter == submitter for live in state.jobs.values())
+    if own >= LIVE_JOBS_EACH:
+        raise TooLarge(
+            f"You have {own} jobs that have not ended; {LIVE_JOBS_EACH} is the limit.",
+            hint="Hand in one job with many inputs instead: planetmesh run CMD ::: INPUT…",
+        )
+
+
+async def _final_view(call: Call, job_id: JobId, seconds: float) -> JobView | None:
+    """The job's last view if it ends in time."""
+    if seconds <= 0 or job_id not in call.parts.engine.state.jobs:
+        return None
+    return await call.parts.engine.job_ended(job_id, seconds)
+
+
+async def _view(call: Call, job_id: JobId, *, spec: bool = False) -> JobView:
+    engine = call.parts.engine
+    found = await read_job(engine, job_id, call.parts.shelf)
+    if found.live is not None:
+        view = live_job_view(engine.state, found.live)
+    else:
+        assert found.stored is not None
+        view = stored_job_view(found.stored)
+    if not spec:
+        return view
+    return with_spec(view, found.job.spec, masked=not call.may_see_secrets, whole=call.flag("spec"))
+
+
+async def show_job(call: Call) -> web.StreamResponse:
+    job_id = await find_job(call, call.part("job"))
+    await _final_view(call, job_id, call.wait_seconds())
+    return call.answer(await _view(call, job_id, spec=True))
+
+
+async def list_jobs(call: Call) -> web.StreamResponse:
+    engine = call.parts.engine
+    limit = call.number("limit", PAGE_USUAL, least=1, most=PAGE_MOST)
+    submitter, before = call.text("submitter"), call.text("before")
+    if submitter == "me":
+        submitter = call.principal.id
+    live = None if call.text("live") is None else call.flag("live")
+    rows = await engine.store.jobs(limit, JobId(before) if before else None, submitter=submitter, live=live)
+    made: Sentences = {}
+    views: list[JobView] = []
+    for row in rows:
+        present = engine.state.jobs.get(row.id)
+        views.append(live_job_view(engine.state, present, made) if present else summary_view(row))
+    following = rows[-1].id if len(rows) == limit else None
+    return call.answer(JobPage(tuple(views), following))
+
+
+async def cancel_job(call: Call) -> web.StreamResponse:
+    asked = await call.body(CancelJob, empty=CancelJob())
+    reason = check_reason(asked.reason)
+    found = await open_job(call, call.part("job"))
+    job_id = found.job.id
+
+    def happen(state: MeshState, now: Moment) -> fx.Effects:
+        if job_id not in state.jobs:
+            raise Conflict(f"Job {job_id} has ended already.", hint=f"planetmesh job {job_id}")
+        return reactor.on_cancel(state, job_id, reason, now)
+
+    await call.parts.engine.do(happen, also=call.audited("cancel", job_id, reason))
+    return call.answer(await _view(call, job_id))

@@ -1,0 +1,79 @@
+"""What handlers remember between requests, all of it bounded and none of it needed after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
+
+from planetmesh.coordinator.engine import Engine
+from planetmesh.model.ids import JobId
+from planetmesh.store.jobs import StoredJob
+
+KEPT_SPECS = 2
+"""Ended jobs whose stored record is kept at hand: their pages are read one after the other."""
+REMEMBERED_SUBMITS = 10_000
+"""A repeated submit follows within minutes; older ones are found on disk."""
+SLOTS_MOST = 128
+FAILURES_EACH = 10
+"""Addresses shown of those who tried a wrong code."""
+
+
+class Shelf:
+    """The last few ended jobs that were read: they do not change any more."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[JobId, StoredJob] = OrderedDict()
+
+    async def read(self, engine: Engine, job_id: JobId) -> StoredJob | None:
+        if job_id in self._kept:
+            self._kept.move_to_end(job_id)
+            return self._kept[job_id]
+        stored = await engine.store.job(job_id)
+        if stored is not None and stored.summary.completed_at is not None:
+            self._kept[job_id] = stored
+            while len(self._kept) > KEPT_SPECS:
+                self._kept.popitem(last=False)
+        return stored
+
+
+class Submits:
+    """Sees that a submit which is repeated after a lost answer makes one job, not two."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._recent: OrderedDict[tuple[str, str], JobId] = OrderedDict()
+
+    def lock(self, submitter: str, key: str) -> asyncio.Lock:
+        """Held from looking for the first one until the new one is on disk."""
+        return self._locks.setdefault((submitter, key), asyncio.Lock())
+
+    async def earlier(self, engine: Engine, submitter: str, key: str) -> JobId | None:
+        found = self._recent.get((submitter, key))
+        return found or await engine.store.job_by_key(submitter, key)
+
+    def remember(self, submitter: str, key: str, job_id: JobId) -> None:
+        self._recent[submitter, key] = job_id
+        if len(self._recent) > REMEMBERED_SUBMITS:
+            self._recent.popitem(last=False)
+
+
+@dataclass
+class PairingFailures:
+    """Who tried a wrong code, by slot; the desk's `on_attempt_failed` is `note`."""
+
+    _by_slot: dict[int, list[str]] = field(default_factory=dict)
+
+    def note(self, slot: int, address: str, _attempts_left: int) -> None:
+        if slot not in self._by_slot and len(self._by_slot) >= SLOTS_MOST:
+            self._by_slot.pop(next(iter(self._by_slot)))
+        addresses = self._by_slot.setdefault(slot, [])
+        addresses.append(address)
+        del addresses[:-FAILURES_EACH]
+
+    def of(self, slot: int) -> tuple[str, ...]:
+        return tuple(self._by_slot.get(slot, ()))
+
+    def clear(self, slot: int) -> None:
+        self._by_slot.pop(slot, None)

@@ -1,0 +1,255 @@
+"""Every route: what it takes, what it answers, who handles it. Roles stand in `access.RULES`.
+
+The server's routes and the OpenAPI document are both made from this table, so neither can lie.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from planetmesh.coordinator.api import certificates, feed, jobs, nodes, outputs, pairing, status, tasks
+from planetmesh.coordinator.api.door import Handler
+from planetmesh.store.changes import AuditRow
+from planetmesh.wire.api import (
+    CancelJob,
+    ChangeNode,
+    FeedEvent,
+    JobPage,
+    JobView,
+    MeshStatus,
+    NodeView,
+    OpenPairing,
+    OutputPiece,
+    PairingWindow,
+    RenewCertificate,
+    RenewedCertificate,
+    SubmitJob,
+    SubmittedJob,
+    TaskPage,
+    TaskView,
+)
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """One of a query."""
+
+    name: str
+    kind: str
+    about: str
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    method: str
+    path: str
+    handler: Handler
+    about: str
+    query: tuple[Parameter, ...] = ()
+    body: Any = None
+    answer: Any = None
+    """None: an object without fields."""
+    lines: bool = False
+    """The answer is a stream of such objects, one a line."""
+    status: int = 200
+
+    @property
+    def name(self) -> str:
+        return self.handler.__name__
+
+
+_WAIT = Parameter("wait", "number", "Seconds to wait for the job's end before answering.")
+_AFTER = Parameter("after", "integer", "Only lines with a higher number.")
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        method="GET",
+        path="/v1/status",
+        handler=status.show_status,
+        about="The mesh at a glance, and who is asking.",
+        answer=MeshStatus,
+    ),
+    Route(
+        method="GET",
+        path="/v1/audit",
+        handler=status.show_audit,
+        about="Who did what, newest first.",
+        query=(
+            Parameter("limit", "integer", "Rows, 1000 at most."),
+            Parameter("before", "integer", "Only rows with a lower number."),
+        ),
+        answer=list[AuditRow],
+    ),
+    Route(
+        method="GET",
+        path="/v1/feed",
+        handler=feed.give_feed,
+        about="What happens, as it happens, without an end. Empty lines only show that the line is alive.",
+        query=(_AFTER,),
+        answer=FeedEvent,
+        lines=True,
+    ),
+    Route(
+        method="GET",
+        path="/v1/jobs",
+        handler=jobs.list_jobs,
+        about="Jobs, newest first.",
+        query=(
+            Parameter("limit", "integer", "Jobs, 1000 at most."),
+            Parameter("before", "string", "The id that the page before ended with."),
+            Parameter("submitter", "string", "Only this member's jobs; `me` is the caller."),
+            Parameter("live", "boolean", "Only jobs that have not ended, or only those that have."),
+        ),
+        answer=JobPage,
+    ),
+    Route(
+        method="POST",
+        path="/v1/jobs",
+        handler=jobs.submit_job,
+        about="Hand in a job; it is on disk when this answers. The same key gives the same job again.",
+        query=(_WAIT,),
+        body=SubmitJob,
+        answer=SubmittedJob,
+        status=201,
+    ),
+    Route(
+        method="GET",
+        path="/v1/jobs/{job}",
+        handler=jobs.show_job,
+        about="One job, by id, the beginning of id or name, or `last`.",
+        query=(_WAIT, Parameter("spec", "boolean", "Give the spec even if it has many inputs.")),
+        answer=JobView,
+    ),
+    Route(
+        method="POST",
+        path="/v1/jobs/{job}/cancel",
+        handler=jobs.cancel_job,
+        about="Stop what runs of it and drop what waits.",
+        body=CancelJob,
+        answer=JobView,
+    ),
+    Route(
+        method="GET",
+        path="/v1/jobs/{job}/tasks",
+        handler=tasks.list_tasks,
+        about="The job's tasks, by index.",
+        query=(
+            Parameter("from", "integer", "The first index."),
+            Parameter("limit", "integer", "Tasks, 10000 at most; a page may end earlier."),
+            Parameter("status", "string", "Only tasks in this state (or these, with commas between)."),
+        ),
+        answer=TaskPage,
+    ),
+    Route(
+        method="GET",
+        path="/v1/jobs/{job}/tasks/{index}",
+        handler=tasks.show_task,
+        about="One task.",
+        answer=TaskView,
+    ),
+    Route(
+        method="POST",
+        path="/v1/jobs/{job}/tasks/{index}/cancel",
+        handler=tasks.cancel_task,
+        about="Cancel one task.",
+        body=CancelJob,
+        answer=TaskView,
+    ),
+    Route(
+        method="GET",
+        path="/v1/jobs/{job}/output",
+        handler=outputs.give_output,
+        about="Output in the order in which it came.",
+        query=(
+            _AFTER,
+            Parameter("index", "integer", "Only this task's."),
+            Parameter("follow", "boolean", "Go on until the job, or the task, has ended."),
+        ),
+        answer=OutputPiece,
+        lines=True,
+    ),
+    Route(
+        method="GET",
+        path="/v1/jobs/{job}/logs",
+        handler=outputs.give_logs,
+        about="Each task's last attempt's output, in the order of their index.",
+        query=(
+            Parameter("from", "integer", "The first index."),
+            Parameter("limit_bytes", "integer", "End after so much output."),
+        ),
+        answer=OutputPiece,
+        lines=True,
+    ),
+    Route(
+        method="GET",
+        path="/v1/nodes",
+        handler=nodes.list_nodes,
+        about="All nodes, in the order in which they joined.",
+        answer=list[NodeView],
+    ),
+    Route(
+        method="GET",
+        path="/v1/nodes/{node}",
+        handler=nodes.show_node,
+        about="One node, by name, id, or the beginning of either.",
+        answer=NodeView,
+    ),
+    Route(
+        method="PATCH",
+        path="/v1/nodes/{node}",
+        handler=nodes.change_node,
+        about="Rename, tag, drain or resume it.",
+        body=ChangeNode,
+        answer=NodeView,
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/nodes/{node}",
+        handler=nodes.forget_node,
+        about="Strike a node that is not connected from the list.",
+    ),
+    Route(
+        method="POST",
+        path="/v1/nodes/{node}/revoke",
+        handler=nodes.revoke_node,
+        about="Take its certificate away; its connections close within a second.",
+        answer=NodeView,
+    ),
+    Route(
+        method="GET",
+        path="/v1/pair",
+        handler=pairing.list_windows,
+        about="The open pairing windows, without their codes.",
+        answer=list[PairingWindow],
+    ),
+    Route(
+        method="POST",
+        path="/v1/pair",
+        handler=pairing.open_window,
+        about="Open a window for one newcomer; the answer holds its code.",
+        body=OpenPairing,
+        answer=PairingWindow,
+        status=201,
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/pair/{slot}",
+        handler=pairing.close_window,
+        about="Close a window; its code is worth nothing any more.",
+    ),
+    Route(
+        method="POST",
+        path="/v1/certs/renew",
+        handler=certificates.renew_certificate,
+        about="A new certificate for the caller's own name and role.",
+        body=RenewCertificate,
+        answer=RenewedCertificate,
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/certs/{member}",
+        handler=certificates.revoke_member,
+        about="Refuse a member by its id, or one certificate by its serial, from now on.",
+    ),
+)
+"""All but the agents' WebSocket and the document itself, which `app` adds."""

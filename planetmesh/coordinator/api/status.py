@@ -1,0 +1,48 @@
+"""The mesh at a glance, and the audit trail."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from aiohttp import web
+
+from planetmesh import __version__
+from planetmesh.coordinator.api.call import Call
+from planetmesh.model.ids import NodeId
+from planetmesh.model.job import JobState
+from planetmesh.model.node import NodeState
+from planetmesh.wire.api import MeshStatus
+
+AUDIT_PAGE_MOST = 1000
+AUDIT_PAGE_USUAL = 100
+
+
+async def show_status(call: Call) -> web.StreamResponse:
+    parts, engine = call.parts, call.parts.engine
+    own = parts.enrolment.coordinator.membership
+    # Drawn before the lists are read: what happens meanwhile has a higher number.
+    feed_number = engine.feed.expect(engine.read_clock())
+    jobs = await engine.store.job_states()
+    nodes = Counter(live.node.state for live in engine.state.nodes.values())
+    node = engine.state.nodes.get(NodeId(call.principal.id))
+    status = MeshStatus(
+        mesh=own.mesh_name,
+        mesh_id=own.mesh_id,
+        coordinator=own.id,
+        version=__version__,
+        role=call.principal.role.value,
+        node=node.node.name if node else call.principal.id,
+        nodes={state.value: nodes.get(state, 0) for state in NodeState},
+        jobs={state.value: jobs.get(state, 0) for state in JobState},
+        storage_error=engine.storage_error,
+        feed_number=feed_number,
+        fingerprint=parts.enrolment.authority.short_fingerprint,
+    )
+    return call.answer(status)
+
+
+async def show_audit(call: Call) -> web.StreamResponse:
+    """Who did what, newest first."""
+    limit = call.number("limit", AUDIT_PAGE_USUAL, least=1, most=AUDIT_PAGE_MOST)
+    before = call.number("before", 0, most=2**53) or None
+    return call.answer(await call.parts.engine.store.audit(limit, before))
