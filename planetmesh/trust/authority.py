@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from planetmesh.errors import BadInput, Conflict, NotAllowed, UnsafeHome
+from planetmesh.errors import BadInput, Conflict, NotAllowed, StorageFailed, UnsafeHome
 from planetmesh.model.identity import CertificateRecord, CertificateState, Role
 from planetmesh.paths import read_private, refuse_if_shared
 from planetmesh.trust.identity import Identity, Membership, fingerprint_of, key_to_pem, shorten
@@ -127,7 +128,10 @@ class Authority:
             )
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = _self_signed(key, mesh_id, clock())
-        _write_folder(folder, key_to_pem(key), certificate.public_bytes(Encoding.PEM))
+        try:
+            _write_folder(folder, key_to_pem(key), certificate.public_bytes(Encoding.PEM))
+        except OSError as error:
+            raise StorageFailed(f"The authority in {folder} cannot be written: {error.strerror}.") from error
         return cls(key, certificate, clock)
 
     @classmethod
@@ -295,7 +299,9 @@ def _write_folder(folder: Path, key_pem: bytes, cert_pem: bytes) -> None:
     beside.mkdir(mode=0o700, parents=True)
     _create_private(beside / KEY, key_pem)
     _create_private(beside / CERTIFICATE, cert_pem)
+    _sync(beside)
     beside.rename(folder)
+    _sync(folder.parent)
 
 
 def _create_private(path: Path, content: bytes) -> None:
@@ -304,3 +310,14 @@ def _create_private(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """See that the names in a folder are on disk as well (POSIX)."""
+    if sys.platform == "win32":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

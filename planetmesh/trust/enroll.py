@@ -176,7 +176,7 @@ async def _connect(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.
                 ssl_handshake_timeout=HANDSHAKE_SECONDS,
                 limit=FRAME_MOST_BYTES,
             )
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, ValueError) as error:  # ValueError: a host that no resolver takes
         unreachable = Unreachable(
             f"Nothing pairs at {host}:{port}.",
             hint="Check the address and the firewall, and run `planetmesh code` there again.",
@@ -197,6 +197,11 @@ async def _greet(
             hint="Run `planetmesh code` on the coordinator and use the address that it shows.",
         )
         raise _NoDeskError(no_window, rank=1) from error
+    except PairingFailed as error:
+        foreign = PairingFailed(
+            "What answers there does not pair as this program does.", hint="Check the address and the port."
+        )
+        raise _NoDeskError(foreign, rank=1) from error
     except (asyncio.IncompleteReadError, OSError) as error:
         closed = PairingFailed(
             "The coordinator has no open window for this code: it was used, has expired, or was closed.",

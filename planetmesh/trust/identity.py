@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -24,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from planetmesh.errors import Conflict, NotAllowed, UnsafeHome
+from planetmesh.errors import Conflict, NotAllowed, StorageFailed, UnsafeHome
 from planetmesh.model.identity import Principal, Role
 from planetmesh.paths import read_private, refuse_if_shared, write_private
 
@@ -127,7 +129,8 @@ class Identity:
                 hint="Join a mesh with `planetmesh up` (a machine) or `planetmesh login` (a person).",
             )
         refuse_if_shared(folder)
-        _settle(folder)
+        with _writing(folder):
+            _settle(folder)
         identity, key_pem = _read(folder)
         _check_sound(identity, key_pem)
         if not accept_expired:
@@ -143,18 +146,20 @@ class Identity:
             raise Conflict(
                 f"{folder} already holds an identity.", hint="Give it up first with `planetmesh leave`."
             )
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        refuse_if_shared(folder)
-        write_private(folder / AUTHORITIES, ca_pem)
-        _write_membership(folder, membership)
-        _commit(folder, key_pem, cert_pem)
+        with _writing(folder):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            refuse_if_shared(folder)
+            write_private(folder / AUTHORITIES, ca_pem)
+            _write_membership(folder, membership)
+            _commit(folder, key_pem, cert_pem)
         return cls.load(folder, accept_expired=True)
 
     def replace_certificate(self, cert_pem: bytes, key_pem: bytes) -> None:
         """Take over a renewed certificate and its key: both or neither, also through a power cut."""
         renewed = Identity(self.folder, self.membership, cert_pem, self.ca_pem)
         _check_sound(renewed, key_pem)
-        _commit(self.folder, key_pem, cert_pem)
+        with _writing(self.folder):
+            _commit(self.folder, key_pem, cert_pem)
         self.certificate_pem = cert_pem
         self.certificate_der = renewed.certificate_der
         self.principal = renewed.principal
@@ -167,7 +172,8 @@ class Identity:
         others = tuple(each for each in known if each != endpoint)
         endpoints = (endpoint, *others)[:ENDPOINTS_MOST]
         self.membership = msgspec.structs.replace(self.membership, endpoints=endpoints)
-        _write_membership(self.folder, self.membership)
+        with _writing(self.folder):
+            _write_membership(self.folder, self.membership)
 
 
 def parse_principal(cert_der: bytes) -> Principal:
@@ -298,6 +304,17 @@ def _refuse_expired(principal: Principal) -> None:
 
 def _write_membership(folder: Path, membership: Membership) -> None:
     write_private(folder / MEMBERSHIP, msgspec.json.format(msgspec.json.encode(membership)))
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailed(
+            f"The identity in {folder} cannot be written: {error.strerror}.",
+            hint="Make room on the disk or mend the folder's owner, then try again.",
+        ) from error
 
 
 def _commit(folder: Path, key_pem: bytes, cert_pem: bytes) -> None:

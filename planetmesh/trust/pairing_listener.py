@@ -12,8 +12,10 @@ import errno
 import logging
 import socket
 import ssl
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from planetmesh.errors import Conflict
@@ -52,6 +54,9 @@ class PairingListener:
         self._spawn = spawn
         self._connected: Counter[str] = Counter()
         self._accepting = [spawn(self._accept(each)) for each in self._sockets]
+        for task, listening in zip(self._accepting, self._sockets, strict=True):
+            # Only then: the loop must have let go of a handle before its number is given out again.
+            task.add_done_callback(partial(_close, listening))
 
     @property
     def port(self) -> int:
@@ -62,8 +67,6 @@ class PairingListener:
         """Stop listening; exchanges under way come to their own end."""
         for task in self._accepting:
             task.cancel()
-        for each in self._sockets:
-            each.close()
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -122,6 +125,10 @@ class PairingListener:
             transport.abort()
 
 
+def _close(listening: socket.socket, _: asyncio.Task[None]) -> None:
+    listening.close()
+
+
 def bind_listeners(hosts: Sequence[str], preferred_port: int) -> list[socket.socket]:
     """Bind one port on all hosts: the preferred one, else any; raise Conflict if there is no such port."""
     for port in (preferred_port, *[0] * RANDOM_PORT_TRIES):
@@ -155,6 +162,11 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if sys.platform == "win32":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            # Connections of the last pairing that linger must not drive us from the port people expect.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.setblocking(False)
         listening.bind((host, port))
         listening.listen(BACKLOG)

@@ -141,7 +141,7 @@ class PairingDesk:
         self._windows.open(code, role, ttl_seconds, self._clock())
         try:
             self._listen()
-        except MeshError:
+        except Exception:
             self._windows.close(slot)
             raise
         self._changed.set()

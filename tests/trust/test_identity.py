@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 import sys
 import time
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from meshes import Mesh
 
 from planetmesh import paths
-from planetmesh.errors import Conflict, NotAllowed, UnsafeHome
+from planetmesh.errors import Conflict, NotAllowed, StorageFailed, UnsafeHome
 from planetmesh.model.identity import Role
 from planetmesh.trust.identity import ENDPOINTS_MOST, Identity, key_to_pem, parse_principal
 
@@ -209,6 +210,22 @@ def test_a_power_cut_in_a_renewal_leaves_a_whole_identity(mesh, monkeypatch, wri
             assert writes < 3
     loaded = Identity.load(identity.folder)
     assert (loaded.principal.serial == old) == (writes == 0)
+
+
+def test_a_full_disk_is_said_so_and_changes_nothing(mesh, monkeypatch):
+    identity = mesh.member(Role.AGENT, folder="agent")
+    before = identity.principal
+
+    def full(_path, _content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("planetmesh.trust.identity.write_private", full)
+        with pytest.raises(StorageFailed):
+            mesh.authority.renew_local(identity)
+        with pytest.raises(StorageFailed):
+            mesh.member(Role.AGENT, folder="other")
+    assert identity.principal == before == Identity.load(identity.folder).principal
 
 
 def test_a_certificate_for_another_key_is_not_taken(mesh):

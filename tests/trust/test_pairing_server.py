@@ -343,7 +343,8 @@ async def test_an_expired_code_is_refused_and_the_listener_ends_by_itself(mesh):
     assert mesh.enrolled == []
 
 
-async def test_the_listener_ends_when_the_last_window_expires(mesh):
+async def test_the_listener_ends_when_the_last_window_expires(mesh, monkeypatch):
+    monkeypatch.setattr("planetmesh.trust.pairing_server.CHECK_SECONDS", 0.05)
     start = time.monotonic()
     async with mesh.desk(clock=lambda: start + (time.monotonic() - start) * 100) as desk:
         await desk.open(Role.AGENT, 10)
@@ -424,6 +425,18 @@ async def test_the_main_port_leads_to_the_pairing_port_next_to_it(mesh):
     assert candidate_ports(65535) == (65535,)
 
 
+async def test_the_next_code_is_paired_at_the_same_port(mesh):
+    async with mesh.desk() as finder:
+        await finder.open(Role.AGENT, 600)
+        port = finder.port
+    async with mesh.desk(port=port) as desk:
+        for name in ("one", "two"):
+            code, _ = await desk.open(Role.AGENT, 600)
+            assert desk.port == port
+            await join(mesh, desk, code, name=name)
+            await until(lambda: desk.port is None)
+
+
 async def test_a_taken_port_is_no_obstacle(mesh):
     taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = taken.sockets[0].getsockname()[1]
@@ -469,13 +482,13 @@ async def test_the_verdict_leaves_at_a_fixed_time(mesh):
 
 
 async def test_one_exchange_a_second_from_one_address_and_the_joiner_waits_for_it(mesh):
-    limits = PairingLimits(between_seconds=0.5, reply_seconds=0.0)
+    limits = PairingLimits(between_seconds=0.3, reply_seconds=0.0)
     async with mesh.desk(limits) as desk:
         code, _ = await desk.open(Role.AGENT, 600)
         assert await guess(desk.port, wrong(code)) == "pake"
         async with await Evil.connect(desk.port) as evil:
             answer = await evil.ask(evil.exchange(code).hello())
-            assert decode(answer, Busy).retry_seconds == 0.5
+            assert decode(answer, Busy).retry_seconds == 0.3
         assert await join(mesh, desk, code)
     assert len(mesh.failures) == 1
 
@@ -564,6 +577,14 @@ async def test_a_server_that_is_not_ours_is_told_from_a_wrong_code(mesh):
         with pytest.raises(Unreachable):
             await join(mesh, desk, Code(1, WRONG), port=plain.sockets[0].getsockname()[1])
     assert pairing_client_context().verify_mode == 0
+
+
+@pytest.mark.parametrize("host", ["", "a..b", "x" * 70, "no-such-host.invalid", "\x00"])
+async def test_a_host_that_is_none_is_unreachable(mesh, host):
+    with pytest.raises(Unreachable):
+        await enroll(
+            host or "127.0.0.1", 1, Code(1, WRONG), role=Role.AGENT, name="x", folder=mesh.folder / "x"
+        )
 
 
 async def test_nothing_of_the_code_is_logged_or_sent_in_the_clear(mesh, caplog):
