@@ -18,10 +18,11 @@ from typing import Any
 from aiohttp import web
 
 from planetmesh.coordinator import ticks
-from planetmesh.coordinator.access import Access
+from planetmesh.coordinator.access import Access, connection_of
 from planetmesh.coordinator.agent_link import AgentLink, new_socket
 from planetmesh.coordinator.announcing import Announcing
 from planetmesh.coordinator.api.app import build_app
+from planetmesh.coordinator.api.memory import PairingFailures
 from planetmesh.coordinator.engine import Engine
 from planetmesh.coordinator.enrolment import Enrolment, found_mesh
 from planetmesh.coordinator.listener import bind_port, serve
@@ -105,12 +106,13 @@ async def running_coordinator(options: CoordinatorOptions) -> AsyncIterator[Coor
         await enrolment.admit_local(home, with_agent=options.local_agent)
 
         announcing = Announcing(authority.mesh_id, identity.membership.id, port, options.bind)
+        failures = PairingFailures()
         desk = PairingDesk(
             authority,
             identity,
             on_enrol=enrolment.enrol,
             on_listening=announcing.on_listening,
-            on_attempt_failed=_log_failed_attempt,
+            on_attempt_failed=_telling(failures),
             hosts=options.bind,
             port=port + 1,
         )
@@ -118,7 +120,9 @@ async def running_coordinator(options: CoordinatorOptions) -> AsyncIterator[Coor
 
         access = Access(engine, serials)
         context = serve_context(identity)
-        app = build_app(engine, access, enrolment, desk, _agent_handler(engine, access, identity))
+        app = build_app(
+            engine, access, enrolment, desk, _agent_handler(engine, access, identity), failures=failures
+        )
         await serve(app, context, sockets, stack)
         stack.callback(engine.switchboard.hang_up_all, "shutdown", "The coordinator stops.")
 
@@ -152,24 +156,25 @@ def _agent_handler(
     engine: Engine, access: Access, identity: Identity
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
-        principal = access.principal(request)
-        transport = request.transport
+        connection = connection_of(request)
         socket = new_socket()
         await socket.prepare(request)
-
-        def abort() -> None:
-            if transport is not None:
-                transport.abort()
-
-        link = AgentLink(engine, principal, socket, identity.membership.mesh_name, abort)
-        await link.serve(lambda: access.check(request))
+        mesh_name = identity.membership.mesh_name
+        link = AgentLink(engine, connection.principal, socket, mesh_name, connection.abort)
+        await link.serve(lambda: access.still_allowed(connection))
         return socket
 
     return handle
 
 
-def _log_failed_attempt(slot: int, address: str, attempts_left: int) -> None:
-    log.warning("pairing.failed", extra={"slot": slot, "address": address, "attempts_left": attempts_left})
+def _telling(failures: PairingFailures) -> Callable[[int, str, int], None]:
+    def on_attempt_failed(slot: int, address: str, attempts_left: int) -> None:
+        log.warning(
+            "pairing.failed", extra={"slot": slot, "address": address, "attempts_left": attempts_left}
+        )
+        failures.note(slot, address, attempts_left)
+
+    return on_attempt_failed
 
 
 async def _keep_certificate(authority: Authority, identity: Identity, context: ssl.SSLContext) -> None:

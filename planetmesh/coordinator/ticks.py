@@ -46,7 +46,10 @@ async def sweep(engine: Engine) -> None:
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         try:
-            while (await engine.store.sweep(time.time(), engine.settings, engine.outputs.drop_job)).more:
+            more = True
+            while more:
+                swept = await engine.store.sweep(time.time(), engine.settings, engine.outputs.drop_job)
+                more = swept.more
                 await asyncio.sleep(SWEEP_PAUSE_SECONDS)
             await engine.store.checkpoint()
             await engine.outputs.checkpoint()
