@@ -19,11 +19,11 @@ from planetmesh.agent.sandbox.folders import TaskUser
 from planetmesh.agent.sandbox.messages import LauncherSpec, Limits
 from planetmesh.errors import NotAllowed
 
-assert sys.platform == "linux"  # noqa: S101  tells the type checker; nobody imports this elsewhere
+assert sys.platform == "linux"  # tells the type checker; nobody imports this elsewhere
 
 from landlockpy import Scope  # noqa: E402
 
-from planetmesh.agent.sandbox import landlock  # noqa: E402
+from planetmesh.agent.sandbox import landlock, veil  # noqa: E402
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -73,6 +73,7 @@ class Confinement(NamedTuple):
     """0: none."""
     is_scoped: bool
     """Signals from here reach only what is confined with this process."""
+    is_veiled: bool
 
 
 def confine(spec: LauncherSpec, user: TaskUser | None) -> Confinement:
@@ -84,6 +85,8 @@ def confine(spec: LauncherSpec, user: TaskUser | None) -> Confinement:
     _raise_oom_score()
     set_limits(spec.limits, user.uid if user else os.getuid())
     is_scoped = False
+    # Another user cannot knock at the owner's session; the same user is kept from it by the veil.
+    is_veiled = user is None and veil.draw()
     abi = landlock.supported_abi()
     home = pwd.getpwuid(os.getuid()).pw_dir
     if not abi:
@@ -96,7 +99,7 @@ def confine(spec: LauncherSpec, user: TaskUser | None) -> Confinement:
             is_scoped = Scope.SIGNAL in rules.scoped and not _can_signal(os.getppid())
     # A change of user clears it, so it comes last.
     forbid_inspection()
-    return Confinement(abi, is_scoped)
+    return Confinement(abi, is_scoped, is_veiled)
 
 
 def set_limits(limits: Limits, uid: int) -> None:

@@ -42,7 +42,7 @@ def task_user() -> TaskUser | None:
         if entry.pw_uid != 0:
             return TaskUser(name, entry.pw_uid, entry.pw_gid)
     raise UnsafeHome(
-        "The agent is root and this machine has neither a user `planetmesh` nor `nobody`: no task is started.",
+        "The agent is root and there is neither a user `planetmesh` nor `nobody` here: no task is started.",
         hint="useradd --system --no-create-home planetmesh",
     )
 
@@ -84,7 +84,7 @@ def remove_folder(path: Path) -> None:
         shutil.rmtree(path, onerror=_open_and_retry)
 
 
-def _open_and_retry(function: object, path: str, _: object) -> None:
+def _open_and_retry(_function: object, path: str, _error: object) -> None:
     """A task may take its own folders' rights away; the owner gives them back once."""
     parent = os.path.dirname(path)
     try:

@@ -31,7 +31,7 @@ from planetmesh.agent.sandbox.messages import (
 )
 from planetmesh.errors import Conflict, NotAllowed, PeerMisbehaved, Unreachable
 
-assert sys.platform != "win32"  # noqa: S101  tells the type checker; windows.py stands in its place
+assert sys.platform != "win32"  # tells the type checker; windows.py stands in its place
 
 OPEN_TIMEOUT_SECONDS = 10.0
 """A launcher stands after some ten milliseconds; a machine that swaps may take seconds."""
@@ -109,10 +109,12 @@ class LauncherHandle:
             async with asyncio.timeout(OPEN_TIMEOUT_SECONDS):
                 self.ready = await asyncio.shield(self._opened)
         except TimeoutError:
-            self.abandon("")
             raise Unreachable(
                 "The launcher did not stand in time; this machine may be out of memory."
             ) from None
+        finally:
+            if self.ready is None:
+                self.abandon("")
         return self.ready
 
     def abandon(self, reason: str) -> None:

@@ -14,7 +14,7 @@ from planetmesh.agent.sandbox import views
 from planetmesh.agent.sandbox.messages import LauncherSpec
 from planetmesh.errors import BadInput
 
-assert sys.platform == "linux"  # noqa: S101  tells the type checker; nobody imports this elsewhere
+assert sys.platform == "linux"  # tells the type checker; nobody imports this elsewhere
 
 from landlockpy import AccessFS, AccessNet, Ruleset, Scope, UnsupportedError, abi_version  # noqa: E402
 
@@ -54,7 +54,8 @@ def supported_abi() -> int:
 
 def build(spec: LauncherSpec, user_home: str) -> Ruleset:
     """Make the ruleset of a job. Raise BadInput if the owner shares what must stay hidden."""
-    kept = views.real(spec.hidden)
+    # Other jobs' folders lie beside this one.
+    kept = views.real([*spec.hidden, os.path.dirname(spec.folder)])
     private = views.real(views.private_paths(user_home))
     rules = Ruleset(handled_net=AccessNet.NONE, scoped=Scope.SIGNAL | Scope.ABSTRACT_UNIX_SOCKET)
     for path in views.visible("/", kept + private):
@@ -68,7 +69,9 @@ def build(spec: LauncherSpec, user_home: str) -> Ruleset:
     for share in spec.shares:
         path = os.path.realpath(share.path)
         if views.covers_hidden(path, kept):
-            raise BadInput(f"{share.path} cannot be shared: it would show the state directory to tasks.")
+            raise BadInput(
+                f"{share.path} cannot be shared: it would show the state directory or other jobs to tasks."
+            )
         _grant(rules, path, WRITE if share.writable else READ)
     _grant(rules, os.path.realpath(spec.folder), WRITE)
     return rules

@@ -117,6 +117,10 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     """0: no Landlock on this machine."""
     can_kill_job: bool = False
     """Its signals reach this job's processes and no others, so one call ends them all at once."""
+    is_veiled: bool = False
+    """In a mount namespace where the sockets of the owner's session are out of sight."""
+    open_doors: tuple[str, ...] = ()
+    """Sockets of programs outside that it could connect to and that run things for whoever asks."""
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag="refused"):

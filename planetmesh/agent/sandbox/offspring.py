@@ -55,9 +55,11 @@ class Offspring:
     ) -> list[int]:
         """All processes of one attempt in a snapshot."""
         roots = [] if attempt.exit_status is not None else [attempt.pid]
-        for pid in tree.children_of(self._me, processes):
-            if pid not in running and self._is_his(attempt, processes[pid], others):
-                roots.append(pid)
+        roots += [
+            pid
+            for pid in tree.children_of(self._me, processes)
+            if pid not in running and self._is_his(attempt, processes[pid], others)
+        ]
         return tree.below(roots, processes)
 
     def kill(self, attempt: Attempt, running: Mapping[int, Attempt], others: Collection[Attempt]) -> None:

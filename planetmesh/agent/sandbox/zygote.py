@@ -28,9 +28,9 @@ from planetmesh.agent.sandbox.messages import LauncherSpec, Ready, Refused, Repo
 from planetmesh.agent.sandbox.offspring import Offspring, reap_all
 from planetmesh.errors import MeshError
 
-assert sys.platform == "linux"  # noqa: S101  tells the type checker; nobody imports this elsewhere
+assert sys.platform == "linux"  # tells the type checker; nobody imports this elsewhere
 
-from planetmesh.agent.sandbox import confine  # noqa: E402
+from planetmesh.agent.sandbox import confine, veil  # noqa: E402
 
 SPEC_TIMEOUT_SECONDS = 10.0
 CLOSE_PATIENCE_SECONDS = 0.5
@@ -186,8 +186,9 @@ def _be_launcher(fd: int, zygote: int) -> None:
         _tell(control, Refused(f"{error} {getattr(error, 'hint', '')}".strip()))
         return
     confine.die_with_parent(zygote)
+    doors = veil.open_doors(os.geteuid())
+    _tell(control, Ready(os.getpid(), os.geteuid(), *reached, tuple(doors)))
     env = environment.job_environment(spec, os.environ, user.name if user else _own_name())
-    _tell(control, Ready(os.getpid(), os.geteuid(), reached.landlock_abi, reached.is_scoped))
     offspring.is_scoped = reached.is_scoped
     control.setblocking(False)
     Launcher(spec, control, env, offspring).run()

@@ -41,12 +41,20 @@ def zygote() -> Iterator[Zygote]:
 
 
 @pytest.fixture
-def work_root() -> Iterator[Path]:
+def ground() -> Iterator[Path]:
     """Not tmp_path: another user could not pass through to it."""
     root = Path(tempfile.mkdtemp(prefix="planetmesh-test-", dir="/var/tmp"))
     root.chmod(0o711)
     yield root
     shutil.rmtree(root)
+
+
+@pytest.fixture
+def work_root(ground: Path) -> Path:
+    root = ground / "work"
+    root.mkdir()
+    root.chmod(0o711)
+    return root
 
 
 class Job:
@@ -122,11 +130,8 @@ class Job:
 
 def marked(job_id: str) -> list[int]:
     """Living processes that inherited the marker of a job."""
-    found = []
-    for process in tree.snapshot().values():
-        if process.state not in "ZX" and tree.marker_of(process.pid).startswith(f"{job_id}/"):
-            found.append(process.pid)
-    return found
+    living = [process.pid for process in tree.snapshot().values() if process.state not in "ZX"]
+    return [pid for pid in living if tree.marker_of(pid).startswith(f"{job_id}/")]
 
 
 async def nobody_left(job_id: str, within_seconds: float) -> None:
@@ -143,7 +148,7 @@ async def open_job(zygote: Zygote, work_root: Path, tmp_path: Path) -> AsyncIter
     async def open_one(
         *, slots: int = 2, shares: tuple[Share, ...] = (), env=None, hidden=(), **limits
     ) -> Job:
-        job_id = f"job-{os.getpid()}-{work_root.name}-{len(opened)}"
+        job_id = f"job-{os.getpid()}-{work_root.parent.name}-{len(opened)}"
         folder = folders.make_job_folder(work_root, job_id)
         hidden = (str(tmp_path), *hidden)
         spec = LauncherSpec(job_id, str(folder), hidden, shares, env or {}, Limits(**limits), slots)

@@ -106,7 +106,7 @@ asyncio.run(main())
 async def test_a_kill_of_the_agent_or_zygote_ends_all(work_root, victims):
     from planetmesh.agent.sandbox import folders
 
-    job_id = f"job-{os.getpid()}-{work_root.name}-{'-'.join(victims)}"
+    job_id = f"job-{os.getpid()}-{work_root.parent.name}-{'-'.join(victims)}"
     folder = folders.make_job_folder(work_root, job_id)
     agent = subprocess.Popen(
         [sys.executable, "-c", AGENT, job_id, str(folder)],

@@ -1,0 +1,150 @@
+"""Keeps tasks of the agent's own user from programs of that user's session that would act for them.
+
+Landlock before its ninth version does not stop connect() to a socket in the file system. A session bus, a
+tmux server or a container engine starts any program outside the sandbox for its owner. Where user
+namespaces are allowed, the folders with such sockets are covered by empty ones; where they are not, the
+doors that stay open are found by knocking, and reported (probe.py).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+
+from planetmesh.agent.sandbox.views import RUNTIME_FOLDER
+
+assert sys.platform == "linux"  # tells the type checker; nobody imports this elsewhere
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
+MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
+
+ENGINES = (
+    "/run/docker.sock",
+    "/run/containerd/containerd.sock",
+    "/run/podman/podman.sock",
+    "/run/crio/crio.sock",
+    "/run/libvirt/libvirt-sock",
+    "/run/snapd.socket",
+    "/var/lib/incus/unix.socket",
+    "/var/lib/lxd/unix.socket",
+    "/var/snap/lxd/common/lxd/unix.socket",
+)
+"""They act as root, or as the user, for whoever may connect."""
+SHARED_TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108  looked at for sockets of tmux, ssh-agent, X11 and their like
+HOME_FOLDERS = (".gnupg", ".docker", ".ssh", ".local/share/containers")
+ENTRIES_MOST = 2048
+KNOCK_SECONDS = 0.2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def draw() -> bool:
+    """Move this process into a mount namespace without those sockets; False where that is not allowed."""
+    uid, gid = os.getuid(), os.getgid()
+    if uid == 0:
+        return False
+    folders = [path for path in _folders(uid) if os.path.isdir(path)]
+    engines = [path for path in ENGINES if os.path.exists(path)]
+    if _libc.unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0:
+        return False
+    try:
+        _map("/proc/self/setgroups", "deny")
+        _map("/proc/self/uid_map", f"{uid} {uid} 1")
+        _map("/proc/self/gid_map", f"{gid} {gid} 1")
+        _mount("none", "/", "", MS_REC | MS_PRIVATE)
+        for path in folders:
+            _mount("none", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,mode=0500")
+        for path in engines:
+            _mount(os.devnull, path, "", MS_BIND)
+    except OSError:
+        # Half a veil is none: what stays open is found by knocking.
+        return False
+    return True
+
+
+def open_doors(uid: int) -> list[str]:
+    """Known sockets that this process can connect to. Call once confined."""
+    found = [path for path in ENGINES if _answers(path)]
+    for folder in _folders(uid):
+        found += [path for path in _sockets(folder) if _answers(path)]
+    return found
+
+
+def _folders(uid: int) -> list[str]:
+    """Folders of one user that hold sockets of running programs."""
+    try:
+        home = pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        home = "/nonexistent"
+    found = [f"{RUNTIME_FOLDER}/{uid}", *(os.path.join(home, name) for name in HOME_FOLDERS)]
+    for top in SHARED_TEMPORARY:
+        found += [path for path in _entries(top) if _is_folder_of(path, uid) and any(_sockets(path))]
+    return [*found, "/tmp/.X11-unix"]  # noqa: S108  the screen's socket: whoever may connect can type
+
+
+def _sockets(folder: str) -> Iterator[str]:
+    """In a folder and in its own folders, no deeper: where such programs put them."""
+    for path in _entries(folder):
+        mode = _mode(path)
+        if stat.S_ISSOCK(mode):
+            yield path
+        elif stat.S_ISDIR(mode):
+            yield from (inner for inner in _entries(path) if stat.S_ISSOCK(_mode(inner)))
+
+
+def _entries(folder: str) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.path for entry, _ in zip(entries, range(ENTRIES_MOST), strict=False)]
+    except OSError:
+        return []
+
+
+def _is_folder_of(path: str, uid: int) -> bool:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == uid
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.lstat(path).st_mode
+    except OSError:
+        return 0
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
+        knock.settimeout(KNOCK_SECONDS)
+        try:
+            knock.connect(path)
+        except OSError:
+            return False
+        return True
+
+
+def _map(path: str, line: str) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(line)
+
+
+def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
+    result = _libc.mount(
+        source.encode(),
+        os.fsencode(target),
+        kind.encode() or None,
+        ctypes.c_ulong(flags),
+        options.encode() or None,
+    )
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), target)
