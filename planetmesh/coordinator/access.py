@@ -42,7 +42,7 @@ RULES: MappingProxyType[tuple[str, str], frozenset[Role]] = MappingProxyType(
     {
         ("GET", "/v1/agent"): AGENT,
         ("POST", "/v1/certs/renew"): MEMBERS,
-        ("DELETE", "/v1/certs/{member}"): OPERATORS,
+        ("DELETE", "/v1/members/{member}"): OPERATORS,
         ("GET", "/v1/status"): READERS,
         ("GET", "/v1/feed"): READERS,
         ("GET", "/v1/openapi.json"): READERS,

@@ -33,7 +33,8 @@ def new_door(parts: Parts, handlers: Mapping[tuple[str, str], Handler]) -> Middl
 
     @web.middleware
     async def door(
-        request: web.Request, _next: Callable[[web.Request], Awaitable[web.StreamResponse]]
+        request: web.Request,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],  # noqa: ARG001  the library's name
     ) -> web.StreamResponse:
         try:
             response = await _answer(parts, handlers, request)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -82,7 +82,8 @@ class GuardedHandler(RequestHandler):
         self.connection: Connection | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        # By behaviour only: uvloop's TLS transport is not a subclass.
+        transport = cast(asyncio.Transport, transport)
         try:
             principal = principal_of(transport.get_extra_info("ssl_object"))
         except MeshError as error:

@@ -247,7 +247,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="DELETE",
-        path="/v1/certs/{member}",
+        path="/v1/members/{member}",
         handler=certificates.revoke_member,
         about="Refuse a member by its id, or one certificate by its serial, from now on.",
     ),
