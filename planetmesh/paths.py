@@ -79,6 +79,11 @@ class Home:
         return self.root / "role.json"
 
     @property
+    def settings_file(self) -> Path:
+        """What its owner tuned (`settings.load_settings`); usually not there."""
+        return self.root / "settings.json"
+
+    @property
     def lock_file(self) -> Path:
         return self.root / "lock"
 

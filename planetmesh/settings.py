@@ -1,16 +1,21 @@
 """One frozen value with every number that may be tuned, its unit and its reason.
 
-Pure rooms and services receive a `Settings`; nobody reads the environment elsewhere.
+Pure rooms and services receive a `Settings`; nobody reads the environment elsewhere. `load_settings` reads
+what an owner changed; the faces call it once at the start.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
+
+from planetmesh.errors import BadInput
 
 MIB = 1024 * 1024
 
 
-class Weights(msgspec.Struct, frozen=True):
+class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Weights of the score's terms (docs/architecture.md, Scheduling)."""
 
     rtt: float = 1.0
@@ -19,7 +24,7 @@ class Weights(msgspec.Struct, frozen=True):
     reliability: float = 2.0
 
 
-class Settings(msgspec.Struct, frozen=True):
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Defaults for a LAN with a few to a few hundred machines."""
 
     heartbeat_seconds: float = 2.0
@@ -63,3 +68,44 @@ class Settings(msgspec.Struct, frozen=True):
     keep_jobs_seconds: float = 14 * 86400.0
     """Finished jobs and their output are swept after this."""
     feed_keep_rows: int = 100_000
+
+
+SETTINGS_MOST_BYTES = 64 * 1024
+
+
+def load_settings(path: Path) -> Settings:
+    """The settings of a home: the defaults, with what its JSON file changes. Raises BadInput."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(SETTINGS_MOST_BYTES + 1)
+    except FileNotFoundError:
+        return Settings()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}.") from error
+    if len(content) > SETTINGS_MOST_BYTES:
+        raise BadInput(f"{path} is far too large for settings.")
+    try:
+        settings = msgspec.json.decode(content, type=Settings)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise BadInput(
+            f"{path} cannot be used: {error}.", hint="Mend that key, or remove it to get its default."
+        ) from error
+    _check(settings, path)
+    return settings
+
+
+def _check(settings: Settings, path: Path) -> None:
+    """Numbers that would make a mesh do nothing, or everything at once."""
+    for name in settings.__struct_fields__:
+        value = getattr(settings, name)
+        if isinstance(value, int | float) and value < 0:
+            raise BadInput(f"{path}: '{name}' must not be below zero.")
+    for name in ("heartbeat_seconds", "max_attempts", "frame_most_bytes", "tasks_most", "keep_jobs_seconds"):
+        if getattr(settings, name) <= 0:
+            raise BadInput(f"{path}: '{name}' must be above zero.")
+    order = (settings.heartbeat_seconds, settings.suspect_after_seconds, settings.offline_after_seconds)
+    if list(order) != sorted(set(order)):
+        raise BadInput(
+            f"{path}: 'heartbeat_seconds' must be below 'suspect_after_seconds', "
+            "and that below 'offline_after_seconds'."
+        )

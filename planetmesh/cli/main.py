@@ -41,6 +41,7 @@ COMMANDS = {
     "completion": Listed("planetmesh.cli.completion:completion", "Print the completion script for a shell."),
     "_agent": Listed("planetmesh.cli.inner:agent", "", hidden=True),
     "_zygote": Listed("planetmesh.cli.inner:zygote", "", hidden=True),
+    "_tile": Listed("planetmesh.cli.inner:tile", "", hidden=True),
 }
 
 

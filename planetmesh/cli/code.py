@@ -1,0 +1,116 @@
+"""`planetmesh code`: open a pairing window, show its code, and say who came."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from planetmesh.cli.face import Face
+from planetmesh.model.endpoint import parse_endpoint
+
+if TYPE_CHECKING:
+    from planetmesh.client.async_client import AsyncMesh
+    from planetmesh.wire.api import PairingWindow
+
+LOOK_SECONDS = 1.0
+"""Between two looks at the window while somebody watches."""
+_EXAMPLES = """
+\b
+Examples:
+  planetmesh code                                 for one more machine
+  planetmesh code --role operator --ttl 5m        for a person: `planetmesh login`
+  planetmesh code --json | jq -r .code            for a script
+  planetmesh code --ttl 24h --json | jq -r .code  a long code, for unattended installs
+
+A code is good for one newcomer in one role; a wrong one may be tried five times.
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option(
+    "--role", type=click.Choice(["agent", "operator", "viewer"]), default="agent", show_default=True
+)
+@click.option("--ttl", metavar="TIME", default="10m", show_default=True, help="How long the code lives.")
+@click.option("--wait/--no-wait", default=None, help="Stay and say who came (default: on a terminal).")
+@click.pass_obj
+def code(face: Face, *, role: str, ttl: str, wait: bool | None) -> int:
+    """Open a pairing window and show its code (operators only)."""
+    from planetmesh.model.resources import parse_duration
+
+    seconds = parse_duration(ttl)
+    stays = wait if wait is not None else face.printer.form == "table" and sys.stdout.isatty()
+    return face.run(_open(face, role, seconds, stays=stays))
+
+
+async def _open(face: Face, role: str, seconds: float, *, stays: bool) -> int:
+    async with face.mesh() as mesh:
+        window = await mesh.open_pairing(role, seconds)
+        _show(face, window)
+        return await _watch(face, mesh, window) if stays else 0
+
+
+def _show(face: Face, window: PairingWindow) -> None:
+    document = {
+        "code": window.code,
+        "role": window.role,
+        "expires_at": window.expires_at,
+        "address": window.address,
+    }
+    if face.printer.form != "table":
+        face.printer.done("", document, word=window.code)
+        return
+    command = "up" if window.role == "agent" else "login"
+    role = "" if window.role in {"agent", "operator"} else f" --role {window.role}"
+    print(f"\n    {window.code}\n", flush=True)
+    say = face.printer.note
+    who = "machine" if window.role == "agent" else window.role
+    say(f"Good for one {who}, for {_life(window)}. Type there:")
+    say(f"    planetmesh {command}{role}")
+    if window.address:
+        say(f"or, where multicast is blocked:  planetmesh {command}{role} --join {window.address}")
+
+
+def _life(window: PairingWindow) -> str:
+    left = max(0.0, datetime.fromisoformat(window.expires_at).timestamp() - time.time())
+    if left < 90:
+        return f"{left:.0f} seconds"
+    return f"{left / 60:.0f} minutes" if left < 90 * 60 else f"{left / 3600:.0f} hours"
+
+
+async def _watch(face: Face, mesh: AsyncMesh, window: PairingWindow) -> int:
+    """Until the code is used or gone: who tried, who came."""
+    if window.address:
+        face.printer.note(
+            f"Waiting at {parse_endpoint(window.address)[0]}… (Ctrl-C: leave, the code stays good)"
+        )
+    known = {node.id for node in await mesh.nodes()} if window.role == "agent" else set()
+    tried: tuple[str, ...] = ()
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        present = next((each for each in await mesh.pairings() if each.slot == window.slot), None)
+        if present is None:
+            return await _tell_end(face, mesh, window, known)
+        for address in present.last_failures[len(tried) :]:
+            face.printer.warn(f"{address} tried a wrong code; {present.attempts_left} attempts are left.")
+        tried = present.last_failures
+
+
+async def _tell_end(face: Face, mesh: AsyncMesh, window: PairingWindow, known: set[Any]) -> int:
+    expired = datetime.fromisoformat(window.expires_at).timestamp() <= time.time()
+    came = [node for node in await mesh.nodes() if node.id not in known] if window.role == "agent" else []
+    if came:
+        face.printer.note(f"{', '.join(node.name for node in came)} joined.")
+        return 0
+    if expired:
+        face.printer.warn("The code has expired. `planetmesh code` makes a new one.")
+        return 1
+    if window.role == "agent":
+        face.printer.warn("The window was closed: too many wrong codes. `planetmesh code` makes a new one.")
+        return 1
+    face.printer.note("The code was used, or the window was closed.")
+    return 0

@@ -1,0 +1,93 @@
+"""The agent beside a coordinator: a process of its own, kept running for as long as `up` runs.
+
+It pairs with nobody: the coordinator issued its identity; otherwise it is an agent like any other. It holds
+the read end of a pipe as its stdin: when `up` dies, however it dies, the agent sees the end and goes too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+
+from planetmesh.cli.own_program import own_command, own_environment
+from planetmesh.cli.part import Part, Role, write_part
+from planetmesh.errors import NotAllowed
+from planetmesh.paths import Home
+
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 20.0
+"""For the agent to give its running tasks a moment and its work back; then it is killed."""
+RESTART_FIRST_SECONDS = 1.0
+RESTART_MOST_SECONDS = 30.0
+STEADY_SECONDS = 60.0
+"""After so long alive an end is news, not part of a row of failures."""
+
+
+class LocalAgent:
+    """`run` it inside the coordinator's context; cancelling it stops the process in order."""
+
+    def __init__(self, home: Home, part: Part, arguments: tuple[str, ...]) -> None:
+        self._home = Home(home.local_agent)
+        self._part = Part(
+            role=Role.AGENT,
+            name=part.name,
+            bind=part.bind,
+            mdns=part.mdns,
+            tags=part.tags,
+            offer=part.offer,
+            shares=part.shares,
+            hides=(str(home.root), *part.hides),
+        )
+        self._arguments = arguments
+
+    async def run(self) -> None:
+        """Start it, and again when it ends; until cancelled, or until it is not wanted in the mesh."""
+        self._home.prepare()
+        write_part(self._home, self._part)
+        pause = RESTART_FIRST_SECONDS
+        while True:
+            started = time.monotonic()
+            status = await self._live()
+            if status == NotAllowed.exit_code:
+                log.error("local_agent.refused", extra={"hint": "see the lines above"})
+                return
+            if time.monotonic() - started > STEADY_SECONDS:
+                pause = RESTART_FIRST_SECONDS
+            log.warning("local_agent.ended", extra={"status": status, "again_in_seconds": pause})
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RESTART_MOST_SECONDS)
+
+    async def _live(self) -> int:
+        """One life of the process; its status."""
+        process = await asyncio.create_subprocess_exec(
+            *own_command(),
+            "_agent",
+            "--home",
+            str(self._home.root),
+            *self._arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            env=own_environment(),
+            # A Ctrl-C at the terminal is for `up`, which passes it on in its own time.
+            start_new_session=True,
+        )
+        try:
+            return await process.wait()
+        finally:
+            if process.returncode is None:
+                await _stop(process)
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
