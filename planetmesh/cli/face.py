@@ -6,7 +6,6 @@ Made once by `main` and filled by the global options, wherever on the line they 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,6 +51,8 @@ class Face:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a command's asynchronous part to its end."""
+        import asyncio
+
         return asyncio.run(work)
 
     def with_mesh(self, work: Callable[[AsyncMesh], Coroutine[Any, Any, T]]) -> T:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import tempfile
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import IO
 
@@ -74,12 +75,12 @@ class Gatherer:
         """1 for each task that is done with: late pieces of a lost attempt mean nothing."""
         self._over = False
 
-    async def run(self, *, feed_number: int, keep_order: bool) -> JobView:
-        """Print until the job has ended; gives how it ended."""
+    async def run(self, events: AsyncGenerator[FeedEvent, None], *, keep_order: bool) -> JobView:
+        """Print until the job has ended; gives how it ended. The events began before the submit."""
         flush = self._flush_in_order if keep_order else self._flush_finished
         try:
             async with asyncio.TaskGroup() as group:
-                listening = group.create_task(self._listen(feed_number))
+                listening = group.create_task(self._listen(events))
                 waiting = group.create_task(self._wait_for_end())
                 while not self._over:
                     await self._pause()
@@ -108,10 +109,9 @@ class Gatherer:
         self._news.clear()
         self._line.update(self._counts, len(self._nodes))
 
-    async def _listen(self, feed_number: int) -> None:
-        async with aclosing(self._mesh.feed(feed_number)) as events:
-            async for event in events:
-                await self._take(event)
+    async def _listen(self, events: AsyncGenerator[FeedEvent, None]) -> None:
+        async for event in events:
+            await self._take(event)
 
     async def _take(self, event: FeedEvent) -> None:
         if event.kind == "job" and event.data.get("id") == self._handle.id:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Coroutine
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
@@ -24,6 +25,8 @@ class Interruption:
         self.signal_number = 0
 
     def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self  # only the main thread may catch signals
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._caught)
         return self

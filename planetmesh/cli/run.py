@@ -30,6 +30,7 @@ Examples:
   planetmesh run 'convert {} -resize 50% small-{/}' ::: *.png
   planetmesh run --range 1..100 ./simulate --seed {}
   planetmesh run --script job.py ::: a b
+  planetmesh run --script job.sh -- --fast {} ::: a b
 
 \b
 Replaced in every argument: {} input, {.} without extension, {/} file name,

@@ -170,11 +170,12 @@ def _options(values: dict[str, Any]) -> JobOptions:
         env=tuple(f"{name}={_text(value, 'env')}" for name, value in values.get("env", {}).items()),
         tag=_texts(values.get("tags", []), "tags"),
     )
-    texts = {
+    given: dict[str, Any] = {
         key: str(values[key]) for key in ("cpus", "memory", "timeout", "silence_timeout") if key in values
     }
     plain = ("gpus", "node", "retries", "priority", "max_running", "at_most_once", "partial", "name")
-    return replace(options, **texts, **{key: values[key] for key in plain if key in values})
+    given.update({key: values[key] for key in plain if key in values})
+    return replace(options, **given)
 
 
 def _texts(values: list[Any], key: str) -> tuple[str, ...]:

@@ -1,11 +1,12 @@
 """A job from submit to report: what `run` does after everything was checked.
 
-One task is followed byte by byte (`follow`), many are gathered (`gather`). Ctrl-C cancels the job on the mesh.
+One task is followed byte by byte (`follow`), many are gathered (`gather`). Ctrl-C cancels the job.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import msgspec
@@ -19,7 +20,7 @@ from planetmesh.client.async_client import AsyncMesh
 from planetmesh.client.handles import JobHandle
 from planetmesh.errors import Conflict, MeshError
 from planetmesh.model.job import JobSpec, One, TaskState
-from planetmesh.wire.api import TaskView
+from planetmesh.wire.api import FeedEvent, TaskView
 
 FAILURES_SHOWN = 20
 CANCEL_SECONDS = 10.0
@@ -70,15 +71,19 @@ class Watching:
 
     async def run(self, spec: JobSpec) -> int:
         """Submit, watch, report; gives the exit status."""
-        single = isinstance(spec.inputs, One)
-        feed_number = 0 if single else (await self._mesh.status()).feed_number
+        if isinstance(spec.inputs, One):
+            return await self._watch_single(await self._submit(spec))
+        async with aclosing(self._mesh.feed()) as events:
+            # Its first event says that the coordinator tells us things from now on; then nothing is missed.
+            await anext(events)
+            return await self._watch_many(await self._submit(spec), events)
+
+    async def _submit(self, spec: JobSpec) -> JobHandle:
         self._handle = await self._mesh.submit(spec)
         for warning in self._handle.warnings:
             self._printer.warn(warning)
         self._printer.event({"kind": "job", "job": self._handle.view})
-        if single:
-            return await self._watch_single(self._handle)
-        return await self._watch_many(self._handle, feed_number)
+        return self._handle
 
     async def _watch_single(self, handle: JobHandle) -> int:
         task = await follow_single(
@@ -91,9 +96,9 @@ class Watching:
             self._printer.warn(sentence)
         return exit_status(task)
 
-    async def _watch_many(self, handle: JobHandle, feed_number: int) -> int:
+    async def _watch_many(self, handle: JobHandle, events: AsyncGenerator[FeedEvent, None]) -> int:
         gatherer = Gatherer(self._mesh, handle, Outputs(self._printer, raw=self._how.raw), self._printer)
-        handle.view = await gatherer.run(feed_number=feed_number, keep_order=self._how.keep_order)
+        handle.view = await gatherer.run(events, keep_order=self._how.keep_order)
         self._printer.event({"kind": "job", "job": handle.view})
         await self._list_failures(handle)
         counts = handle.view.tasks

@@ -96,8 +96,11 @@ class AsyncMesh:
         """Which mesh this is, who we are in it, and how many nodes and jobs are in each state."""
         return await self._ask("GET", "/v1/status", MeshStatus)
 
-    async def feed(self, after: int) -> AsyncGenerator[FeedEvent, None]:
-        """What happens from now on, numbered above `after` (`MeshStatus.feed_number`), without an end."""
+    async def feed(self, after: int | None = None) -> AsyncGenerator[FeedEvent, None]:
+        """What happens, numbered above `after` or from now on, without an end.
+
+        Without `after` the first event is a `hello`: what happens from then on will be told.
+        """
         async with aclosing(follow(self._open, Call("GET", "/v1/feed"), FeedEvent, after=after)) as events:
             async for event in events:
                 yield event

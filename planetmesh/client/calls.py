@@ -17,7 +17,7 @@ import msgspec
 
 from planetmesh.client.connect import Call, Link
 from planetmesh.client.failures import ConnectionLost, read_error
-from planetmesh.errors import MeshError, PeerMisbehaved, TooLarge, Unreachable
+from planetmesh.errors import CertificateRefused, MeshError, PeerMisbehaved, TooLarge, Unreachable
 
 PATIENCE_SECONDS = 120.0
 """A coordinator's machine reboots in less."""
@@ -61,6 +61,9 @@ class Caller:
                 if not self.may_repeat(call, error):
                     raise
                 await patience.wait(error)
+            except CertificateRefused:
+                if not await self.link.take_newer_certificate():
+                    raise
 
     def may_repeat(self, call: Call, error: Unreachable) -> bool:
         """Whether asking again makes sense and does no harm."""

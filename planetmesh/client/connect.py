@@ -16,7 +16,7 @@ import aiohttp
 from yarl import URL
 
 from planetmesh import __version__
-from planetmesh.client.failures import lost_connection, nobody_answered
+from planetmesh.client.failures import is_hang_up, lost_connection, nobody_answered
 from planetmesh.errors import BadInput, MeshError, NotAllowed
 from planetmesh.model.endpoint import parse_endpoint
 from planetmesh.paths import Home
@@ -30,6 +30,9 @@ ANSWER_SECONDS = 30.0
 FIND_SECONDS = 4.0
 """A coordinator answers mDNS within a second; the finder itself may give up earlier."""
 KEEP_ALIVE_SECONDS = 60.0
+"""The coordinator keeps idle connections a little longer, so that we close first."""
+CLOSING_TURNS = 3
+"""Turns of the loop in which aborted transports let go of their sockets."""
 
 Finder = Callable[[str], Awaitable[Sequence[str]]]
 """Takes a mesh id, gives `HOST:PORT` texts of coordinators that say they belong to it."""
@@ -77,12 +80,20 @@ class Link:
 
     async def close(self) -> None:
         session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        if session is None:
+            return
+        await session.close()
+        for _ in range(CLOSING_TURNS):
+            await asyncio.sleep(0)
 
-    def use_renewed_certificate(self) -> Awaitable[None]:
-        """Connections to come show the identity's present certificate."""
-        return self.close()
+    async def take_newer_certificate(self) -> bool:
+        """Go on with the certificate on disk, if another process of this user has renewed it meanwhile."""
+        newer = Identity.load(self.identity.folder)
+        if newer.principal.serial == self.identity.principal.serial:
+            return False
+        self.identity = newer
+        await self.close()
+        return True
 
     @asynccontextmanager
     async def send(
@@ -95,9 +106,8 @@ class Link:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise lost_connection(error) from error
         finally:
-            # An answer that was not read to its end would block the connection for the next one.
             if not response.content.at_eof():
-                response.close()
+                _cut_off(response)
 
     async def _send_to_any(self, call: Call, read_seconds: float) -> aiohttp.ClientResponse:
         failures: dict[str, Exception] = {}
@@ -114,14 +124,17 @@ class Link:
     async def _try(
         self, endpoint: str, call: Call, read_seconds: float, failures: dict[str, Exception]
     ) -> aiohttp.ClientResponse | None:
-        """The answer, or nothing if this address could not be connected to: then nothing was sent."""
+        """The answer, or nothing if this address leads nowhere."""
         try:
             response = await self._request(endpoint, call, read_seconds)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, BadInput) as error:
             failures[endpoint] = error
             return None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise lost_connection(error) from error
+            if self.was_reached or not call.repeatable or not is_hang_up(error):
+                raise lost_connection(error) from error
+            failures[endpoint] = error
+            return None
         self._reached(endpoint)
         return response
 
@@ -162,3 +175,11 @@ class Link:
             known["mDNS"] = error
             return []
         return [endpoint for endpoint in found if endpoint not in known]
+
+
+def _cut_off(response: aiohttp.ClientResponse) -> None:
+    """Leave an answer unread: without a goodbye, since more of it may come for ever."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from errno import ECONNRESET, EPIPE
 
 import aiohttp
 import msgspec
 
-from planetmesh.errors import MeshError, PeerMisbehaved, Unreachable
+from planetmesh.errors import CertificateRefused, MeshError, NotAllowed, PeerMisbehaved, Unreachable
 from planetmesh.trust.tls import refusal_in
 from planetmesh.wire.api import ErrorAnswer
 
@@ -25,6 +26,13 @@ class AnsweredNot(Unreachable):
 
 class ConnectionLost(Unreachable):
     """The connection broke after the request went out: it may or may not have been carried out."""
+
+
+def is_hang_up(error: BaseException) -> bool:
+    """Whether the other side closed without a word: so asyncio's servers refuse a certificate."""
+    return isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError | BrokenPipeError) or (
+        isinstance(error, aiohttp.ClientOSError) and error.errno in {ECONNRESET, EPIPE}
+    )
 
 
 def lost_connection(error: BaseException) -> MeshError:
@@ -48,6 +56,11 @@ def nobody_answered(mesh_name: str, failures: Mapping[str, Exception]) -> MeshEr
         refusal = refusal_in(error)
         if refusal is not None:
             return refusal
+    if any(is_hang_up(error) for error in failures.values()):
+        return NotAllowed(
+            "The coordinator closed the connection before it answered: it does not accept this certificate.",
+            hint="If a clock is far off, `planetmesh doctor` says so; else pair again: `planetmesh login`.",
+        )
     tried = [f"{address} ({_reason(error)})" for address, error in failures.items()]
     shown = ", ".join(tried[:ADDRESSES_SHOWN]) or "no address known"
     more = f" and {len(tried) - ADDRESSES_SHOWN} more" if len(tried) > ADDRESSES_SHOWN else ""
@@ -77,8 +90,11 @@ def read_error(status: int, body: bytes) -> MeshError:
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return PeerMisbehaved(f"The coordinator answered with status {status} and no explanation.")
     for kind in _all_kinds(MeshError):
-        if kind.__dict__.get("code") == said.code:
-            return kind(said.message, hint=said.hint)
+        if kind.__dict__.get("code") != said.code:
+            continue
+        if issubclass(kind, CertificateRefused):
+            return kind(said.message, reason="told", hint=said.hint)
+        return kind(said.message, hint=said.hint)
     return MeshError(said.message, hint=said.hint)
 
 

@@ -33,15 +33,19 @@ class Numbered(Protocol):
 N = TypeVar("N", bound=Numbered)
 
 
-async def follow(caller: Caller, call: Call, kind: type[N], *, after: int) -> AsyncGenerator[N, None]:
-    """Lines numbered above `after`, across restarts, until the coordinator ends the stream in order."""
+async def follow(caller: Caller, call: Call, kind: type[N], *, after: int | None) -> AsyncGenerator[N, None]:
+    """Lines numbered above `after`, across restarts, until the coordinator ends the stream in order.
+
+    Without `after` the coordinator says where it begins, with its first line.
+    """
     patience = caller.patience()
     while True:
-        resumed = replace(call, query={**call.query, "after": str(after)})
+        place = {} if after is None else {"after": str(after)}
+        resumed = replace(call, query=call.query | place)
         try:
             async for line in read_lines(caller, resumed, kind):
                 patience = caller.patience()
-                if line.number > after:
+                if after is None or line.number > after:
                     after = line.number
                     yield line
             return

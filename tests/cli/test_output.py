@@ -1,0 +1,107 @@
+"""Printers and streams: golden tables, exact bytes, harmless terminals."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planetmesh.cli.bytes_out import Stream, harmless
+from planetmesh.cli.output import Column, Shape, printer_for
+from planetmesh.cli.progress import ProgressLine, show_seconds
+from planetmesh.wire.api import TaskCounts
+
+SHAPE = Shape[dict](
+    (Column("NAME", lambda row: row["name"]), Column("SIZE", lambda row: str(row["size"]), right=True)),
+    key=lambda row: row["name"],
+    empty="Nothing here.",
+)
+ROWS = [{"name": "a", "size": 5}, {"name": "longer [red]", "size": 12345}]
+
+
+def test_the_same_rows_in_three_forms(capsys) -> None:
+    printer_for(json=False, quiet=False).rows(ROWS, SHAPE)
+    assert capsys.readouterr().out == "NAME           SIZE\na                 5\nlonger [red]  12345\n"
+    printer_for(json=True, quiet=False).rows(ROWS, SHAPE)
+    assert json.loads(capsys.readouterr().out) == ROWS
+    printer_for(json=False, quiet=True).rows(ROWS, SHAPE)
+    assert capsys.readouterr().out == "a\nlonger [red]\n"
+
+
+def test_an_empty_list_is_told_to_people_and_is_empty_for_programs(capsys) -> None:
+    printer_for(json=False, quiet=False).rows([], SHAPE)
+    assert capsys.readouterr() == ("", "Nothing here.\n")
+    printer_for(json=True, quiet=False).rows([], SHAPE)
+    assert capsys.readouterr().out == "[]\n"
+
+
+def test_a_table_on_a_terminal_shows_markup_as_text(capsys, monkeypatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    printer_for(json=False, quiet=False).rows([*ROWS, {"name": "\x1b[31mred", "size": 1}], SHAPE)
+    shown = capsys.readouterr().out
+    assert "longer [red]" in shown
+    assert "\x1b[31mred" not in shown
+
+
+@given(st.text())
+def test_json_is_plain_ascii_and_loses_nothing(text) -> None:
+    from contextlib import redirect_stdout
+
+    with redirect_stdout(io.StringIO()) as out:
+        printer_for(json=True, quiet=True).done("", {"text": text.encode("utf-8", "replace").decode()})
+    shown = out.getvalue()
+    assert shown.isascii()
+    assert all(letter.isprintable() for letter in shown.removesuffix("\n"))
+    assert json.loads(shown)["text"] == text.encode("utf-8", "replace").decode()
+
+
+@given(st.lists(st.binary(max_size=20)))
+def test_pipes_get_exact_bytes(pieces) -> None:
+    out = io.BytesIO()
+    stream = Stream(out, exact=True)
+    for piece in pieces:
+        stream.write(piece)
+    stream.finish()
+    assert out.getvalue() == b"".join(pieces)
+
+
+@given(st.lists(st.binary(max_size=20) | st.text(max_size=9).map(str.encode)))
+def test_terminals_get_no_control_characters_however_the_bytes_are_cut(pieces) -> None:
+    out = io.BytesIO()
+    stream = Stream(out, exact=False)
+    for piece in pieces:
+        stream.write(piece)
+    stream.finish()
+    shown = out.getvalue().decode()
+    assert shown == harmless(b"".join(pieces).decode("utf-8", "replace"))
+    assert not any(ord(letter) < 32 and letter not in "\n\t\r" for letter in shown)
+    assert not any(0x7F <= ord(letter) < 0xA0 or letter in "\u202e\u200b\u2028" for letter in shown)
+
+
+def test_text_of_all_tongues_passes_a_terminal_whole() -> None:
+    out = io.BytesIO()
+    stream = Stream(out, exact=False)
+    for byte in "Grüße 世界\n".encode():
+        stream.write(bytes([byte]))
+    assert out.getvalue().decode() == "Grüße 世界\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (6.4, "0:06"), (750, "12:30"), (11100, "3:05:00"), (900000, "10 days")]
+)
+def test_times_in_words(seconds, text) -> None:
+    assert show_seconds(seconds) == text
+
+
+def test_the_progress_line() -> None:
+    counts = TaskCounts(200, 70, 0, 10, 0, 117, 3, 0)
+    line = ProgressLine(enabled=False)
+    assert line.text(counts, nodes=3) == "[==============>         ] 120/200  3 failed  3 nodes"
+    line._measure(0.0, 0)
+    line._measure(8.0, 120)
+    assert line.text(counts, nodes=1).endswith("15/s  0:05 left  1 node")
+    full = TaskCounts(2, 0, 0, 0, 0, 2, 0, 0)
+    assert ProgressLine(enabled=False).text(full, 0) == f"[{'=' * 24}] 2/2"

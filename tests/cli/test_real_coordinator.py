@@ -1,0 +1,82 @@
+"""The command line against the real coordinator (without any agent): both sides of the wire agree."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from planetmesh.client.sync_client import LoopThread
+from planetmesh.coordinator.service import CoordinatorOptions, running_coordinator
+from planetmesh.paths import Home
+
+
+@pytest.fixture
+def coordinator(home: Home) -> Iterator[None]:
+    """A real one on loopback, on a thread of its own; it makes this home's operator identity."""
+    thread, stack = LoopThread(), AsyncExitStack()
+    stop, started, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def live() -> None:
+        options = CoordinatorOptions(home, "den", port=0, bind=("127.0.0.1",), mdns=False, local_agent=False)
+        async with running_coordinator(options):
+            started.set()
+            await stop.wait()
+        ended.set()
+
+    async def start() -> asyncio.Task:
+        task = asyncio.get_running_loop().create_task(live())
+        waiting = asyncio.get_running_loop().create_task(started.wait())
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if task.done():
+            task.result()
+        return task
+
+    async def end(task: asyncio.Task) -> None:
+        stop.set()
+        await task
+
+    task = thread.call(start())
+    yield
+    thread.call(end(task))
+    thread.call(stack.aclose())
+    thread.stop()
+
+
+def test_a_job_from_submit_to_cancel(say, coordinator: None) -> None:
+    status = say("status", "--json").json
+    assert (status["mesh"], status["role"], status["reachable"]) == ("den", "operator", True)
+    assert say("nodes", "--json").json == []
+    assert "planetmesh up" in say("nodes").error
+
+    said = say("run", "--detach", "--name", "wide", "--env", "A=1", "echo", "{}", ":::", "a", "b")
+    assert said.status == 0
+    assert "No machine has joined" in said.error
+    job_id = said.text.strip()
+    assert say("jobs", "--mine", "-q").text == f"{job_id}\n"
+    job = say("job", "last", "--json").json
+    assert (job["status"], job["tasks"]["queued"], job["spec"]["env"]) == ("QUEUED", 2, {"A": "1"})
+    assert "waiting" in say("job", job_id[:5]).text
+    tasks = say("job", "wide", "--tasks", "--json").json
+    assert [(task["index"], task["status"], task["payload"]) for task in tasks] == [
+        (0, "QUEUED", "a"),
+        (1, "QUEUED", "b"),
+    ]
+    assert say("logs", "last").out == b""
+    assert say("wait", "last", "--timeout", "0.2s").status == 1
+    assert say("cancel", "last", "--reason", "enough").status == 0
+    assert say("wait", "last", "--json").json[0]["cancel_reason"] == "enough"
+    assert say("cancel", "last").status == 2
+    assert say("logs", "last", "-f").status == 0
+    assert say("node", "drain", "nobody").status == 5
+    assert say("job", "zzzzz").status == 5
+
+
+def test_what_the_coordinator_refuses_is_a_usage_error(say, coordinator: None) -> None:
+    said = say("run", "--detach", "--tag", "not a tag", "x")
+    assert said.status == 2
+    assert "not a tag" in said.error
+    assert say("run", "--detach", "--node", "nobody", "x").status == 5
