@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 from planetmesh.errors import Conflict, NotAllowed, StorageFailed, UnsafeHome
 from planetmesh.model.identity import Principal, Role
 from planetmesh.paths import read_private, refuse_if_shared, write_private
+from planetmesh.trust.folder_lock import FILES, WAIT_SECONDS, holding
 
 __all__ = [
     "Identity",
@@ -131,7 +132,7 @@ class Identity:
         refuse_if_shared(folder)
         with _writing(folder):
             _settle(folder)
-        identity, key_pem = _read(folder)
+            identity, key_pem = _read(folder)
         _check_sound(identity, key_pem)
         if not accept_expired:
             _refuse_expired(identity.principal)
@@ -147,7 +148,6 @@ class Identity:
                 f"{folder} already holds an identity.", hint="Give it up first with `planetmesh leave`."
             )
         with _writing(folder):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             refuse_if_shared(folder)
             write_private(folder / AUTHORITIES, ca_pem)
             _write_membership(folder, membership)
@@ -163,6 +163,16 @@ class Identity:
         self.certificate_pem = cert_pem
         self.certificate_der = renewed.certificate_der
         self.principal = renewed.principal
+
+    def read_again(self) -> bool:
+        """Take over what another process has renewed on disk; say whether there was anything."""
+        found = Identity.load(self.folder, accept_expired=True)
+        if found.principal.serial == self.principal.serial:
+            return False
+        self.certificate_pem = found.certificate_pem
+        self.certificate_der = found.certificate_der
+        self.principal = found.principal
+        return True
 
     def remember_endpoint(self, endpoint: str) -> None:
         """Put the address that just worked first, for the next start."""
@@ -308,8 +318,11 @@ def _write_membership(folder: Path, membership: Membership) -> None:
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
+    """Change or read the files as one, also among processes; raise StorageFailed if the disk refuses."""
     try:
-        yield
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with holding(folder, FILES, wait_seconds=WAIT_SECONDS):
+            yield
     except OSError as error:
         raise StorageFailed(
             f"The identity in {folder} cannot be written: {error.strerror}.",

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 BACKLOG = 32
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  LAN appliance: --bind narrows it
 RANDOM_PORT_TRIES = 16
+PORT_LARGEST = 65535
 PAUSE_SECONDS = 1.0
 """After the system refused to accept (no file handles left, mostly)."""
 
@@ -131,7 +132,8 @@ def _close(listening: socket.socket, _: asyncio.Task[None]) -> None:
 
 def bind_listeners(hosts: Sequence[str], preferred_port: int) -> list[socket.socket]:
     """Bind one port on all hosts: the preferred one, else any; raise Conflict if there is no such port."""
-    for port in (preferred_port, *[0] * RANDOM_PORT_TRIES):
+    first = preferred_port if preferred_port <= PORT_LARGEST else 0
+    for port in (first, *[0] * RANDOM_PORT_TRIES):
         bound = _bind_all(hosts or EVERYWHERE, port)
         if bound:
             return bound

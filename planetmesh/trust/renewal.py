@@ -6,6 +6,8 @@ Client side: `due` (check at wake, at connect and hourly), `make_csr`, then `acc
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from cryptography import x509
@@ -16,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from planetmesh.errors import BadInput, NotAllowed
 from planetmesh.model.identity import Principal, Role
 from planetmesh.trust.authority import Authority, Leaf
+from planetmesh.trust.folder_lock import RENEWAL, holding
 from planetmesh.trust.identity import Identity, key_to_pem, verify_leaf
 from planetmesh.trust.serials import ActiveSerials, Rows
 
@@ -41,6 +44,15 @@ def make_csr() -> tuple[bytes, bytes]:
     key = ec.generate_private_key(ec.SECP256R1())
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
     return key_to_pem(key), request.public_bytes(Encoding.DER)
+
+
+@contextmanager
+def alone(identity: Identity) -> Iterator[bool]:
+    """Renew within this, if it gives True. Commands run side by side share one identity folder, and two
+    renewals at once would revoke each other's certificate; after False the identity is what is on disk.
+    """
+    with holding(identity.folder, RENEWAL) as held:
+        yield held and not identity.read_again()
 
 
 def renew(

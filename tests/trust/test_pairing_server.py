@@ -437,6 +437,12 @@ async def test_the_next_code_is_paired_at_the_same_port(mesh):
             await until(lambda: desk.port is None)
 
 
+async def test_next_to_the_largest_port_is_any_port(mesh):
+    async with mesh.desk(port=65536) as desk:
+        code, _ = await desk.open(Role.AGENT, 600)
+        assert await join(mesh, desk, code)
+
+
 async def test_a_taken_port_is_no_obstacle(mesh):
     taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = taken.sockets[0].getsockname()[1]

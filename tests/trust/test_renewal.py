@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cryptography import x509
@@ -15,7 +17,7 @@ from planetmesh.model.identity import CertificateState, Principal, Role
 from planetmesh.trust import tls
 from planetmesh.trust.authority import PROFILES
 from planetmesh.trust.identity import Identity
-from planetmesh.trust.renewal import RENEW_BEFORE, accept, due, make_csr, renew
+from planetmesh.trust.renewal import RENEW_BEFORE, accept, alone, due, make_csr, renew
 from planetmesh.trust.serials import OVERLAP_SECONDS, ActiveSerials
 
 DAY = 86400.0
@@ -96,4 +98,41 @@ def test_an_answer_for_somebody_else_is_not_taken(mesh, serials, tmp_path):
             accept(identity, leaf.cert_pem, key_pem)
     with pytest.raises(NotAllowed):
         accept(identity, b"junk", key_pem)
+    assert Identity.load(identity.folder).principal == identity.principal
+
+
+def test_only_one_process_renews_and_the_others_take_over(mesh, serials):
+    ours = enrolled(mesh, serials)
+    theirs = Identity.load(ours.folder)
+    with alone(ours) as first:
+        assert first
+        with alone(theirs) as second:
+            assert not second
+        mesh.authority.renew_local(ours)
+    with alone(theirs) as again:
+        assert not again
+    assert theirs.principal == ours.principal
+    with alone(theirs) as now:
+        assert now
+
+
+def test_reading_and_renewing_at_once_never_shows_half_an_identity(mesh, serials):
+    """Threads stand for processes: each has its own handle on the lock."""
+    identity = enrolled(mesh, serials)
+    stop = threading.Event()
+
+    def read() -> int:
+        count = 0
+        while not stop.is_set():
+            Identity.load(identity.folder)
+            Identity.load(identity.folder).remember_endpoint(f"10.0.0.{count % 9}:7433")
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(3) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        for _ in range(20):
+            mesh.authority.renew_local(identity)
+        stop.set()
+        assert all(each.result(10) > 0 for each in readers)
     assert Identity.load(identity.folder).principal == identity.principal
