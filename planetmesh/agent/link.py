@@ -203,7 +203,7 @@ class Link:
             await _send_all(socket, pongs)
 
     async def _send(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        """Soft messages first: a start is told before its end. While it is busy here they wait for company."""
+        """Soft messages first: a start is told before its end. While it is busy here all wait for company."""
         while True:
             await self._wake.wait()
             if self._owner.is_busy():

@@ -95,13 +95,17 @@ class Runner:
         if job:
             job.end()
 
-    def pause(self, *, on: bool) -> None:
-        """Hear no reports while they could not be kept; tasks that write much then wait on their pipes."""
+    def pause(self, *, on: bool) -> bool:
+        """Hear no reports while they could not be kept; tasks that write much then wait on their pipes.
+
+        True if that is a change.
+        """
         if on == self._is_paused:
-            return
+            return False
         self._is_paused = on
         for job in self._jobs.values():
             job.tell(lambda launcher: launcher.pause() if on else launcher.resume())
+        return True
 
     async def close_all(self) -> None:
         """Stop everything and wait until nothing is left."""

@@ -156,7 +156,8 @@ class Worklist:
         return sum(job.wanted for job in self.jobs.values()) - self.running
 
     @property
-    def empty(self) -> bool:
+    def is_idle(self) -> bool:
+        """Nothing runs and nothing waits."""
         return not self._urgent and all(not job.wanted for job in self.jobs.values())
 
     def held(self) -> tuple[Held, ...]:

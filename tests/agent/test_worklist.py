@@ -139,7 +139,7 @@ def test_what_can_never_fit_is_given_back():
     (step,) = begin(work, 1, cpus=3)
     assert isinstance(step, GiveBack)
     assert "offers" in step.reason
-    assert work.empty
+    assert work.is_idle
 
 
 def test_a_job_that_asks_for_nothing_is_bounded():

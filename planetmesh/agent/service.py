@@ -1,0 +1,316 @@
+"""The agent as a process: composition from top to bottom, its loops, and its orderly end.
+
+`main` is the entry. It starts the zygote while this process has neither threads nor an event loop;
+what is heavy to import comes after that. The caller holds the home's lock and has set up the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from planetmesh.agent.desk import Desk
+from planetmesh.agent.job_run import Surroundings
+from planetmesh.agent.link import Link
+from planetmesh.agent.outbox import Outbox
+from planetmesh.agent.probe import LoadMeter, look
+from planetmesh.agent.reconnect import Finder, Reconnector
+from planetmesh.agent.runner import Runner
+from planetmesh.agent.sandbox.folders import prepare_work_root
+from planetmesh.agent.sandbox.messages import Share
+from planetmesh.agent.state import AgentState, Phase
+from planetmesh.agent.worklist import Worklist
+from planetmesh.errors import BadInput, MeshError
+from planetmesh.model.endpoint import format_endpoint
+from planetmesh.model.node import Sandbox
+from planetmesh.model.resources import Resources
+from planetmesh.paths import Home, work_root
+from planetmesh.settings import Settings
+from planetmesh.trust.identity import Identity
+from planetmesh.wire.agent import Heartbeat, Leaving
+
+if TYPE_CHECKING:
+    from planetmesh.discovery import Found
+
+    if sys.platform == "win32":
+        Zygote = Any
+    else:
+        from planetmesh.agent.sandbox.handle import Zygote
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 10.0
+"""After the first signal running tasks have so long to end by themselves."""
+IDLE_LOOK_SECONDS = 0.02
+STOP_SECONDS = 4.0
+"""After that, or the second signal, they are killed: SIGTERM, a moment of grace, SIGKILL."""
+FLUSH_SECONDS = 2.0
+"""For the last messages to be confirmed; what is not stays in the outbox."""
+TICK_SECONDS = 0.25
+FIND_SECONDS = 4.0
+"""A coordinator answers mDNS within a second."""
+
+
+class AgentOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What `up` decided."""
+
+    home: Home
+    name: str = ""
+    tags: tuple[str, ...] = ()
+    offers: Resources | None = None
+    """What tasks may use: 0 CPUs or memory and -1 GPUs stand for "not said"."""
+    shares: tuple[str, ...] = ()
+    """`PATH` or `PATH:rw`, shown to tasks besides the system's own folders."""
+    beside_coordinator: bool = False
+    """The mesh's CA key is on this machine: no tasks unless they are proven to be kept from it."""
+    hidden: tuple[Path, ...] = ()
+    """Kept from tasks besides the home; the coordinator's home for an agent beside it."""
+    settings: Settings = Settings()
+    find: Finder | None = None
+    """Instead of mDNS."""
+
+
+def main(options: AgentOptions, on_state: Callable[[AgentState], None] = lambda _state: None) -> None:
+    """Run until told to stop by SIGINT or SIGTERM.
+
+    Raises NotAllowed when the coordinator refuses this machine for good, and other MeshErrors when it
+    cannot even begin.
+    """
+    options.home.prepare()
+    zygote = start_zygote()
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(run_agent(options, zygote, on_state))
+    finally:
+        zygote.close()
+        _sweep(options.home)
+
+
+def start_zygote() -> Zygote:
+    """Call before there is any thread or event loop in this process."""
+    if sys.platform != "win32":
+        from planetmesh.agent.sandbox.handle import Zygote
+
+        if sys.platform == "linux":
+            from planetmesh.agent.sandbox.confine import forbid_inspection
+
+            forbid_inspection()
+        return Zygote.start()
+    raise MeshError(
+        "Tasks cannot be run on Windows yet.", hint="Use this machine with `planetmesh login` instead."
+    )
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+async def run_agent(
+    options: AgentOptions,
+    zygote: Zygote,
+    on_state: Callable[[AgentState], None] = lambda _state: None,
+    stops: Stops | None = None,
+) -> None:
+    """The agent within a running loop; see `main`."""
+    stops = stops or Stops()
+    on_state(AgentState(Phase.CONNECTING, name=options.name))
+    identity = Identity.load(options.home.agent)
+    folder = prepare_work_root(options.home)
+    await asyncio.to_thread(_sweep, options.home)
+    shares = tuple(read_share(text) for text in options.shares)
+    sandbox, refuses = await _test_sandbox(options, zygote, folder)
+    info = look(
+        offers=options.offers, tags=options.tags, shares=options.shares, sandbox=sandbox, refuses=refuses
+    )
+    worklist = Worklist(info.offer, info.gpus, options.settings)
+    outbox = Outbox(options.home.outbox)
+    desk = Desk(info, worklist, outbox, options.name or identity.membership.name, on_state)
+    desk.link = Link(identity, outbox, desk, options.settings)
+    find = options.find or (None if options.beside_coordinator else find_on_lan)
+    reconnector = Reconnector(desk.link, identity, find, on_state)
+    desk.on_link_up = reconnector.on_registered
+    around = Surroundings(folder, hidden_paths(options), shares, has_gpus=bool(info.gpus))
+    try:
+        with _signals(stops), _plain_errors():
+            async with asyncio.TaskGroup() as group:
+                desk.runner = Runner(zygote, around, desk, group)
+                loops = [
+                    group.create_task(reconnector.keep_connected()),
+                    group.create_task(_beat(desk, LoadMeter(folder), options.settings.heartbeat_seconds)),
+                    group.create_task(_tick(desk)),
+                ]
+                await stops.first.wait()
+                on_state(AgentState(Phase.DRAINING, "Running tasks have a moment to end."))
+                await _leave(desk, stops)
+                for loop in loops:
+                    loop.cancel()
+    finally:
+        outbox.close()
+        on_state(AgentState(Phase.ENDED))
+
+
+class Stops:
+    """How often this process was told to stop."""
+
+    def __init__(self) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+
+    def tell(self) -> None:
+        (self.second if self.first.is_set() else self.first).set()
+
+
+# Loops
+
+
+async def _beat(desk: Desk, meter: LoadMeter, seconds: float) -> None:
+    """Tell the coordinator that we live, whatever the tasks do."""
+    while True:
+        desk.link.post(Heartbeat(meter.read(desk.worklist.running, desk.worklist.backlog)))
+        await asyncio.sleep(seconds)
+
+
+async def _tick(desk: Desk) -> None:
+    while True:
+        await asyncio.sleep(TICK_SECONDS)
+        desk.tick(time.monotonic())
+        if not desk.link.is_up:
+            # Nobody else has these messages: power loss must not cost them either.
+            await asyncio.to_thread(desk.outbox.sync)
+
+
+# The end
+
+
+async def _leave(desk: Desk, stops: Stops) -> None:
+    """Give back what has not started, let the rest end, kill what does not, send the last words."""
+    desk.is_leaving = True
+    desk.worklist.drain(on=True)
+    desk.work()
+    await _wait_until_idle(desk, DRAIN_SECONDS, stops.second)
+    desk.worklist.drain(on=True, now=True)
+    desk.work()
+    await _wait_until_idle(desk, STOP_SECONDS, None)
+    await desk.runner.close_all()
+    await desk.link.flush(FLUSH_SECONDS)
+    desk.link.post(Leaving())
+    await desk.link.flush(FLUSH_SECONDS)
+
+
+async def _wait_until_idle(desk: Desk, seconds: float, hurry: asyncio.Event | None) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            # Looked at, not waited for: a launcher, the coordinator and a signal can all bring it about.
+            while not desk.worklist.is_idle and not (hurry and hurry.is_set()):  # noqa: ASYNC110
+                await asyncio.sleep(IDLE_LOOK_SECONDS)
+    except TimeoutError:
+        log.info("agent.tasks_left", extra={"running": desk.worklist.running})
+
+
+@contextmanager
+def _signals(stops: Stops) -> Iterator[None]:
+    """SIGINT and SIGTERM tell `stops`, for as long as this lasts."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    loop = asyncio.get_running_loop()
+    before = [signal.getsignal(number) for number in numbers]
+    for number in numbers:
+        if sys.platform == "win32":
+            signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(stops.tell))
+        else:
+            loop.add_signal_handler(number, stops.tell)
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            if sys.platform != "win32":
+                loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """A group's one telling error instead of the group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        known = group.subgroup(MeshError)
+        while known is not None:
+            first = known.exceptions[0]
+            if isinstance(first, MeshError):
+                raise first from group
+            known = first
+        raise
+
+
+# Surroundings
+
+
+async def _test_sandbox(options: AgentOptions, zygote: Zygote, work_root: Path) -> tuple[Sandbox, str]:
+    """What keeps tasks from the state directory here, and why none may run if that is too little."""
+    if sys.platform == "win32":
+        return Sandbox(), "tasks cannot be run on Windows yet"
+    from planetmesh.agent.sandbox.probe import measure_tier
+
+    report = await measure_tier(zygote, Path(hidden_paths(options)[0]), work_root)
+    log.info(
+        "sandbox.measured", extra={"tier": report.tier, "proven": report.proven, "detail": report.detail}
+    )
+    refuses = ""
+    if options.beside_coordinator and not report.proven:
+        refuses = f"it holds the mesh's CA key, and tasks could not be kept from it: {report.detail}"
+    return Sandbox(str(report.tier), report.proven, report.detail), refuses
+
+
+def hidden_paths(options: AgentOptions) -> tuple[str, ...]:
+    """What no task may see, the outermost state directory first."""
+    outermost = options.home.root.parent if options.beside_coordinator else options.home.root
+    return tuple(dict.fromkeys(str(path) for path in (outermost, options.home.root, *options.hidden)))
+
+
+def read_share(text: str) -> Share:
+    """`PATH` or `PATH:rw`; raises BadInput unless it is an absolute path to something that exists."""
+    path = text.removesuffix(":rw")
+    if not Path(path).is_absolute() or not Path(path).exists():
+        raise BadInput(f"'{path}' cannot be shared: it is not an absolute path to something that exists.")
+    return Share(path, writable=text.endswith(":rw"))
+
+
+async def find_on_lan(mesh_id: str) -> list[str]:
+    """Where mDNS says that our coordinator is. Only hints: TLS decides who it is."""
+    from planetmesh.discovery import find
+
+    def ours(found: list[Found]) -> list[Found]:
+        return [each for each in found if mesh_id.startswith(each.mesh8)]
+
+    heard = ours(await find(FIND_SECONDS, until=lambda found: bool(ours(found))))
+    return [format_endpoint(address, each.port) for each in heard for address in each.addresses]
+
+
+def _sweep(home: Home) -> None:
+    """Remove what tasks of an earlier life left behind."""
+    from planetmesh.agent.sandbox.folders import remove_folder
+
+    root = work_root(home)
+    if not root.is_dir():
+        return
+    for path in root.iterdir():
+        try:
+            if path.is_dir() and not path.is_symlink():
+                remove_folder(path)
+            else:
+                path.unlink()
+        except OSError as error:
+            log.warning("work.not_removed", extra={"path": str(path), "reason": str(error)})
