@@ -131,10 +131,10 @@ def _can_signal(pid: int) -> bool:
 
 def _raise_oom_score() -> None:
     try:
-        with open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
+        with open("/proc/self/oom_score_adj", "r+b") as file:
             present = int(file.read())
             file.seek(0)
-            file.write(str(max(present, OOM_SCORE)))
+            file.write(str(max(present, OOM_SCORE)).encode())
     except OSError:
         # /proc may be read-only in a container; the score is a courtesy, not a wall.
         return
