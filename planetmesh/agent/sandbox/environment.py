@@ -32,6 +32,7 @@ def job_environment(spec: LauncherSpec, agent: Mapping[str, str], user_name: str
     built.update(spec.env)
     built["PATH"] = _reachable(built["PATH"])
     built["PLANETMESH_JOB"] = spec.job_id
+    built[MARKER] = spec.folder
     return built
 
 
@@ -45,12 +46,13 @@ def task_environment(shared: dict[str, str], start: Start, folder: str) -> dict[
         built["PLANETMESH_JOB"] = shared["PLANETMESH_JOB"]
     built["PLANETMESH_TASK"] = str(start.index)
     built["PLANETMESH_ATTEMPT"] = str(start.attempt)
-    built[MARKER] = marker(shared["PLANETMESH_JOB"], start.index, start.attempt)
+    built[MARKER] = marker(shared[MARKER], start.index, start.attempt)
     return built
 
 
-def marker(job_id: str, index: int, attempt: int) -> str:
-    return f"{job_id}/{index}/{attempt}"
+def marker(folder: str, index: int, attempt: int) -> str:
+    """Unique on a machine: a job folder lies in one home."""
+    return f"{folder}/{index}/{attempt}"
 
 
 def _path(agent: Mapping[str, str]) -> str:

@@ -22,10 +22,10 @@ KIB = 1024
 class Offspring:
     """Made before confinement: it keeps one file of /proc open."""
 
-    def __init__(self, job_id: str) -> None:
+    def __init__(self, job_folder: str) -> None:
         self.is_scoped = False
         """Set once confined: signals from here reach this job's processes only."""
-        self._job_id = job_id
+        self._job_folder = job_folder
         self._me = os.getpid()
         try:
             self._children = os.open(f"/proc/self/task/{self._me}/children", os.O_RDONLY | os.O_CLOEXEC)
@@ -111,7 +111,7 @@ class Offspring:
         return attempt.exit_status is not None
 
     def _mark(self, attempt: Attempt) -> str:
-        return environment.marker(self._job_id, *attempt.key)
+        return environment.marker(self._job_folder, *attempt.key)
 
 
 def reap_all() -> None:

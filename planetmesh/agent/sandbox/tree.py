@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 MARKER = "PLANETMESH_ATTEMPT_OF"
-"""In each task's environment: job, task and attempt, so that a process can be told by what it inherited."""
+"""In each task's environment: job folder, task, attempt, so that a process is known by what it inherited."""
 ENVIRONMENT_MOST_BYTES = 256 * 1024
 STOP_ROUNDS = 20
 """A fork bomb is stopped in two or three; the bound is for one that outruns us."""
@@ -136,6 +136,20 @@ def kill_until_none(find: Finder, reap: Callable[[], None]) -> bool:
         time.sleep(KILL_PAUSE_SECONDS)
         reap()
     return True
+
+
+def kill_leftovers(work_root: str) -> bool:
+    """Kill what an agent of this work root left when it and its launchers were killed all at once.
+
+    For the agent's start, before its zygote; nobody else starts tasks under the same root.
+    """
+    start = f"{work_root}/"
+    me = os.getpid()
+
+    def find(processes: dict[int, Process]) -> list[int]:
+        return [pid for pid in processes if pid != me and marker_of(pid).startswith(start)]
+
+    return kill_until_none(find, lambda: None)
 
 
 def descendants_of(pid: int) -> Finder:

@@ -179,7 +179,7 @@ def _be_launcher(fd: int, zygote: int) -> None:
     spec = _receive_spec(control)
     user = folders.task_user()
     confine.adopt_orphans()
-    offspring = Offspring(spec.job_id)
+    offspring = Offspring(spec.folder)
     try:
         reached = confine.confine(spec, user)
     except (MeshError, OSError) as error:

@@ -125,19 +125,19 @@ class Job:
         return self.of(Recalled)[0].attempts
 
     def alive(self) -> list[int]:
-        return marked(self.spec.job_id)
+        return marked(self.spec.folder)
 
 
-def marked(job_id: str) -> list[int]:
+def marked(folder: str) -> list[int]:
     """Living processes that inherited the marker of a job."""
     living = [process.pid for process in tree.snapshot().values() if process.state not in "ZX"]
-    return [pid for pid in living if tree.marker_of(pid).startswith(f"{job_id}/")]
+    return [pid for pid in living if tree.marker_of(pid).startswith(f"{folder}/")]
 
 
-async def nobody_left(job_id: str, within_seconds: float) -> None:
+async def nobody_left(folder: str, within_seconds: float) -> None:
     end = time.monotonic() + within_seconds
-    while marked(job_id):
-        assert time.monotonic() < end, f"still alive: {marked(job_id)}"
+    while marked(folder):
+        assert time.monotonic() < end, f"still alive: {marked(folder)}"
         await asyncio.sleep(0.02)
 
 

@@ -125,7 +125,7 @@ async def test_the_environment_holds_only_what_is_meant(open_job, monkeypatch):
         "PLANETMESH_JOB": job.spec.job_id,
         "PLANETMESH_TASK": "1",
         "PLANETMESH_ATTEMPT": "1",
-        "PLANETMESH_ATTEMPT_OF": f"{job.spec.job_id}/1/1",
+        "PLANETMESH_ATTEMPT_OF": f"{job.spec.folder}/1/1",
     }
 
 

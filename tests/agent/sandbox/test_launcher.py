@@ -75,6 +75,7 @@ async def test_a_large_writer_is_cut_and_counted(open_job):
     assert job.text(1, 2) == "done\n"
 
 
+@pytest.mark.slow
 async def test_the_launcher_stays_small_under_a_writer_without_end(open_job):
     job = await open_job(output_most_bytes=1_000_000)
     index = job.start("/bin/cat", "/dev/zero")
@@ -88,6 +89,7 @@ async def test_the_launcher_stays_small_under_a_writer_without_end(open_job):
     assert end.stdout_bytes > 1_000_000
 
 
+@pytest.mark.slow
 async def test_an_agent_that_does_not_read_holds_the_task_back(open_job):
     job = await open_job(output_most_bytes=1 << 30)
     loop = asyncio.get_running_loop()
@@ -104,6 +106,7 @@ async def test_an_agent_that_does_not_read_holds_the_task_back(open_job):
     assert sum(len(r.data) for r in job.of(Output)) == 60_000_000
 
 
+@pytest.mark.slow
 async def test_each_of_many_ends_exactly_once(job):
     job.handle.start([Start(i, 1, ["/bin/true"]) for i in range(500)])
     await job.until("500 ends", lambda: len(job.of(Ended)) >= 500)
@@ -160,6 +163,7 @@ async def test_a_time_limit_ends_the_attempt(open_job):
     assert 0.2 <= end.wall_seconds < 2
 
 
+@pytest.mark.slow
 async def test_silence_ends_the_attempt_but_output_keeps_it_alive(open_job):
     job = await open_job(silence_seconds=0.4)
     talker = job.start("/bin/sh", "-c", "for i in 1 2 3 4 5 6; do echo $i; sleep 0.15; done")
@@ -185,6 +189,7 @@ async def test_sigterm_lets_a_task_clear_up(job):
     assert job.text(index).endswith("bye\n")
 
 
+@pytest.mark.slow
 async def test_memory_of_the_tree_is_limited(open_job):
     job = await open_job(memory_bytes=60_000_000)
     end = await job.shell("head -c 150000000 /dev/zero | tail -c 150000000 | sleep 30")
@@ -192,6 +197,7 @@ async def test_memory_of_the_tree_is_limited(open_job):
     assert "limit is 57 MiB" in end.message
 
 
+@pytest.mark.slow
 async def test_processes_of_the_tree_are_limited(open_job):
     job = await open_job(processes=20)
     end = await job.shell("for i in $(seq 40); do sleep 30 & done; wait")
