@@ -8,8 +8,9 @@ is `calls`' business. Called by `calls` and `streams` only.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -29,10 +30,13 @@ ANSWER_SECONDS = 30.0
 """To the first byte of an ordinary answer, beyond what a long poll asked for."""
 FIND_SECONDS = 4.0
 """A coordinator answers mDNS within a second; the finder itself may give up earlier."""
+CONNECTIONS_MOST = 16
+"""A few streams and one for questions; the coordinator allows a certificate not many more."""
 KEEP_ALIVE_SECONDS = 60.0
 """The coordinator keeps idle connections a little longer, so that we close first."""
-CLOSING_TURNS = 3
-"""Turns of the loop in which aborted transports let go of their sockets."""
+CLOSING_SECONDS = 0.2
+"""TLS says goodbye in one round trip; a loop that ends before that complains."""
+CLOSING_STEP_SECONDS = 0.001
 
 Finder = Callable[[str], Awaitable[Sequence[str]]]
 """Takes a mesh id, gives `HOST:PORT` texts of coordinators that say they belong to it."""
@@ -77,14 +81,17 @@ class Link:
         self._finder = finder
         self._endpoints = list(identity.membership.endpoints)
         self._session: aiohttp.ClientSession | None = None
+        self._sockets: list[socket.socket] = []
 
     async def close(self) -> None:
         session, self._session = self._session, None
         if session is None:
             return
         await session.close()
-        for _ in range(CLOSING_TURNS):
-            await asyncio.sleep(0)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING_SECONDS):
+                while self._open_sockets():  # noqa: ASYNC110  the loop tells nobody when a socket is closed
+                    await asyncio.sleep(CLOSING_STEP_SECONDS)
 
     async def take_newer_certificate(self) -> bool:
         """Go on with the certificate on disk, if another process of this user has renewed it meanwhile."""
@@ -148,7 +155,10 @@ class Link:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(
-                ssl=client_context(self.identity), keepalive_timeout=KEEP_ALIVE_SECONDS, limit=16
+                ssl=client_context(self.identity),
+                keepalive_timeout=KEEP_ALIVE_SECONDS,
+                limit=CONNECTIONS_MOST,
+                socket_factory=self._new_socket,
             )
             self._session = aiohttp.ClientSession(
                 connector=connector,
@@ -157,6 +167,15 @@ class Link:
                 trust_env=False,
             )
         return self._session
+
+    def _new_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        self._sockets = self._open_sockets()
+        made = socket.socket(*address[:3])
+        self._sockets.append(made)
+        return made
+
+    def _open_sockets(self) -> list[socket.socket]:
+        return [each for each in self._sockets if each.fileno() != -1]
 
     def _reached(self, endpoint: str) -> None:
         self.was_reached = True
