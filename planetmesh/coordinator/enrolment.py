@@ -89,12 +89,36 @@ class Enrolment:
             return identity
         identity = Identity.load(folder, accept_expired=True)
         record = self.serials.get(identity.principal.serial)
-        if record is not None and record.state is CertificateState.REVOKED:
-            return identity
-        if record is None or renewal.due(identity.principal, time.time()):
-            # Unknown: the machine stopped between writing the identity and recording it.
+        if record is None:
+            # The machine stopped between writing the identity and recording it.
             await self._keep(self.authority.renew_local(identity), CertificateState.ACTIVE)
+        elif record.state is not CertificateState.REVOKED and renewal.due(identity.principal, time.time()):
+            await self._renew_local(identity)
         return identity
+
+    async def keep_local(self, home: Home) -> None:
+        """Renew this machine's own identities in time: an operator who was away for weeks still gets in."""
+        for folder in (home.operator, Home(home.local_agent).agent):
+            if not Identity.exists(folder):
+                continue
+            identity = Identity.load(folder, accept_expired=True)
+            record = self.serials.get(identity.principal.serial)
+            usable = record is not None and record.state is not CertificateState.REVOKED
+            if usable and renewal.due(identity.principal, time.time()):
+                await self._renew_local(identity)
+
+    async def _renew_local(self, identity: Identity) -> None:
+        old = identity.principal.serial
+        leaf = self.authority.renew_local(identity)
+        await self.engine.do(_nothing, Changes(certificates=list(self.serials.rotate(old, leaf.record()))))
+
+    async def sweep(self) -> None:
+        """Revoke what was paired and never used; forget what has expired."""
+        now = time.time()
+        rows = self.serials.sweep(now)
+        self.serials.forget_expired(now)
+        if rows:
+            await self.engine.do(_nothing, Changes(certificates=list(rows)))
 
     async def enrol(self, request: EnrolRequest) -> Enrolled:
         """Somebody knew a pairing code: give out an identity of the window's role, once it is on disk."""

@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 RENEWAL_CHECK_SECONDS = 3600.0
 """Asked by wall time each hour: a timer of days would miss its day while the machine sleeps."""
 
+CERTIFICATE_SWEEP_SECONDS = 60.0
+
 
 @dataclass(frozen=True)
 class CoordinatorOptions:
@@ -129,7 +131,8 @@ async def running_coordinator(options: CoordinatorOptions) -> AsyncIterator[Coor
         background(ticks.tick(engine))
         background(ticks.sweep(engine))
         background(ticks.back_up(engine))
-        background(_keep_certificate(authority, identity, context))
+        background(_keep_certificates(home, enrolment, context))
+        background(_sweep_certificates(enrolment))
         if options.mdns:
             background(announcing.run())
         yield Coordinator(engine, enrolment, desk, port)
@@ -177,11 +180,19 @@ def _telling(failures: PairingFailures) -> Callable[[int, str, int], None]:
     return on_attempt_failed
 
 
-async def _keep_certificate(authority: Authority, identity: Identity, context: ssl.SSLContext) -> None:
-    """Renew the coordinator's own certificate in time, without a restart."""
+async def _keep_certificates(home: Home, enrolment: Enrolment, context: ssl.SSLContext) -> None:
+    """Renew this machine's own certificates in time, without a restart."""
     while True:
         await asyncio.sleep(RENEWAL_CHECK_SECONDS)
+        await enrolment.keep_local(home)
+        identity = enrolment.coordinator
         if renewal.due(identity.principal, time.time()):
-            authority.renew_local(identity)
+            enrolment.authority.renew_local(identity)
             reload_certificate(context, identity)
             log.info("coordinator.renewed_certificate")
+
+
+async def _sweep_certificates(enrolment: Enrolment) -> None:
+    while True:
+        await asyncio.sleep(CERTIFICATE_SWEEP_SECONDS)
+        await enrolment.sweep()
