@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -129,10 +130,11 @@ async def running_coordinator(options: CoordinatorOptions) -> AsyncIterator[Coor
         stack.callback(engine.switchboard.hang_up_all, "shutdown", "The coordinator stops.")
 
         background(ticks.tick(engine))
-        background(ticks.sweep(engine))
-        background(ticks.back_up(engine))
-        background(_keep_certificates(home, enrolment, context))
-        background(_sweep_certificates(enrolment))
+        background(ticks.every(ticks.SWEEP_SECONDS, partial(ticks.sweep, engine)))
+        background(ticks.every(ticks.BACKUP_SECONDS, partial(ticks.back_up, engine)))
+        background(ticks.every(CERTIFICATE_SWEEP_SECONDS, enrolment.sweep))
+        keep_certificates = partial(_keep_certificates, home, enrolment, context)
+        background(ticks.every(RENEWAL_CHECK_SECONDS, keep_certificates))
         if options.mdns:
             background(announcing.run())
         yield Coordinator(engine, enrolment, desk, port)
@@ -182,17 +184,9 @@ def _telling(failures: PairingFailures) -> Callable[[int, str, int], None]:
 
 async def _keep_certificates(home: Home, enrolment: Enrolment, context: ssl.SSLContext) -> None:
     """Renew this machine's own certificates in time, without a restart."""
-    while True:
-        await asyncio.sleep(RENEWAL_CHECK_SECONDS)
-        await enrolment.keep_local(home)
-        identity = enrolment.coordinator
-        if renewal.due(identity.principal, time.time()):
-            enrolment.authority.renew_local(identity)
-            reload_certificate(context, identity)
-            log.info("coordinator.renewed_certificate")
-
-
-async def _sweep_certificates(enrolment: Enrolment) -> None:
-    while True:
-        await asyncio.sleep(CERTIFICATE_SWEEP_SECONDS)
-        await enrolment.sweep()
+    await enrolment.keep_local(home)
+    identity = enrolment.coordinator
+    if renewal.due(identity.principal, time.time()):
+        enrolment.authority.renew_local(identity)
+        reload_certificate(context, identity)
+        log.info("coordinator.renewed_certificate")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 
 from planetmesh.coordinator.engine import Engine
-from planetmesh.errors import StorageFailed
+from planetmesh.errors import MeshError
 from planetmesh.mesh import effects as fx
 from planetmesh.mesh import nodes
 from planetmesh.mesh.state import MeshState
@@ -41,28 +42,28 @@ def _forgive(state: MeshState, now: Moment) -> fx.Effects:
     return nodes.on_woken(state, now)
 
 
+async def every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do upkeep again and again; what goes wrong is said, and tried again the next time."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except MeshError as error:
+            log.warning("upkeep.failed", extra={"reason": error.message, "hint": error.hint})
+
+
 async def sweep(engine: Engine) -> None:
     """Drop what is past its retention, a bounded piece at a time, so that nothing waits for it."""
-    while True:
-        await asyncio.sleep(SWEEP_SECONDS)
-        try:
-            more = True
-            while more:
-                swept = await engine.store.sweep(time.time(), engine.settings, engine.outputs.drop_job)
-                more = swept.more
-                await asyncio.sleep(SWEEP_PAUSE_SECONDS)
-            await engine.store.checkpoint()
-            await engine.outputs.checkpoint()
-        except StorageFailed as error:
-            log.warning("store.sweep_failed", extra={"reason": error.message})
+    more = True
+    while more:
+        swept = await engine.store.sweep(time.time(), engine.settings, engine.outputs.drop_job)
+        more = swept.more
+        await asyncio.sleep(SWEEP_PAUSE_SECONDS)
+    await engine.store.checkpoint()
+    await engine.outputs.checkpoint()
 
 
 async def back_up(engine: Engine) -> None:
-    """Once a day a whole copy beside the database: what a damaged file is brought back from."""
-    while True:
-        try:
-            path = await engine.store.backup()
-            log.info("store.backed_up", extra={"path": str(path)})
-        except StorageFailed as error:
-            log.warning("store.backup_failed", extra={"reason": error.message, "hint": error.hint})
-        await asyncio.sleep(BACKUP_SECONDS)
+    """Write a whole copy beside the database: what a damaged file is brought back from."""
+    path = await engine.store.backup()
+    log.debug("store.backed_up", extra={"path": str(path)})
