@@ -5,12 +5,11 @@ The store gives RETRYING tasks back as QUEUED: back-offs end with the process th
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 
 from planetmesh.mesh.state import LiveJob, LiveNode, MeshState
 from planetmesh.model.clock import Moment
-from planetmesh.model.job import ON_NODE, Task, TaskState
+from planetmesh.model.job import ON_NODE, Task
 from planetmesh.settings import Settings
 from planetmesh.store.restore import RestoredJob, Snapshot
 
@@ -34,13 +33,10 @@ def _take_job(state: MeshState, record: RestoredJob, now: Moment) -> None:
     state.jobs[record.job.id] = live
     for task in record.tasks:
         _take_task(state, live, task, now)
-    heapq.heapify(live.ready)
-    state.enqueue(live)
+    state.line_up(live)
 
 
 def _take_task(state: MeshState, live: LiveJob, task: Task, now: Moment) -> None:
-    live.tasks[task.index] = task
-    if task.state is TaskState.QUEUED:
-        live.ready.append(task.index)
-    elif task.state in ON_NODE and task.node_id is not None:
+    live.adopt(task)
+    if task.state in ON_NODE and task.node_id is not None:
         state.nodes[task.node_id].hold(task.key, live.job.spec.requests, now.steady)

@@ -15,6 +15,9 @@ from planetmesh.model.node import NodeState
 from planetmesh.model.resources import MILLIS, Resources, show_size
 from planetmesh.settings import Settings
 
+HELD_MOST = 4096
+"""Tasks that one node may have in hand: a bound for tasks that ask for (nearly) nothing."""
+
 
 class Reason(msgspec.Struct, frozen=True):
     """One objection, in words for people, with the next command to type."""
@@ -106,23 +109,30 @@ def objection(signature: Signature, live: LiveNode) -> Reason | None:
     return None
 
 
-def has_room(
+def has_slot(live: LiveNode, requests: Resources, now_steady: float) -> bool:
+    """Could the node start one more such task at once?"""
+    return (
+        (live.used + requests).fits_in(live.offer)
+        and len(live.held) < HELD_MOST
+        and live.resting_until <= now_steady
+    )
+
+
+def may_stand_in_backlog(job: LiveJob, settings: Settings) -> bool:
+    """Only tasks whose length is known and short may be given to a node that is busy."""
+    return job.mean_seconds is not None and job.mean_seconds <= settings.prefill_seconds
+
+
+def has_backlog_room(
     live: LiveNode, job: LiveJob, jobs: Mapping[JobId, LiveJob], settings: Settings, now_steady: float
 ) -> bool:
-    """May one more task of `job` be given to the node now: a free slot, or a short backlog?
-
-    The backlog is bounded in seconds of work, so tasks may only stand behind tasks whose length
-    is known and short.
-    """
-    requests, offer = job.job.spec.requests, live.offer
-    if (live.used + requests).fits_in(offer):
-        return True
-    if job.mean_seconds is None or live.prefill_after > now_steady:
-        return False
-    slots = requests.how_often_in(offer)
+    """May one more task of `job` wait at the node? The backlog is bounded in seconds of work and in tasks."""
+    slots = job.job.spec.requests.how_often_in(live.offer)
     if slots == 0 or len(live.held) - slots >= settings.prefill_most:
         return False
-    work_seconds = job.mean_seconds
+    if max(live.prefill_after, live.resting_until) > now_steady:
+        return False
+    work_seconds = job.mean_seconds or 0.0
     for job_id, count in live.held_by_job.items():
         mean = jobs[job_id].mean_seconds
         if mean is None:

@@ -9,7 +9,7 @@ import msgspec
 
 from planetmesh.mesh import effects as fx
 from planetmesh.mesh import fitness, health, reactor
-from planetmesh.mesh.state import LiveNode, MeshState
+from planetmesh.mesh.state import LiveNode, MeshState, Signature
 from planetmesh.model.clock import Moment
 from planetmesh.model.ids import NodeId, TaskKey
 from planetmesh.model.job import TaskState
@@ -48,6 +48,7 @@ def on_node_joined(state: MeshState, joining: Joining, mesh_name: str, now: Mome
     live.session = joining.session
     live.last_heard = now.steady
     live.opened = set()
+    live.recalled = set()
     live.node = msgspec.structs.replace(
         live.node,
         info=hello.info,
@@ -57,6 +58,7 @@ def on_node_joined(state: MeshState, joining: Joining, mesh_name: str, now: Mome
     )
     drop, kept, kept_effects = _sort_held(state, live, hello, now)
     found += kept_effects
+    live.carried = set() if restarted else {job_id for job_id, _index in kept}
     for key in [key for key in live.held if key not in kept]:
         found += _missing(state, key, now, restarted=restarted)
     found.append(fx.SaveNode(live.node))
@@ -204,32 +206,44 @@ def _go_offline(state: MeshState, live: LiveNode, now: Moment) -> fx.Effects:
 
 
 def _pull_back(state: MeshState, now: Moment) -> fx.Effects:
-    """Recall backlog that has not started for a while if another node has a free slot for it."""
-    if not any(len(live.held) > 1 for live in state.nodes.values()):
-        return []
+    """Recall backlog that has not started for a while, as much as other nodes could start at once."""
     latest = now.steady - state.settings.pull_back_after_seconds
+    room: dict[Signature, int] = {}
     found: fx.Effects = []
     for live in state.nodes.values():
         if not live.connected or live.used.fits_in(live.offer):
             continue
-        stale = [key for key, (_requests, since) in live.held.items() if since < latest]
-        recalled = [_as_held(state, key) for key in stale if _could_start_elsewhere(state, live, key)]
+        recalled = [key for key in live.held if _take_back(state, live, key, latest, room, now)]
         if recalled:
+            live.recalled.update(recalled)
             live.prefill_after = now.steady + PREFILL_PAUSE_SECONDS
-            found.append(fx.Send(live.node.id, RecallTasks(tuple(recalled))))
+            tasks = tuple(_as_held(state, key) for key in recalled)
+            found.append(fx.Send(live.node.id, RecallTasks(tasks)))
     return found
 
 
-def _could_start_elsewhere(state: MeshState, present: LiveNode, key: TaskKey) -> bool:
+def _take_back(
+    state: MeshState, live: LiveNode, key: TaskKey, latest: float, room: dict[Signature, int], now: Moment
+) -> bool:
+    """Is this stale backlog that has a free slot elsewhere? If so, the slot is counted as taken."""
     job = state.jobs[key[0]]
-    if job.tasks[key[1]].state is not TaskState.ASSIGNED:
+    task = job.tasks[key[1]]
+    stale = task.state is TaskState.ASSIGNED and live.held[key][1] < latest and key not in live.recalled
+    if not stale or task.excluded:
         return False
-    requests = job.job.spec.requests
-    return any(
-        live is not present
-        and (live.used + requests).fits_in(live.offer)
-        and fitness.objection(job.signature, live) is None
+    if job.signature not in room:
+        room[job.signature] = _free_slots(state, job.signature, now)
+    room[job.signature] -= 1
+    return room[job.signature] >= 0
+
+
+def _free_slots(state: MeshState, signature: Signature, now: Moment) -> int:
+    """How many such tasks could start right now."""
+    requests = signature[0]
+    return sum(
+        requests.how_often_in(live.offer - live.used)
         for live in state.nodes.values()
+        if fitness.objection(signature, live) is None and fitness.has_slot(live, requests, now.steady)
     )
 
 

@@ -10,6 +10,7 @@ import heapq
 
 import msgspec
 
+from planetmesh.errors import BadInput
 from planetmesh.mesh import effects as fx
 from planetmesh.mesh import fitness, health, retry, schedule
 from planetmesh.mesh.lifecycle import Cause, advance
@@ -29,14 +30,20 @@ from planetmesh.wire.agent import (
 
 MEAN_MEMORY = 0.8
 """Share of the old mean kept when one more attempt's time is learned."""
+REST_SECONDS = 2.0
+"""A node that gives work back unasked (it is shutting down, or full) is left alone for so long."""
+NOT_AN_END = (Outcome.CANCELLED, Outcome.RETURNED)
+"""Outcomes of attempts that were stopped on our behalf."""
 LOSS_ERROR = "The machine it ran on went away."
 
 
 def on_job_submitted(state: MeshState, job: Job) -> fx.Effects:
     """Take a checked job in. Its tasks need no rows until they are placed."""
     live = LiveJob(job)
+    if not live.total:
+        raise BadInput("A job needs at least one task.")
     state.jobs[job.id] = live
-    state.enqueue(live)
+    state.line_up(live)
     return [fx.SaveJob(job), fx.JobChanged(job.id)]
 
 
@@ -55,7 +62,8 @@ def on_placed(state: MeshState, placement: schedule.Placement, now: Moment) -> f
         exit_code=None,
         started_at=None,
     )
-    live.put(task)
+    state.put(live, task)
+    state.end_turn(live, task.excluded)
     node.hold(task.key, live.job.spec.requests, now.steady)
     found: fx.Effects = [fx.SaveTask(task)]
     if live.job.started_at is None:
@@ -89,7 +97,7 @@ def on_task_started(state: MeshState, node_id: NodeId, started: TaskStarted, now
     if live is None or task is None or task.state is not TaskState.ASSIGNED:
         return []
     task = advance(task, Cause.STARTED, started_at=now.wall)
-    live.put(task)
+    state.put(live, task)
     return [fx.SaveTask(task, urgent=False), fx.JobChanged(live.job.id)]
 
 
@@ -101,10 +109,10 @@ def on_task_ended(state: MeshState, node_id: NodeId, result: TaskResult, now: Mo
     node = state.nodes[node_id]
     node.release(task.key)
     _learn(live, node, result, state)
-    if result.outcome is Outcome.CANCELLED:
+    if result.outcome in NOT_AN_END:
         return _give_back(state, live, task, now)
     ended = msgspec.structs.replace(
-        task,
+        _found_again(task),
         outcome=result.outcome,
         exit_code=result.exit_code,
         error=result.error,
@@ -120,7 +128,10 @@ def on_task_returned(state: MeshState, node_id: NodeId, returned: TaskReturned, 
     live, task = _current(state, node_id, returned.job_id, returned.index, returned.attempt)
     if live is None or task is None or task.state not in ON_NODE:
         return []
-    state.nodes[node_id].release(task.key)
+    node = state.nodes[node_id]
+    if task.key not in node.recalled:
+        node.resting_until = now.steady + REST_SECONDS
+    node.release(task.key)
     return _give_back(state, live, task, now)
 
 
@@ -154,9 +165,13 @@ def on_task_kept(
     was_on_node = task.state in ON_NODE
     cause = Cause.KEPT if not (running and task.state is TaskState.ASSIGNED) else Cause.STARTED
     kept = advance(
-        task, cause, outcome=None, error="", started_at=task.started_at or (now.wall if running else None)
+        _found_again(task),
+        cause,
+        outcome=None,
+        error="",
+        started_at=task.started_at or (now.wall if running else None),
     )
-    live.put(kept)
+    state.put(live, kept)
     if not was_on_node:
         node.hold(kept.key, live.job.spec.requests, now.steady)
     return [fx.SaveTask(kept), fx.JobChanged(job_id)]
@@ -167,10 +182,7 @@ def on_cancel(state: MeshState, job_id: JobId, reason: str, now: Moment) -> fx.E
     live = state.jobs[job_id]
     live.job = msgspec.structs.replace(live.job, cancelled_at=now.wall, cancel_reason=reason)
     found: fx.Effects = [fx.SaveJob(live.job)]
-    unplaced = live.total - live.next_index
-    live.next_index = live.total
-    live.counts.queued -= unplaced
-    live.counts.cancelled += unplaced
+    live.cancel_untouched()
     for task in list(live.tasks.values()):
         found += _cancel_task(state, live, task, reason, now)
     return found + _finish_if_done(state, live, now)
@@ -193,7 +205,7 @@ def _cancel_task(state: MeshState, live: LiveJob, task: Task, reason: str, now: 
         found.append(fx.Send(node.node.id, StopTask(task.job_id, task.index, task.attempt)))
     error = f"Cancelled: {reason}" if reason else "Cancelled."
     cancelled = advance(task, Cause.CANCELLED, finished_at=now.wall, outcome=Outcome.CANCELLED, error=error)
-    live.put(cancelled)
+    state.put(live, cancelled)
     return [fx.SaveTask(cancelled), *found, fx.JobChanged(live.job.id)]
 
 
@@ -207,8 +219,7 @@ def on_backoffs_over(state: MeshState, now: Moment) -> fx.Effects:
         if live is None or task is None or task.state is not TaskState.RETRYING or task.retry_at != retry_at:
             continue
         queued = advance(task, Cause.WAITED_OUT)
-        live.put(queued)
-        state.enqueue(live)
+        state.put(live, queued)
         found += [fx.SaveTask(queued, urgent=False), fx.JobChanged(job_id)]
     return found
 
@@ -234,9 +245,17 @@ def _current(
     return None, None
 
 
+def _found_again(task: Task) -> Task:
+    """The node came back with an attempt that was given up as lost: the loss never was."""
+    if task.state in ON_NODE:
+        return task
+    excluded = tuple(node_id for node_id in task.excluded if node_id != task.node_id)
+    return msgspec.structs.replace(task, losses=task.losses - 1, excluded=excluded)
+
+
 def _learn(live: LiveJob, node: LiveNode, result: TaskResult, state: MeshState) -> None:
     """Take the attempt's time and its good or bad end into the estimates."""
-    if result.outcome is Outcome.CANCELLED:
+    if result.outcome in NOT_AN_END:
         return
     good = result.outcome is Outcome.OK
     if good:
@@ -256,8 +275,7 @@ def _give_back(state: MeshState, live: LiveJob, task: Task, now: Moment) -> fx.E
         lost = msgspec.structs.replace(task, outcome=Outcome.LOST, error="It was stopped while it ran.")
         return _after_failure(state, live, lost, now)
     back = advance(task, Cause.RETURNED, outcome=Outcome.RETURNED, started_at=None)
-    live.put(back)
-    state.enqueue(live)
+    state.put(live, back)
     return [fx.SaveTask(back), fx.JobChanged(live.job.id)]
 
 
@@ -281,7 +299,7 @@ def _after_failure(state: MeshState, live: LiveJob, task: Task, now: Moment) -> 
         return _end(state, live, advance(counted, Cause.GAVE_UP, finished_at=now.wall, error=error), now)
     retry_at = now.steady + decision.delay_seconds
     waiting = advance(counted, Cause.WILL_RETRY, retry_at=retry_at)
-    live.put(waiting)
+    state.put(live, waiting)
     heapq.heappush(state.backoffs, (retry_at, live.job.id, task.index))
     return [fx.SaveTask(waiting), fx.SaveAttempt(_attempt(task, now)), fx.JobChanged(live.job.id)]
 
@@ -310,7 +328,7 @@ def _attempt(task: Task, now: Moment) -> Attempt:
 def _end(state: MeshState, live: LiveJob, task: Task, now: Moment) -> fx.Effects:
     """The task's one accepted end."""
     assert task.state in ENDED
-    live.put(task)
+    state.put(live, task)
     if task.state is TaskState.FAILED and not live.first_error:
         live.first_error = task.error
     return [fx.SaveTask(task), fx.JobChanged(live.job.id), *_finish_if_done(state, live, now)]
@@ -323,23 +341,15 @@ def _finish_if_done(state: MeshState, live: LiveJob, now: Moment) -> fx.Effects:
     job_id = live.job.id
     live.job = msgspec.structs.replace(live.job, completed_at=now.wall)
     del state.jobs[job_id]
-    _leave_queue(state, live)
+    state.line_up(live)
     found: fx.Effects = [fx.SaveJob(live.job)]
     for node in state.nodes.values():
-        if job_id in node.opened:
+        if job_id in node.opened or job_id in node.carried:
             node.opened.discard(job_id)
+            node.carried.discard(job_id)
             found.append(fx.Send(node.node.id, CloseJob(job_id)))
     found.append(fx.JobEnded(live.job, live.counts, live.first_error))
     return found
-
-
-def _leave_queue(state: MeshState, live: LiveJob) -> None:
-    if live.job.id not in state.queued_jobs:
-        return
-    state.queued_jobs.discard(live.job.id)
-    line = state.queue.get(live.job.spec.priority, {}).get(live.signature)
-    if line and live.job.id in line:
-        line.remove(live.job.id)
 
 
 def waiting_reasons(state: MeshState, live: LiveJob) -> list[tuple[LiveNode, fitness.Reason]]:

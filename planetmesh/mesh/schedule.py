@@ -1,25 +1,28 @@
 """Which task goes where: priority first, then jobs in turn, each to the node with the lowest cost.
 
 A pass is a generator: the engine applies each placement before it asks for the next, so the state
-itself is the tally. Nodes are looked at once a pass for all jobs of one signature; then a
-placement costs a heap step, whatever the queue's length. Jobs and nodes without room are left.
+itself is the tally. All tasks of a line may go to the same nodes, so when its first job finds no room
+the line is done: a placement costs a heap step, whatever the queue's length, and nobody is overtaken
+by his equals. Free slots are given away first; backlog behind busy slots only where nobody of the
+same or a higher priority waits for a slot, or short tasks would keep the others out for ever.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import msgspec
 
 from planetmesh.mesh import fitness, score
-from planetmesh.mesh.state import LiveJob, LiveNode, MeshState, Signature
+from planetmesh.mesh.state import LineKey, LiveJob, LiveNode, MeshState
 from planetmesh.model.ids import JobId, NodeId
-from planetmesh.model.job import Task
 
-LOOK_AHEAD = 8
-"""Tasks of one job that are tried when those before them wait for a machine they have not failed on."""
+STARVED_SECONDS = 30.0
+"""A line that got nothing for so long has a node kept free for it: small tasks would otherwise take
+each slot that comes free before a large one fits."""
+STARVED_MOST = 8
+"""Lines that are helped so at the same time."""
 
 
 class Placement(msgspec.Struct, frozen=True):
@@ -31,101 +34,182 @@ class Placement(msgspec.Struct, frozen=True):
     terms: score.Terms
 
 
+class _Pass(msgspec.Struct):
+    """What the lines of one pass have to know of each other."""
+
+    state: MeshState
+    now_steady: float
+    kept: dict[NodeId, LineKey]
+    """Nodes kept free for a line that starves."""
+    spoken_for: set[NodeId]
+    """Nodes that get no backlog: somebody waits for a slot there."""
+
+
 def placements(state: MeshState, now_steady: float, may_go_on: Callable[[], bool]) -> Iterator[Placement]:
-    """Placements until nothing more fits or `may_go_on` says no. Each must be applied before the next."""
-    for priority in sorted(state.queue, reverse=True):
-        boards = [
-            _Board(state, signature, line, now_steady) for signature, line in state.queue[priority].items()
-        ]
-        while boards:
-            for board in tuple(boards):
-                if not may_go_on():
-                    return
-                placement = board.next_placement()
-                if placement is None:
-                    boards.remove(board)
-                else:
-                    yield placement
-    _sweep(state)
+    """Placements until nothing more fits or `may_go_on` says no. Each must be applied before the next.
+
+    A pass that was cut short is carried on by the next one: lines that had no luck are not asked again
+    before all others were.
+    """
+    around = _Pass(state, now_steady, _keep_free(state, now_steady), set())
+    by_priority: dict[int, list[LineKey]] = {}
+    for key in state.queue:
+        if key not in state.asked:
+            by_priority.setdefault(key[0], []).append(key)
+    for priority in sorted(by_priority, reverse=True):
+        boards = [_Board(around, key) for key in by_priority[priority]]
+        if not (yield from _take_turns(boards, _Board.next_slot, may_go_on)):
+            return
+        for board in boards:
+            board.claim()
+        if not (yield from _take_turns(boards, _Board.next_backlog, may_go_on)):
+            return
+    state.asked.clear()
+
+
+def _take_turns(
+    boards: list[_Board], ask: Callable[[_Board], Placement | None], may_go_on: Callable[[], bool]
+) -> Generator[Placement, None, bool]:
+    """Ask the line whose first job had its turn longest ago, until none has luck; False if cut short."""
+    turns = [(board.turn, number, board) for number, board in enumerate(boards) if board.line]
+    heapq.heapify(turns)
+    while turns:
+        turn, number, board = turns[0]
+        if not board.line:  # its last job reached its `max_running` by a placement out of another line
+            heapq.heappop(turns)
+            continue
+        if turn != board.turn:
+            heapq.heapreplace(turns, (board.turn, number, board))
+            continue
+        placement = ask(board)
+        if placement is None:
+            heapq.heappop(turns)
+        else:
+            yield placement
+        if not may_go_on():
+            return not turns
+    return True
 
 
 class _Board:
-    """One signature's jobs in line and the nodes that fit them, cheapest on top."""
+    """One line of jobs and the nodes that fit them, cheapest on top."""
 
-    def __init__(self, state: MeshState, signature: Signature, line: deque[JobId], now_steady: float) -> None:
-        self.state = state
-        self.line = line
-        self.now_steady = now_steady
-        self.turns_left = len(line)
-        """Jobs that may still be asked before a whole round went by without a placement."""
-        weights = state.settings.weights
-        self.fit = [live for live in state.nodes.values() if fitness.objection(signature, live) is None]
-        self.nodes = [(score.terms(live, weights).cost, live.node.id) for live in self.fit]
-        heapq.heapify(self.nodes)
+    def __init__(self, around: _Pass, key: LineKey) -> None:
+        self.around = around
+        self.state = around.state
+        self.key = key
+        self.line = self.state.queue[key]
+        self._fit: list[LiveNode] | None = None
+        self._nodes: list[tuple[float, NodeId]] = []
 
-    def next_placement(self) -> Placement | None:
-        while self.line and self.turns_left > 0 and self.nodes:
-            job_id = self.line[0]
-            live = self.state.jobs.get(job_id)
-            if live is None or live.peek() is None:
-                self.line.popleft()
-                self.state.queued_jobs.discard(job_id)
-                self.turns_left -= 1
-                continue
-            self.line.rotate(-1)
-            placement = None if live.capped else self._place_one(live)
-            if placement is not None:
-                self.turns_left = len(self.line)
-                return placement
-            self.turns_left -= 1
+    @property
+    def turn(self) -> int:
+        return self.line[next(iter(self.line))]
+
+    @property
+    def first(self) -> LiveJob:
+        return self.state.jobs[next(iter(self.line))]
+
+    def next_slot(self) -> Placement | None:
+        """Give the first job's next task to a node with a free slot."""
+        if self._fit is None:
+            self._nodes = self._ranked(self._find_fit())
+        job = self.first
+        requests, now = job.job.spec.requests, self.around.now_steady
+        chosen = self._cheapest(lambda live: fitness.has_slot(live, requests, now))
+        if chosen is not None:
+            self.state.blocked_since.pop(self.key, None)
+            return self._placed(job, chosen)
+        self.state.asked.add(self.key)
+        if self._fit:
+            self.state.blocked_since.setdefault(self.key, now)
         return None
 
-    def _place_one(self, job: LiveJob) -> Placement | None:
-        """The first of the job's next tasks that some node takes; a barred one does not bar the rest."""
-        for task in job.candidates(LOOK_AHEAD):
-            chosen = self._choose(job, task)
-            if chosen is not None:
-                why = score.terms(chosen, self.state.settings.weights)
-                return Placement(job.job.id, task.index, chosen.node.id, why)
-            if not task.excluded:
-                return None
-        return None
+    def claim(self) -> None:
+        """If the first job waits for a slot and may not stand behind others, nobody stands in its way."""
+        if self.line and not fitness.may_stand_in_backlog(self.first, self.state.settings):
+            self.around.spoken_for.update(live.node.id for live in self._fit or ())
 
-    def _choose(self, job: LiveJob, task: Task) -> LiveNode | None:
-        if task.excluded:
-            return self._choose_elsewhere(job, task)
-        while self.nodes:
-            cost, node_id = self.nodes[0]
-            live = self.state.nodes[node_id]
-            if not self._has_room(live, job):
-                heapq.heappop(self.nodes)
-                continue
-            present = score.terms(live, self.state.settings.weights).cost
-            if present > cost:
-                heapq.heapreplace(self.nodes, (present, node_id))
-                continue
-            return live
-        return None
+    def next_backlog(self) -> Placement | None:
+        """Let the first job's next task wait at a node behind short ones."""
+        job, settings = self.first, self.state.settings
+        if not fitness.may_stand_in_backlog(job, settings):
+            self.claim()
+            return None
+        if not self._nodes:
+            self._nodes = self._ranked(self._fit or ())
+        jobs, now = self.state.jobs, self.around.now_steady
+        spoken_for = self.around.spoken_for
+        chosen = self._cheapest(
+            lambda live: (
+                live.node.id not in spoken_for and fitness.has_backlog_room(live, job, jobs, settings, now)
+            )
+        )
+        return None if chosen is None else self._placed(job, chosen)
 
-    def _choose_elsewhere(self, job: LiveJob, task: Task) -> LiveNode | None:
-        """Another machine first: the ones it failed on count only if no other could ever run it."""
-        untried = [live for live in self.fit if live.node.id not in task.excluded]
-        free = [live for live in untried or self.fit if self._has_room(live, job)]
+    def _placed(self, job: LiveJob, chosen: LiveNode) -> Placement:
+        task = job.next_for(self.key[2])
+        assert task is not None
+        why = score.terms(chosen, self.state.settings.weights)
+        return Placement(job.job.id, task.index, chosen.node.id, why)
+
+    def _find_fit(self) -> list[LiveNode]:
+        """Another machine first: those that failed the tasks count only if no other could run them."""
+        _priority, signature, excluded = self.key
+        fit = [live for live in self.state.nodes.values() if fitness.objection(signature, live) is None]
+        untried = [live for live in fit if live.node.id not in excluded]
+        self._fit = [live for live in untried or fit if self._is_free_to_take(live)]
+        return self._fit
+
+    def _is_free_to_take(self, live: LiveNode) -> bool:
+        """Not kept for another line, unless for one of less priority."""
+        other = self.around.kept.get(live.node.id)
+        return other is None or other == self.key or other[0] < self.key[0]
+
+    def _ranked(
+        self, fit: Iterator[LiveNode] | list[LiveNode] | tuple[LiveNode, ...]
+    ) -> list[tuple[float, NodeId]]:
         weights = self.state.settings.weights
-        return min(free, key=lambda live: score.terms(live, weights).cost, default=None)
+        nodes = [(score.terms(live, weights).cost, live.node.id) for live in fit]
+        heapq.heapify(nodes)
+        return nodes
 
-    def _has_room(self, live: LiveNode, job: LiveJob) -> bool:
-        return fitness.has_room(live, job, self.state.jobs, self.state.settings, self.now_steady)
+    def _cheapest(self, has_room: Callable[[LiveNode], bool]) -> LiveNode | None:
+        """Costs only rise during a pass, so a node's place in the heap is put right when it comes up."""
+        weights = self.state.settings.weights
+        while self._nodes:
+            cost, node_id = self._nodes[0]
+            live = self.state.nodes[node_id]
+            if not has_room(live):
+                heapq.heappop(self._nodes)
+                continue
+            present = score.terms(live, weights).cost
+            if present <= cost:
+                return live
+            heapq.heapreplace(self._nodes, (present, node_id))
+        return None
 
 
-def _sweep(state: MeshState) -> None:
-    """Forget lines that have become empty, so that a pass costs nothing for them."""
-    for priority in list(state.queue):
-        ranks = state.queue[priority]
-        for signature in [signature for signature, line in ranks.items() if not line]:
-            del ranks[signature]
-        if not ranks:
-            del state.queue[priority]
+def _keep_free(state: MeshState, now_steady: float) -> dict[NodeId, LineKey]:
+    """For each line that starves, the node that will soonest have room for it: the one with least in hand."""
+    starved = [
+        (-key[0], since, key)
+        for key, since in state.blocked_since.items()
+        if now_steady - since >= STARVED_SECONDS
+    ]
+    kept: dict[NodeId, LineKey] = {}
+    for _priority, _since, key in heapq.nsmallest(STARVED_MOST, starved, key=lambda each: each[:2]):
+        _, signature, excluded = key
+        fit = [
+            live
+            for live in state.nodes.values()
+            if live.node.id not in kept and fitness.objection(signature, live) is None
+        ]
+        untried = [live for live in fit if live.node.id not in excluded]
+        least = min(untried or fit, key=lambda live: (score.queue(live), live.node.id), default=None)
+        if least is not None:
+            kept[least.node.id] = key
+    return kept
 
 
 def untried_node_exists(state: MeshState, job: LiveJob, excluded: tuple[NodeId, ...]) -> bool:
