@@ -1,10 +1,10 @@
 """Where programs are started: the only place in the agent that does.
 
-    agent (event loop)          handle.py: Zygote, LauncherHandle      probe.py: what the sandbox is worth
+    agent (event loop)      handle.py: Zygote, LauncherHandle; probe.py: what the sandbox is worth
       │ one byte and a descriptor per job
     zygote (forked first)       zygote.py: forks launchers, kills what a dead one leaves
       │ fork
-    launcher (one per job)      launcher.py: the loop; confine.py → landlock.py, views.py, veil.py: once, for good
+    launcher (one per job)      launcher.py: the loop; confine.py (landlock, views, veil): once, for good
       │ vfork and exec          attempt.py, deadlines.py, lent_folders.py, offspring.py, watch.py
     tasks
 

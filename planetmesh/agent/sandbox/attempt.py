@@ -8,8 +8,11 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import sys
 import time
 from typing import NamedTuple
+
+assert sys.platform != "win32"  # for the type checker: another way stands there or none
 
 from planetmesh.agent.sandbox.messages import Ended, Output, Report, Start, Why
 

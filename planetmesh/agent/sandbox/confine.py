@@ -21,9 +21,9 @@ from planetmesh.errors import NotAllowed
 
 assert sys.platform == "linux"  # tells the type checker; nobody imports this elsewhere
 
-from landlockpy import Scope  # noqa: E402
+from landlockpy import Scope
 
-from planetmesh.agent.sandbox import landlock, veil  # noqa: E402
+from planetmesh.agent.sandbox import landlock, veil
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4

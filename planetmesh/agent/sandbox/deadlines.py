@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import heapq
+import sys
 from collections.abc import Callable
 from itertools import count
+
+assert sys.platform != "win32"  # for the type checker: another way stands there or none
 
 from planetmesh.agent.sandbox.attempt import Attempt
 

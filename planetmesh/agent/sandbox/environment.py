@@ -10,6 +10,8 @@ import os
 import sys
 from collections.abc import Mapping
 
+assert sys.platform != "win32"  # for the type checker: another way stands there or none
+
 from planetmesh.agent.sandbox.messages import LauncherSpec, Start
 from planetmesh.agent.sandbox.tree import MARKER
 

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import msgspec
 
@@ -44,6 +45,14 @@ BUFFER_BYTES = 1024 * 1024
 
 OnReports = Callable[[list[Report]], None]
 OnLost = Callable[[str], None]
+
+
+def _zygote_entry() -> Callable[[int], NoReturn]:
+    if sys.platform == "linux":
+        from planetmesh.agent.sandbox.zygote import zygote_main
+
+        return zygote_main
+    raise Conflict("Tasks can be started on Linux only so far.", hint="Run the agent on Linux.")
 
 
 class LauncherHandle:
@@ -199,6 +208,7 @@ class Zygote:
         With `command` it is that program started again (`planetmesh _zygote`), with the number of its
         descriptor as last argument.
         """
+        zygote_main = _zygote_entry()
         ours, theirs = socket.socketpair()
         if command is not None:
             number = str(theirs.fileno())
@@ -208,8 +218,6 @@ class Zygote:
             process.returncode = 0
             theirs.close()
             return cls(process.pid, ours)
-        from planetmesh.agent.sandbox.zygote import zygote_main
-
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()

@@ -16,7 +16,7 @@ from planetmesh.errors import BadInput
 
 assert sys.platform == "linux"  # tells the type checker; nobody imports this elsewhere
 
-from landlockpy import AccessFS, AccessNet, Ruleset, Scope, UnsupportedError, abi_version  # noqa: E402
+from landlockpy import AccessFS, AccessNet, Ruleset, Scope, UnsupportedError, abi_version
 
 READ = AccessFS.EXECUTE | AccessFS.READ_FILE | AccessFS.READ_DIR
 WRITE = READ | (

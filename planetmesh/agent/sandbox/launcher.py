@@ -11,11 +11,14 @@ import os
 import selectors
 import signal
 import socket
+import sys
 import time
 from collections import deque
 from typing import assert_never
 
 import msgspec
+
+assert sys.platform != "win32"  # for the type checker: another way stands there or none
 
 from planetmesh.agent.sandbox import environment
 from planetmesh.agent.sandbox.attempt import Attempt, Ground, not_started, start_attempt

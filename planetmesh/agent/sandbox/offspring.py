@@ -11,6 +11,8 @@ import signal
 import sys
 from collections.abc import Collection, Mapping
 
+assert sys.platform != "win32"  # for the type checker: another way stands there or none
+
 from planetmesh.agent.sandbox import environment, tree
 from planetmesh.agent.sandbox.attempt import Attempt
 from planetmesh.agent.sandbox.tree import Process

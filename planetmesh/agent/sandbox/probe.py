@@ -11,10 +11,13 @@ import asyncio
 import os
 import secrets
 import shlex
+import sys
 from enum import StrEnum
 from pathlib import Path
 
 import msgspec
+
+assert sys.platform != "win32"  # for the type checker: another way stands there or none
 
 from planetmesh.agent.sandbox import folders
 from planetmesh.agent.sandbox.handle import Zygote

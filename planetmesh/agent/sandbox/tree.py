@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
+
+assert sys.platform != "win32"  # for the type checker: another way stands there or none
 
 MARKER = "PLANETMESH_ATTEMPT_OF"
 """In each task's environment: job folder, task, attempt, so that a process is known by what it inherited."""

@@ -7,7 +7,10 @@ much by its proportional share, so that forked workers are not charged twice for
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
+
+assert sys.platform != "win32"  # for the type checker: another way stands there or none
 
 from planetmesh.agent.sandbox import tree
 from planetmesh.agent.sandbox.attempt import Attempt

@@ -19,18 +19,16 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
+assert sys.platform == "linux"  # tells the type checker; nobody imports this elsewhere
+
 import msgspec
 
-from planetmesh.agent.sandbox import environment, folders, tree
+from planetmesh.agent.sandbox import confine, environment, folders, tree, veil
 from planetmesh.agent.sandbox.frames import RECEIVE_BYTES, FrameReader
 from planetmesh.agent.sandbox.launcher import Launcher
 from planetmesh.agent.sandbox.messages import LauncherSpec, Ready, Refused, Report
 from planetmesh.agent.sandbox.offspring import Offspring, reap_all
 from planetmesh.errors import MeshError
-
-assert sys.platform == "linux"  # tells the type checker; nobody imports this elsewhere
-
-from planetmesh.agent.sandbox import confine, veil  # noqa: E402
 
 SPEC_TIMEOUT_SECONDS = 10.0
 CLOSE_PATIENCE_SECONDS = 0.5
