@@ -21,10 +21,10 @@ from planetmesh import __version__
 from planetmesh.agent import renewal
 from planetmesh.agent.outbox import Outbox
 from planetmesh.agent.window import Window
-from planetmesh.errors import MeshError, NotAllowed, PeerMisbehaved, Unreachable
+from planetmesh.errors import BadInput, MeshError, NotAllowed, PeerMisbehaved, Unreachable
 from planetmesh.model.endpoint import parse_endpoint
 from planetmesh.settings import Settings
-from planetmesh.trust.identity import Identity
+from planetmesh.trust.identity import ENDPOINTS_MOST, Identity
 from planetmesh.trust.tls import client_context, refusal_in
 from planetmesh.wire.agent import (
     Acknowledge,
@@ -185,7 +185,16 @@ class Link:
             raise PeerMisbehaved("The coordinator registered us twice.")
         self.is_up = True
         self._heartbeat_seconds = registered.heartbeat_seconds
+        self._remember(registered.endpoints, endpoint)
         self._owner.on_registered(registered, endpoint)
+
+    def _remember(self, others: tuple[str, ...], endpoint: str) -> None:
+        """Where the coordinator can be reached from now on: the address that worked first of all."""
+        known = self._identity.membership.endpoints
+        for other in others[:ENDPOINTS_MOST]:
+            if other not in known and is_endpoint(other):
+                self._identity.remember_endpoint(other)
+        self._identity.remember_endpoint(endpoint)
 
     # Talking
 
@@ -231,6 +240,14 @@ class Link:
         if records:
             window.sent(len(records), sum(map(len, records)))
         return records
+
+
+def is_endpoint(text: str) -> bool:
+    try:
+        parse_endpoint(text)
+    except BadInput:
+        return False
+    return True
 
 
 @asynccontextmanager

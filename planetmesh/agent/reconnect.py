@@ -24,8 +24,10 @@ BACK_OFF_SPREAD = 0.5
 """A hundred agents must not come back in the same moment after a restart."""
 REFUSED_SECONDS = 60.0
 """Between two tries while the coordinator refuses us: a clock or a database may be mended meanwhile."""
-FIND_AFTER_ROUNDS = 2
-"""Known addresses are tried so often before the LAN is asked."""
+SEARCH_AFTER_ROUNDS = 2
+"""Known addresses are tried so often before the LAN is asked too."""
+SEARCH_PAUSE_SECONDS = 15.0
+"""Between two questions to the LAN."""
 FINAL = {
     "revoked": "This machine's certificate was revoked.",
     "forgotten": "The coordinator has forgotten this machine.",
@@ -56,43 +58,63 @@ class Reconnector:
         self._was_ever_up = False
         self._is_registered = False
         """At the address that is tried now."""
+        self._is_searching = asyncio.Event()
+        self._found: tuple[str, ...] = ()
+        self._heard = asyncio.Event()
 
     async def keep_connected(self) -> None:
         """Never returns; raises NotAllowed when this machine is refused for good."""
         rounds = 0
         while True:
-            lasted = await self._try_all(rounds)
+            lasted = await self._try_all()
             if lasted or rounds == 0:
                 self._tell_lost()
             rounds = 0 if lasted else rounds + 1
-            await asyncio.sleep(back_off(rounds))
+            if rounds >= SEARCH_AFTER_ROUNDS or not self._identity.membership.endpoints:
+                self._is_searching.set()
+            await self._rest(back_off(rounds))
+
+    async def search(self) -> None:
+        """Ask the LAN for our coordinator for as long as it is not where it was. Never returns.
+
+        Beside the calls, not between them: a coordinator that comes back where it was is not kept waiting.
+        """
+        while self._find is not None:
+            await self._is_searching.wait()
+            try:
+                self._found = tuple(await self._find(self._identity.membership.mesh_id))
+            except (MeshError, OSError) as error:
+                log.info("link.nobody_found", extra={"reason": str(error)})
+            if self._found:
+                self._heard.set()
+            await asyncio.sleep(SEARCH_PAUSE_SECONDS)
 
     def on_registered(self) -> None:
         self._is_registered = self._was_ever_up = True
+        self._is_searching.clear()
+        self._found = ()
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait, unless somebody is heard on the LAN meanwhile."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._heard.wait()
+        except TimeoutError:
+            return
+        self._heard.clear()
 
     def _tell_lost(self) -> None:
         detail = "The link to the coordinator is lost." if self._was_ever_up else "No coordinator answers."
         self._on_state(AgentState(Phase.LOST, detail, "Is `planetmesh up` running there?"))
 
-    async def _try_all(self, rounds: int) -> bool:
-        for endpoint in await self._endpoints(rounds):
+    async def _try_all(self) -> bool:
+        """Known addresses, the last good one first, then whoever says to be our coordinator."""
+        for endpoint in dict.fromkeys([*self._identity.membership.endpoints, *self._found]):
             self._is_registered = False
             await self._try(endpoint)
             if self._is_registered:
                 return True
         return False
-
-    async def _endpoints(self, rounds: int) -> list[str]:
-        """Known addresses, the last good one first; then whoever says on the LAN to be our coordinator."""
-        known = list(self._identity.membership.endpoints)
-        if self._find is None or (known and rounds < FIND_AFTER_ROUNDS):
-            return known
-        try:
-            found = await self._find(self._identity.membership.mesh_id)
-        except (MeshError, OSError) as error:
-            log.info("link.nobody_found", extra={"reason": str(error)})
-            found = ()
-        return list(dict.fromkeys([*known, *found]))
 
     async def _try(self, endpoint: str) -> None:
         """One address, from the call to the loss of the link."""

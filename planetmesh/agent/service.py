@@ -149,6 +149,7 @@ async def run_agent(
                 desk.runner = Runner(zygote, around, desk, group)
                 loops = [
                     group.create_task(reconnector.keep_connected()),
+                    group.create_task(reconnector.search()),
                     group.create_task(_beat(desk, LoadMeter(folder), options.settings.heartbeat_seconds)),
                     group.create_task(_tick(desk)),
                 ]

@@ -74,6 +74,7 @@ class CoordinatorDouble:
 
     def agent_home(self, name: str = "agent-home") -> Home:
         """A home with an identity of this mesh."""
+        (self.folder / name).parent.mkdir(mode=0o700, exist_ok=True)
         home = Home(self.folder / name)
         home.prepare()
         self.authority.issue_local(home.agent, self._member(Role.AGENT, secrets.token_hex(16)))
@@ -86,14 +87,7 @@ class CoordinatorDouble:
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
         context = serve_context(self._identity)
-        site = web.TCPSite(
-            self._runner,
-            "127.0.0.1",
-            self.port,
-            ssl_context=context,
-            reuse_address=True,
-            shutdown_timeout=0.1,
-        )
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=context, reuse_address=True)
         await site.start()
         self.port = site._server.sockets[0].getsockname()[1]
 
