@@ -130,6 +130,8 @@ def _can_signal(pid: int) -> bool:
 
 
 def _raise_oom_score() -> None:
+    # The files of a process that may not be inspected belong to root; it holds no secret of the agent yet.
+    prctl(PR_SET_DUMPABLE, 1)
     try:
         with open("/proc/self/oom_score_adj", "r+b") as file:
             present = int(file.read())
@@ -138,6 +140,8 @@ def _raise_oom_score() -> None:
     except OSError:
         # /proc may be read-only in a container; the score is a courtesy, not a wall.
         return
+    finally:
+        forbid_inspection()
 
 
 def _take_user(user: TaskUser | None) -> None:

@@ -191,6 +191,13 @@ door = socket.socket(socket.AF_UNIX)
 door.bind(folder + "/default")
 door.listen()
 started = Zygote.start()
+async def score():
+    from planetmesh.agent.sandbox.messages import LauncherSpec
+    handle = await started.open(LauncherSpec("score", str(work), ()), print, print)
+    found = open(f"/proc/{handle.ready.pid}/oom_score_adj").read().strip()
+    await handle.close()
+    return found
+assert asyncio.run(score()) == "500"
 report = asyncio.run(probe.measure_tier(started, home, work))
 started.close()
 shutil.rmtree(folder)
