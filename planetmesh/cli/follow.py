@@ -10,6 +10,7 @@ import asyncio
 
 from planetmesh.cli.bytes_out import Outputs
 from planetmesh.cli.output import Printer
+from planetmesh.cli.shapes import reason_of
 from planetmesh.client.async_client import LONG_POLL_SECONDS, AsyncMesh
 from planetmesh.client.handles import JobHandle
 from planetmesh.model.job import JOB_ENDED, TaskState
@@ -64,10 +65,8 @@ async def _what_retries(mesh: AsyncMesh, view: JobView) -> list[str]:
 
 
 def retry_sentence(task: TaskView) -> str:
-    """`Attempt 1 on desk failed (exit code 3); it will run again.`"""
-    where = f" on {task.node}" if task.node else ""
-    why = f" ({task.last_error.rstrip('.')})" if task.last_error else ""
-    return f"Attempt {task.attempts}{where} did not succeed{why}; it will run again."
+    """`Attempt 1 did not succeed on desk: exit code 3; it will run again.`"""
+    return f"Attempt {task.attempts} did not succeed {reason_of(task).rstrip('.')}; it will run again."
 
 
 def exit_status(task: TaskView) -> int:
@@ -86,5 +85,4 @@ def failure_sentence(task: TaskView) -> str:
         return "The job was cancelled."
     if task.outcome in {"exit_code", "signal"}:
         return ""
-    where = f" on {task.node}" if task.node else ""
-    return f"The task failed{where}: {task.last_error or task.outcome or 'no reason was given'}"
+    return f"The task failed {reason_of(task)}"

@@ -24,6 +24,8 @@ _COLOURS = {
     TaskState.ASSIGNED: "cyan",
 }
 
+MINUTE_SECONDS = 60
+
 
 def colour(state: str) -> str:
     """A terminal's colour for a state's word."""
@@ -49,7 +51,8 @@ def show_between(start: str | None, end: str | None) -> str:
     begun = parse_time(start)
     if begun is None:
         return "-"
-    return show_seconds(max(0.0, ((parse_time(end) or datetime.now(UTC)) - begun).total_seconds()))
+    seconds = max(0.0, ((parse_time(end) or datetime.now(UTC)) - begun).total_seconds())
+    return f"{seconds:.1f} s" if seconds < MINUTE_SECONDS else show_seconds(seconds)
 
 
 def show_tasks(job: JobView) -> str:
@@ -86,6 +89,14 @@ TASKS = Shape[TaskView](
     key=lambda task: task.id,
     empty="There are no such tasks.",
 )
+
+
+def reason_of(task: TaskView) -> str:
+    """`on desk: exit code 3`: where the task last was, and what is known of its failure."""
+    if not task.node:
+        return task.last_error or task.status
+    reason = (task.last_error or task.status).removeprefix(f"{task.node}: ")
+    return f"on {task.node}: {reason}"
 
 
 def node_word(node: NodeView) -> str:

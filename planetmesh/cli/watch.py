@@ -16,6 +16,7 @@ from planetmesh.cli.face import Face
 from planetmesh.cli.follow import exit_status, failure_sentence, follow_single
 from planetmesh.cli.gather import Gatherer
 from planetmesh.cli.interrupt import INTERRUPTED, Interruption
+from planetmesh.cli.shapes import reason_of
 from planetmesh.client.async_client import AsyncMesh
 from planetmesh.client.handles import JobHandle
 from planetmesh.errors import Conflict, MeshError
@@ -107,19 +108,22 @@ class Watching:
     async def _list_failures(self, handle: JobHandle) -> None:
         counts = handle.view.tasks
         if counts.failed:
-            self._printer.warn(f"{counts.failed} of {counts.total} tasks failed:")
-            shown = 0
-            async with aclosing(self._mesh.tasks(handle.id, status=TaskState.FAILED)) as tasks:
-                async for task in tasks:
-                    if shown == FAILURES_SHOWN:
-                        self._printer.note(f"  … and more: planetmesh job {handle.id} --tasks --failed")
-                        break
-                    self._printer.note("  " + task_line(task))
-                    shown += 1
-            self._printer.note(f"hint: `planetmesh logs {handle.id}/INDEX` shows what one of them wrote.")
+            self._printer.warn(f"{counts.failed} of {counts.total} tasks failed.")
+            await self._name_failures(handle)
         if counts.cancelled:
             reason = f": {handle.view.cancel_reason}" if handle.view.cancel_reason else ""
             self._printer.warn(f"{counts.cancelled} of {counts.total} tasks were cancelled{reason}")
+
+    async def _name_failures(self, handle: JobHandle) -> None:
+        shown = 0
+        async with aclosing(self._mesh.tasks(handle.id, status=TaskState.FAILED)) as tasks:
+            async for task in tasks:
+                if shown == FAILURES_SHOWN:
+                    self._printer.note(f"  … and more: planetmesh job {handle.id} --tasks --failed")
+                    break
+                self._printer.note("  " + task_line(task))
+                shown += 1
+        self._printer.note(f"hint: `planetmesh logs {handle.id}/INDEX` shows what one of them wrote.")
 
     async def cancel_after_interrupt(self) -> None:
         """Cancel on the mesh and say so; whatever goes wrong is said too."""
@@ -146,5 +150,4 @@ class Watching:
 def task_line(task: TaskView) -> str:
     """`k3…/17  photo.png  on desk: exit code 3`"""
     payload = f"  {task.payload}" if task.payload is not None else ""
-    where = f"  on {task.node}" if task.node else ""
-    return f"{task.id}{payload}{where}: {task.last_error or task.status}"
+    return f"{task.id}{payload}  {reason_of(task)}"

@@ -232,5 +232,5 @@ def test_no_text_from_the_mesh_reaches_the_terminal_as_a_command(say, double: Do
 
 def test_times_are_shown_in_words(say, double: Double) -> None:
     say("run", "x")
-    assert "0:05" in say("jobs").text
+    assert "5.0 s" in say("jobs").text
     assert AT in say("jobs", "--json").text

@@ -11,6 +11,12 @@ import time
 import pytest
 from api_double import Does, Double
 
+IMPATIENT = """
+import sys
+from planetmesh.cli import follow, main
+follow.PATIENT_SECONDS = 0.1
+sys.exit(main.run())
+"""
 NOT_UTF8 = b"\x00\xff\xfe raw \x1b[31m\n"
 
 
@@ -81,7 +87,7 @@ def test_a_retry_of_a_single_task_is_told(say, double: Double, monkeypatch) -> N
     double.plan = lambda spec, index: Does(first_fails=True, seconds=0.3, error="exit code 9")
     said = say("run", "--retries", "1", "x")
     assert said.status == 0
-    assert "Attempt 1 on desk did not succeed (exit code 9); it will run again." in said.error
+    assert "Attempt 1 did not succeed on desk: exit code 9; it will run again." in said.error
 
 
 def test_json_is_one_object_a_line(say, double: Double) -> None:
@@ -203,7 +209,7 @@ def test_a_second_interrupt_leaves_at_once(double: Double, home) -> None:
 
 def running(*arguments: str, home) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "planetmesh", *arguments],
+        [sys.executable, "-c", IMPATIENT, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=os.environ | {"PLANETMESH_HOME": str(home.root)},
