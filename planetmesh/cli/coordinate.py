@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from planetmesh.cli.face import Face
 from planetmesh.cli.interrupt import Interruption
 from planetmesh.cli.local_agent import LocalAgent
-from planetmesh.cli.part import Part
-from planetmesh.model.endpoint import DEFAULT_PORT, parse_endpoint
+from planetmesh.cli.part import Part, write_part
+from planetmesh.model.endpoint import DEFAULT_PORT, format_endpoint, parse_endpoint
 from planetmesh.paths import Home
 from planetmesh.settings import Settings
 
 if TYPE_CHECKING:
     from planetmesh.coordinator.service import Coordinator
+
+LOOPBACK = "127.0.0.1"
+EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104  compared with, not bound
 
 
 async def coordinate(face: Face, home: Home, part: Part, settings: Settings, *, log_format: str) -> None:
@@ -37,11 +42,24 @@ async def _serve(face: Face, home: Home, part: Part, settings: Settings, log_for
         settings=settings,
     )
     async with running_coordinator(options) as coordinator:
+        # Kept only now: a port that was taken must not be what the next run begins with.
+        write_part(home, msgspec.structs.replace(part, port=coordinator.port))
+        _remember_the_way(home, part, coordinator.port)
         _say_what_stands(face, part, coordinator)
         if part.agent:
             arguments = ("--log-format", log_format, *(["--verbose"] if face.verbose else []))
             await LocalAgent(home, part, arguments).run()
         await asyncio.Event().wait()
+
+
+def _remember_the_way(home: Home, part: Part, port: int) -> None:
+    """This machine's own members find the coordinator here, whatever its addresses or port were before."""
+    from planetmesh.trust.identity import Identity
+
+    here = next((address for address in part.bind if address not in EVERYWHERE), LOOPBACK)
+    for folder in (home.operator, Home(home.local_agent).agent):
+        if Identity.exists(folder):
+            Identity.load(folder, accept_expired=True).remember_endpoint(format_endpoint(here, port))
 
 
 def _say_what_stands(face: Face, part: Part, coordinator: Coordinator) -> None:

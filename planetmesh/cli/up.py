@@ -104,10 +104,10 @@ def _take_part(face: Face, home: Home, way: Way, wishes: Wishes, *, new: bool, l
     else:
         part = wishes.change(part)
         _go_on(home, part, way, new=new)
-    write_part(home, part)
     logs.set_up(log_format, verbose=face.verbose > 0)
     if part.role is Role.COORDINATOR:
         return _coordinate(face, home, part, settings, log_format)
+    write_part(home, part)
     from planetmesh.cli.be_agent import be_agent
 
     return be_agent(face, home, part, settings)
