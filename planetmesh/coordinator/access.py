@@ -141,7 +141,7 @@ class Access:
         self, engine: Engine, serials: ActiveSerials, *, connections: Connections | None = None
     ) -> None:
         self.serials = serials
-        self.connections = connections or Connections()
+        self.connections = Connections() if connections is None else connections
         self._engine = engine
         self._unsaved: dict[str, CertificateRecord] = {}
         """Rows that count in memory already while the disk still refuses them."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 import secrets
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ class World:
         self.parts: Parts
         self.stack: AsyncExitStack
         self.links: list[web.WebSocketResponse] = []
+        self._writers: list[asyncio.StreamWriter] = []
+        """A writer that is forgotten closes its connection."""
         self._sessions: dict[Role, Client] = {}
 
     async def member(self, role: Role) -> Identity:
@@ -83,6 +86,7 @@ class World:
     async def raw(self, identity: Identity) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A TLS connection and nothing more."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=client_context(identity))
+        self._writers.append(writer)
         self.stack.callback(writer.transport.abort)
         return reader, writer
 
@@ -162,7 +166,7 @@ class Client:
 
     async def ask(self, method: str, path: str, json: Any = None, **options: Any) -> Answer:
         if json is not None:
-            options["data"] = json if isinstance(json, bytes) else msgspec.json.encode(json)
+            options["data"] = io.BytesIO(json if isinstance(json, bytes) else msgspec.json.encode(json))
         async with self.session.request(method, self.base + path, **options) as response:
             return Answer(response.status, await response.read(), response.headers)
 
@@ -180,6 +184,13 @@ class Client:
     def lines(self, path: str) -> Any:
         """A stream, as a context manager of a response."""
         return self.session.get(self.base + path, timeout=aiohttp.ClientTimeout(total=30))
+
+
+async def until(true: Callable[[], object], seconds: float = 5.0) -> None:
+    """Wait for something that will become so."""
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110  there is no event for whatever a test looks at
+            await asyncio.sleep(0.002)
 
 
 async def next_line(response: aiohttp.ClientResponse, seconds: float = 5.0) -> Any:

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import cache
 
 from aiohttp import web
 
-from planetmesh import __version__
 from planetmesh.coordinator.access import RULES, Access
 from planetmesh.coordinator.api.call import Call, Parts
 from planetmesh.coordinator.api.door import Handler, new_door
-from planetmesh.coordinator.api.guard import CONNECTIONS
+from planetmesh.coordinator.api.guard import CONNECTIONS, SERVER
 from planetmesh.coordinator.api.memory import PairingFailures
 from planetmesh.coordinator.api.openapi import describe
 from planetmesh.coordinator.api.routes import ROUTES
@@ -54,17 +54,22 @@ def build_from(parts: Parts, agent_link: AgentLinkHandler) -> web.Application:
     return app
 
 
+@cache
+def _document() -> bytes:
+    """Made when it is first asked for: few ask, and every start would pay for it."""
+    return to_json(describe(ROUTES))
+
+
+async def _give_document(_call: Call) -> web.StreamResponse:
+    return web.Response(body=_document(), content_type="application/json")
+
+
 def _handlers(agent_link: AgentLinkHandler) -> dict[tuple[str, str], Handler]:
-    document = to_json(describe(ROUTES))
-
-    async def give_document(_call: Call) -> web.StreamResponse:
-        return web.Response(body=document, content_type="application/json")
-
     async def speak_with_agent(call: Call) -> web.StreamResponse:
         return await agent_link(call.request)
 
     handlers: dict[tuple[str, str], Handler] = {(each.method, each.path): each.handler for each in ROUTES}
-    handlers["GET", "/v1/openapi.json"] = give_document
+    handlers["GET", "/v1/openapi.json"] = _give_document
     handlers["GET", "/v1/agent"] = speak_with_agent
     return handlers
 
@@ -75,6 +80,6 @@ async def _unreachable(_request: web.Request) -> web.StreamResponse:
 
 
 async def _sign(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Server"] = f"planetmesh/{__version__}"
+    response.headers["Server"] = SERVER
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers["X-Content-Type-Options"] = "nosniff"

@@ -15,6 +15,7 @@ from typing import Any, cast
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from planetmesh import __version__
 from planetmesh.coordinator.access import Connection, Connections
 from planetmesh.errors import BadInput, MeshError
 from planetmesh.trust.tls import principal_of
@@ -33,6 +34,8 @@ SHUTDOWN_SECONDS = 2.0
 """For answers under way when the coordinator ends."""
 HEADER_MOST_BYTES = 8190
 HEADERS_MOST = 64
+SERVER = f"planetmesh/{__version__}"
+"""In every answer, instead of the versions of what it is made with."""
 CONNECTIONS = web.AppKey("connections", Connections)
 """Where the application keeps the register that its connections enter themselves in."""
 
@@ -145,5 +148,6 @@ class GuardedHandler(RequestHandler):
         error = ApiError(BadInput.code, "This is not a request that can be understood.")
         body = to_json(ErrorAnswer(error))
         response = web.Response(body=body, status=status, content_type="application/json")
+        response.headers["Server"] = SERVER
         response.force_close()
         return response

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 
 from planetmesh.coordinator.api.call import Call
 from planetmesh.coordinator.api.memory import Shelf
 from planetmesh.coordinator.engine import Engine
 from planetmesh.coordinator.views import find_node
-from planetmesh.errors import BadInput, NotFound
+from planetmesh.errors import BadInput, NotFound, StorageFailed
+from planetmesh.mesh import effects as fx
 from planetmesh.mesh.state import LiveJob, LiveNode, MeshState
+from planetmesh.model.clock import Moment
 from planetmesh.model.ids import JobId, NodeId, is_job_id
 from planetmesh.model.job import Job
 from planetmesh.store.jobs import StoredJob
 
 NEWEST = "last"
 """Stands for the caller's newest job."""
+TURNS_MOST = 3
+"""Turns of the engine that a reader waits for the end of a job to be written."""
 SHOWN = 5
 """Candidates named when something is ambiguous."""
 
@@ -73,13 +79,30 @@ async def open_job(call: Call, text: str) -> Found:
 
 
 async def read_job(engine: Engine, job_id: JobId, shelf: Shelf) -> Found:
-    live = engine.state.jobs.get(job_id)
-    if live is not None:
-        return Found(live.job, live, None)
+    """The job as it stands; one whose end is just being written is waited for."""
+    for _try in range(TURNS_MOST):
+        live = engine.state.jobs.get(job_id)
+        if live is not None:
+            return Found(live.job, live, None)
+        stored = await _stored(engine, job_id, shelf)
+        if stored.summary.completed_at is not None:
+            return Found(stored.job, None, stored)
+        # It has left the tables, and the disk does not know yet: the commit of this turn is on its way.
+        with suppress(StorageFailed):
+            await engine.do(_nothing)
+    stored = await _stored(engine, job_id, shelf)
+    return Found(stored.job, None, stored)
+
+
+async def _stored(engine: Engine, job_id: JobId, shelf: Shelf) -> StoredJob:
     stored = await shelf.read(engine, job_id)
     if stored is None:
         raise NotFound(f"There is no job '{job_id}' any more.", hint="`planetmesh jobs` lists them.")
-    return Found(stored.job, None, stored)
+    return stored
+
+
+def _nothing(_state: MeshState, _now: Moment) -> fx.Effects:
+    return []
 
 
 def open_node(state: MeshState, text: str) -> LiveNode:

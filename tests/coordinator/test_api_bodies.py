@@ -1,0 +1,169 @@
+"""Hostile bodies and connections: JSON that lies, bodies that never end, peers that say nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from api_world import COMMAND, Client, World, running_world, until
+
+from planetmesh.model.identity import Role
+
+SPEC = json.dumps(COMMAND)
+ABUSE = {
+    "deep": b"[" * 100_000,
+    "deep payload": b'{"spec":{"type":"command","payload":{"argv":' + b"[" * 5000 + b"]" * 5000 + b"}}}",
+    "deep but readable": b'{"spec":{"type":"command","payload":{"argv":["a"],"x":'
+    + b"[" * 100
+    + b"]" * 100
+    + b"}}}",
+    "huge number": b'{"spec":{"type":"command","payload":{"argv":["a"],"x":' + b"1" * 5000 + b"}}}",
+    "NaN": b'{"spec":{"type":"command","payload":{"argv":["a"]},"limits":{"attempt_seconds":NaN}}}',
+    "infinity": b'{"spec":{"type":"command","payload":{"argv":["a"]},"limits":{"attempt_seconds":1e999}}}',
+    "duplicate keys": b'{"spec":' + SPEC.encode() + b',"spec":' + SPEC.encode() + b"}",
+    "duplicate keys inside": b'{"spec":{"type":"command","payload":{"argv":["a"],"argv":["b"]}}}',
+    "duplicate variable": b'{"spec":{"type":"command","payload":{"argv":["a"]},"env":{"A":"1","A":"2"}}}',
+    "lone surrogate": b'{"spec":{"type":"command","payload":{"argv":["\\ud800"]}}}',
+    "BOM": b"\xef\xbb\xbf" + b'{"spec":' + SPEC.encode() + b"}",
+    "not UTF-8": b'{"spec":{"type":"command","payload":{"argv":["\xff"]}}}',
+    "UTF-16": json.dumps({"spec": COMMAND}).encode("utf-16"),
+    "two documents": b'{"spec":' + SPEC.encode() + b"}{}",
+    "trailing comma": b'{"spec":' + SPEC.encode() + b",}",
+    "nothing": b"",
+    "an array": b"[]",
+    "null": b"null",
+    "a string for a struct": b'{"spec":"command"}',
+}
+
+
+async def test_json_abuse_is_400_and_never_500(world: World, operator: Client):
+    for what, body in ABUSE.items():
+        answer = await operator.post("/v1/jobs", body)
+        assert (answer.status, answer.code) == (400, "bad_input"), (what, answer.body)
+        assert b"Traceback" not in answer.body, what
+    assert world.engine.state.jobs == {}
+
+
+async def test_too_large_a_body_is_refused_before_it_is_read(operator: Client):
+    answer = await operator.post("/v1/pair", b"x" * 70_000)
+    assert (answer.status, answer.code) == (413, "too_large")
+
+
+async def test_a_chunked_body_is_counted_while_it_comes(operator: Client):
+    async def flood():
+        for _ in range(20):
+            yield b" " * 10_000
+
+    async with operator.session.post(operator.base + "/v1/pair", data=flood()) as response:
+        assert response.status == 413
+
+
+async def test_compressed_bodies_are_refused(operator: Client):
+    answer = await operator.post("/v1/jobs", b"x", headers={"Content-Encoding": "gzip"})
+    assert answer.status == 400
+
+
+async def test_faults_of_ours_show_a_number_and_nothing_else(
+    world: World, operator: Client, caplog: pytest.LogCaptureFixture
+):
+    def broken() -> None:
+        raise ZeroDivisionError("secret detail")
+
+    world.engine.feed.expect = lambda _now: broken()
+    answer = await operator.get("/v1/status")
+    assert (answer.status, answer.code) == (500, "error")
+    assert b"secret" not in answer.body
+    assert b"Traceback" not in answer.body
+    fault = next(record for record in caplog.records if record.getMessage() == "api.fault")
+    assert fault.fault in answer.json["error"]["message"]
+    assert fault.exc_info is not None
+
+
+async def test_what_is_not_http_is_answered_plainly(world: World):
+    reader, writer = await world.raw(await world.member(Role.VIEWER))
+    writer.write(b"\x00\x01\x02 nonsense\r\n\r\n")
+    answer = await asyncio.wait_for(reader.read(), 2)
+    assert b"400" in answer.split(b"\r\n")[0]
+    assert b"Traceback" not in answer
+    assert b"aiohttp" not in answer
+
+
+async def test_header_floods_are_cut_off(world: World):
+    reader, writer = await world.raw(await world.member(Role.VIEWER))
+    head = b"".join(b"X-%d: y\r\n" % number for number in range(1000))
+    writer.write(b"GET /v1/nodes HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n")
+    assert b"400" in (await asyncio.wait_for(reader.read(), 2)).split(b"\r\n")[0]
+
+
+class TestSlowPeers:
+    """Our own timers, turned down."""
+
+    async def test_silence_after_the_handshake(self, tmp_path: Path):
+        async with running_world(tmp_path, head_seconds=0.2) as world:
+            reader, _writer = await world.raw(await world.member(Role.AGENT))
+            assert await _end_of(reader) < 1.0
+
+    async def test_headers_that_trickle(self, tmp_path: Path):
+        async with running_world(tmp_path, head_seconds=0.2) as world:
+            reader, writer = await world.raw(await world.member(Role.AGENT))
+            trickle = asyncio.ensure_future(_trickle(writer, b"GET /v1/agent HTTP/1.1\r\nX: " + b"y" * 500))  # noqa: TID251  ends with the test
+            assert await _end_of(reader) < 1.0
+            trickle.cancel()
+
+    async def test_headers_that_trickle_in_a_later_request(self, tmp_path: Path):
+        async with running_world(tmp_path, head_seconds=0.2) as world:
+            reader, writer = await world.raw(await world.member(Role.VIEWER))
+            writer.write(b"GET /v1/nodes HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            await asyncio.sleep(0.3)
+            writer.write(b"GET /v1/no")
+            assert await _end_of(reader) < 1.0
+
+    async def test_a_connection_may_rest_between_requests(self, tmp_path: Path):
+        async with running_world(tmp_path, head_seconds=0.1) as world:
+            viewer = await world.client(Role.VIEWER)
+            assert (await viewer.get("/v1/nodes")).status == 200
+            connections = set(world.access.connections)
+            await asyncio.sleep(0.25)
+            assert (await viewer.get("/v1/nodes")).status == 200
+            assert set(world.access.connections) == connections
+
+    async def test_a_long_poll_is_not_a_slow_request(self, tmp_path: Path):
+        async with running_world(tmp_path, head_seconds=0.1) as world:
+            operator = await world.client()
+            job_id = await operator.submit()
+            assert (await operator.get(f"/v1/jobs/{job_id}?wait=0.3")).status == 200
+
+    async def test_a_body_that_never_ends(self, tmp_path: Path):
+        async with running_world(tmp_path, body_grace_seconds=0.2) as world:
+            reader, writer = await world.raw(await world.member(Role.OPERATOR))
+            writer.write(b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+            assert await _end_of(reader) < 1.0
+
+    async def test_one_holder_cannot_take_all_connections(self, tmp_path: Path):
+        async with running_world(tmp_path, each_most=3) as world:
+            greedy = await world.member(Role.VIEWER)
+            for _ in range(3):
+                await world.raw(greedy)
+            await until(lambda: len(world.access.connections) == 3)
+            reader, _writer = await world.raw(greedy)
+            assert await _end_of(reader) < 1.0
+            assert (await (await world.client()).get("/v1/status")).status == 200
+
+
+async def _end_of(reader: asyncio.StreamReader) -> float:
+    """Seconds until the other side ends the connection."""
+    started = time.monotonic()
+    with suppress(ConnectionError):
+        await asyncio.wait_for(reader.read(), 5)
+    return time.monotonic() - started
+
+
+async def _trickle(writer: asyncio.StreamWriter, data: bytes) -> None:
+    for number in range(len(data)):
+        writer.write(data[number : number + 1])
+        await asyncio.sleep(0.02)
