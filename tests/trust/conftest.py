@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from meshes import Mesh
+from identities import Mesh
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from meshes import echo_server, say
+from identities import echo_server, say
 
 from planetmesh.errors import BadInput, Conflict, NotAllowed, UnsafeHome
 from planetmesh.model.identity import Role

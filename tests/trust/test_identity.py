@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
-from meshes import Mesh
+from identities import Mesh
 
 from planetmesh import paths
 from planetmesh.errors import Conflict, NotAllowed, StorageFailed, UnsafeHome

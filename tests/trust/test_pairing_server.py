@@ -11,7 +11,7 @@ import pytest
 from evil import Evil, guess
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from meshes import FAST, Mesh
+from identities import FAST, Mesh
 
 from planetmesh.errors import BadInput, Conflict, NotFound, PairingFailed, StorageFailed, Unreachable
 from planetmesh.model.identity import Role

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
-from meshes import echo_server, say
+from identities import echo_server, say
 
 from planetmesh.errors import BadInput, CopiedIdentity, NotAllowed
 from planetmesh.model.identity import CertificateState, Principal, Role
@@ -83,7 +83,7 @@ def test_the_same_key_again_is_no_renewal(mesh, serials):
 
 
 def test_an_answer_for_somebody_else_is_not_taken(mesh, serials, tmp_path):
-    from meshes import Mesh
+    from identities import Mesh
 
     identity = enrolled(mesh, serials)
     key_pem, csr = make_csr()

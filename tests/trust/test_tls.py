@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from meshes import Mesh, echo_server, say
+from identities import Mesh, echo_server, say
 
 import planetmesh
 from planetmesh.errors import NotAllowed
