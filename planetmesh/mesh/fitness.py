@@ -63,7 +63,7 @@ def _refuses(_signature: Signature, live: LiveNode) -> Reason | None:
 
 def _too_small(signature: Signature, live: LiveNode) -> Reason | None:
     wanted, offer = signature[0], live.offer
-    if wanted.fits_in(offer):
+    if live.node.info is None or wanted.fits_in(offer):
         return None
     return Reason(
         "too_small", f"it offers only {_show(offer)} and the task asks for {_show(wanted)}", lasting=True
@@ -152,9 +152,10 @@ def already_failed(node_id: NodeId, excluded: tuple[NodeId, ...]) -> Reason | No
 
 
 def _show(amount: Resources) -> str:
-    words = [f"{amount.cpu_millis / MILLIS:g} CPUs"]
+    cpus = amount.cpu_millis / MILLIS
+    words = [f"{cpus:g} CPU{'' if cpus == 1 else 's'}"]
     if amount.memory_bytes:
         words.append(show_size(amount.memory_bytes))
     if amount.gpus:
-        words.append(f"{amount.gpus} GPUs")
+        words.append(f"{amount.gpus} GPU{'' if amount.gpus == 1 else 's'}")
     return ", ".join(words)
