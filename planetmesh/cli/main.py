@@ -51,6 +51,7 @@ def make_group() -> LazyGroup:
         COMMANDS,
         name=PROGRAM,
         params=[*global_options()],
+        context_settings={"help_option_names": ["-h", "--help"]},
         help="Run work on all the machines of your LAN.\n\nStart with `planetmesh up` on each machine.",
         epilog="`planetmesh COMMAND --help` shows examples. `planetmesh completion --help`: tab completion.",
     )

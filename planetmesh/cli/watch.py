@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import msgspec
 
@@ -47,7 +47,11 @@ async def submit_and_watch(face: Face, spec: JobSpec, node: str | None, how: How
             return 0
         with Interruption() as interruption:
             watching = Watching(face, mesh, how)
-            status = await interruption.interruptible(watching.run(spec))
+            try:
+                status = await interruption.interruptible(watching.run(spec))
+            except BaseExceptionGroup as group:
+                await watching.part(group)
+                raise
             if status is not None:
                 return status
             await watching.cancel_after_interrupt()
@@ -124,6 +128,18 @@ class Watching:
                 self._printer.note("  " + task_line(task))
                 shown += 1
         self._printer.note(f"hint: `planetmesh logs {handle.id}/INDEX` shows what one of them wrote.")
+
+    async def part(self, group: BaseExceptionGroup) -> None:
+        """Watching broke off: stop a job whose reader went away (`| head`), leave any other to itself."""
+        handle = self._handle
+        if handle is None or handle.ended:
+            return
+        if group.subgroup(BrokenPipeError) is None:
+            self._printer.note(f"Job {handle.id} goes on; later: planetmesh logs {handle.id} -f")
+            return
+        with suppress(MeshError, TimeoutError):
+            async with asyncio.timeout(CANCEL_SECONDS):
+                await handle.cancel("its output was no longer read")
 
     async def cancel_after_interrupt(self) -> None:
         """Cancel on the mesh and say so; whatever goes wrong is said too."""

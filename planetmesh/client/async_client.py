@@ -26,9 +26,10 @@ from planetmesh.client.connect import Call, Finder, Link, load_identity
 from planetmesh.client.handles import JobHandle
 from planetmesh.client.renewal import renew_if_due
 from planetmesh.client.streams import follow, read_lines
-from planetmesh.errors import BadInput
+from planetmesh.errors import BadInput, TooLarge
 from planetmesh.model.job import JOB_ENDED, JobSpec, TaskState
 from planetmesh.paths import Home, default_home
+from planetmesh.settings import Settings
 from planetmesh.wire.api import (
     CancelJob,
     ChangeNode,
@@ -229,7 +230,9 @@ class AsyncMesh:
         return await self._ask("GET", "/v1/pair", list[PairingWindow])
 
     async def close_pairing(self, slot: str) -> None:
-        await self._ask("DELETE", f"/v1/pair/{quote(slot, safe='')}", object, repeatable=False)
+        await self._ask(
+            "DELETE", f"/v1/pair/{quote(slot, safe='', errors='replace')}", object, repeatable=False
+        )
 
     @property
     def _open(self) -> Caller:
@@ -252,18 +255,32 @@ class AsyncMesh:
         if not self._renewal_checked:
             self._renewal_checked = True
             await renew_if_due(caller)
-        encoded = msgspec.json.encode(body) if body is not None else None
+        encoded = _encode(body) if body is not None else None
         call = Call(method, path, query or {}, encoded, repeatable, wait_seconds)
         return await caller.ask(call, kind)
+
+
+def _encode(body: msgspec.Struct) -> bytes:
+    most = Settings().api_body_most_bytes
+    try:
+        encoded = msgspec.json.encode(body)
+    except UnicodeEncodeError as error:
+        raise BadInput("This holds text that is not valid Unicode.") from error
+    if len(encoded) > most:
+        raise TooLarge(
+            f"This job is {len(encoded)} bytes long; {most} is the limit.",
+            hint="Make several jobs of it, or count with a range.",
+        )
+    return encoded
 
 
 def _job_path(job: str) -> str:
     if not job.strip():
         raise BadInput("The job's id is empty.", hint="`planetmesh jobs` lists them.")
-    return f"/v1/jobs/{quote(job, safe='')}"
+    return f"/v1/jobs/{quote(job, safe='', errors='replace')}"
 
 
 def _node_path(node: str) -> str:
     if not node.strip():
         raise BadInput("The node's name is empty.", hint="`planetmesh nodes` lists them.")
-    return f"/v1/nodes/{quote(node, safe='')}"
+    return f"/v1/nodes/{quote(node, safe='', errors='replace')}"

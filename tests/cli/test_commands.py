@@ -44,7 +44,7 @@ def test_status_without_an_identity(say, double: Double, home) -> None:
 
 
 def test_status_on_a_machine_that_only_runs_tasks_points_to_login(say, double: Double, home) -> None:
-    double._member(home.agent, Role.AGENT, "cd" * 16)
+    double.member(home.agent, Role.AGENT)
     shutil.rmtree(home.operator)
     said = say("status", "--json")
     assert (said.status, said.json["mesh"], said.json["role"]) == (3, "home", "agent")

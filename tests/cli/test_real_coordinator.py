@@ -80,3 +80,7 @@ def test_what_the_coordinator_refuses_is_a_usage_error(say, coordinator: None) -
     assert said.status == 2
     assert "not a tag" in said.error
     assert say("run", "--detach", "--node", "nobody", "x").status == 5
+    for odd in ("a/b", "50%", "..", "?x=1", "#", "\udcff", "\x1b[0m", "x" * 5000):
+        assert say("job", odd).status in {2, 5}, odd
+    assert say("run", "--detach", "--name", "\udcff", "x").status == 2
+    assert say("run", "--detach", "\udcff").status == 2

@@ -11,6 +11,8 @@ import time
 import pytest
 from api_double import Does, Double
 
+from planetmesh.client.async_client import AsyncMesh
+
 IMPATIENT = """
 import sys
 from planetmesh.cli import follow, main
@@ -205,6 +207,34 @@ def test_a_second_interrupt_leaves_at_once(double: Double, home) -> None:
         read_until(process.stderr, b"Interrupted", seconds=5)
         process.send_signal(signal.SIGINT)
         assert process.wait(5) == 130
+
+
+def test_a_job_whose_reader_went_away_is_stopped(double: Double, home) -> None:
+    double.plan = lambda spec, index: Does(pieces=((1, b"y\n"),), seconds=0.1)
+    with running("run", "yes", ":::", *map(str, range(200)), home=home) as process:
+        assert process.stdout.readline() == b"y\n"
+        process.stdout.close()
+        assert process.wait(10) == 141
+        assert process.stderr.read() == b""
+    (job,) = double.jobs.values()
+    assert job.cancelled == "its output was no longer read"
+
+
+def test_losing_the_mesh_for_good_says_that_the_job_goes_on(say, double: Double, monkeypatch) -> None:
+    monkeypatch.setitem(AsyncMesh.__init__.__kwdefaults__, "patience_seconds", 0.1)
+    monkeypatch.setattr("planetmesh.cli.face.FIND_SECONDS", 0.05)
+    double.hold = True
+    real = double._post_jobs
+
+    async def post_then_break(request, *rest):
+        double.breaks = ["before"] * 10_000
+        return await real(request, *rest)
+
+    monkeypatch.setattr(double, "_post_jobs", post_then_break)
+    said = say("run", "x")
+    (job,) = double.jobs.values()
+    assert said.status == 3
+    assert f"Job {job.id} goes on" in said.error
 
 
 def running(*arguments: str, home) -> subprocess.Popen[bytes]:

@@ -7,9 +7,13 @@ replaced. `plan` says what a task does, `breaks` what happens to the next reques
 from __future__ import annotations
 
 import asyncio
+import atexit
 import secrets
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -23,7 +27,7 @@ from planetmesh.model.node import Sandbox
 from planetmesh.paths import Home
 from planetmesh.trust import tls
 from planetmesh.trust.authority import Authority
-from planetmesh.trust.identity import Membership
+from planetmesh.trust.identity import Identity, Membership
 from planetmesh.wire.api import (
     ApiError,
     ChangeNode,
@@ -82,16 +86,39 @@ class FakeJob:
         )  # fmt: skip
 
 
+def make_keys(folder: Path) -> Path:
+    """An authority, its coordinator and an operator, in a new folder."""
+    folder.mkdir(exist_ok=True)
+    authority = Authority.create(folder / "authority", secrets.token_hex(16))
+    coordinator_id = secrets.token_hex(16)
+    for role, member_id in ((Role.COORDINATOR, coordinator_id), (Role.OPERATOR, secrets.token_hex(16))):
+        membership = Membership(authority.mesh_id, "home", role, member_id, "me", coordinator_id)
+        authority.issue_local(folder / role.value, membership)
+    return folder
+
+
+@cache
+def shared_keys() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="planetmesh-test-keys-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return make_keys(folder)
+
+
 class Double:
     """Start it, point a home at it, use the client."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, fresh: bool = False) -> None:
+        """All doubles are of one mesh, whose keys are made once; a `fresh` one is of a mesh of its own."""
         self.folder = folder
-        self.mesh_id = secrets.token_hex(16)
-        self.authority = Authority.create(folder / "authority", self.mesh_id)
-        self.coordinator_id = secrets.token_hex(16)
+        if fresh:
+            make_keys(folder)
+        else:
+            shutil.copytree(shared_keys(), folder)
         self.port = 0
-        self.server = self._member(folder / "coordinator", Role.COORDINATOR, self.coordinator_id)
+        self.authority = Authority.open(folder / "authority")
+        self.server = Identity.load(folder / "coordinator")
+        self.mesh_id = self.authority.mesh_id
+        self.coordinator_id = self.server.membership.id
         self.plan: Callable[[JobSpec, int], Does] = lambda _spec, _index: Does()
         self.order: list[int] | None = None
         self.hold = False
@@ -140,13 +167,26 @@ class Double:
         await asyncio.gather(*self._work, return_exceptions=True)
         await self.stop()
 
-    def operator(self, home: Home, role: Role = Role.OPERATOR) -> None:
-        """Put an identity of this mesh into a home."""
-        self._member(home.operator, role, secrets.token_hex(16))
+    def operator(self, home: Home) -> None:
+        """Put the mesh's operator into a home."""
+        shutil.copytree(self.folder / "operator", home.operator)
+        place = home.operator / "mesh.json"
+        membership = msgspec.json.decode(place.read_bytes(), type=Membership)
+        place.write_bytes(
+            msgspec.json.encode(msgspec.structs.replace(membership, endpoints=(f"127.0.0.1:{self.port}",)))
+        )
 
-    def _member(self, folder: Path, role: Role, member_id: str):
-        endpoints = (f"127.0.0.1:{self.port}",) if self.port else ()
-        membership = Membership(self.mesh_id, "home", role, member_id, "me", self.coordinator_id, endpoints)
+    def member(self, folder: Path, role: Role) -> Identity:
+        """Issue another identity of this mesh."""
+        membership = Membership(
+            self.mesh_id,
+            "home",
+            role,
+            secrets.token_hex(16),
+            "me",
+            self.coordinator_id,
+            (f"127.0.0.1:{self.port}",),
+        )
         return self.authority.issue_local(folder, membership)[0]
 
     # Requests

@@ -9,7 +9,8 @@ import pytest
 from api_double import Does, Double
 
 from planetmesh.client.async_client import AsyncMesh
-from planetmesh.errors import BadInput, Conflict, NotAllowed, NotFound, Unreachable
+from planetmesh.errors import BadInput, Conflict, NotAllowed, NotFound, TooLarge, Unreachable
+from planetmesh.model.identity import Role
 from planetmesh.model.job import Items, JobSpec, JobState, TaskState
 from planetmesh.paths import Home
 from planetmesh.trust.authority import PROFILES, Profile
@@ -120,7 +121,7 @@ async def test_the_finder_leads_to_a_coordinator_that_moved(double: Double, home
 
 async def test_another_mesh_at_our_address_is_refused_before_anything_is_said(double, home, tmp_path) -> None:
     await double.stop()
-    other = Double(tmp_path / "other")
+    other = Double(tmp_path / "other", fresh=True)
     other.port = double.port
     await other.start()
     try:
@@ -134,7 +135,7 @@ async def test_another_mesh_at_our_address_is_refused_before_anything_is_said(do
 
 async def test_a_certificate_of_another_mesh_is_told_so(double: Double, home: Home, tmp_path) -> None:
     """The server refuses the client: with TLS 1.3 that shows at the first read, as a hang-up."""
-    stranger = Double(tmp_path / "stranger")
+    stranger = Double(tmp_path / "stranger", fresh=True)
     there = Home(tmp_path / "there")
     there.prepare()
     stranger.port = double.port
@@ -170,6 +171,14 @@ async def test_errors_of_the_coordinator_keep_their_class(double: Double, home: 
             await mesh.job(" ")
 
 
+async def test_a_job_too_large_for_the_coordinator_is_not_sent(double: Double, home: Home) -> None:
+    huge = JobSpec(type="command", payload={"argv": ["x"]}, inputs=Items(("x" * 10_000,) * 7000))
+    async with AsyncMesh(home.root) as mesh:
+        with pytest.raises(TooLarge, match="67108864"):
+            await mesh.submit(huge)
+    assert double.requests == []
+
+
 async def test_pages_are_joined(double: Double, home: Home, monkeypatch) -> None:
     monkeypatch.setattr("planetmesh.client.async_client.PAGE_TASKS", 3)
     monkeypatch.setattr("planetmesh.client.async_client.PAGE_JOBS", 2)
@@ -195,7 +204,7 @@ async def test_an_operator_certificate_renews_itself_in_the_second_half_of_its_l
     import shutil
 
     shutil.rmtree(home.operator)
-    double.operator(home)
+    double.member(home.operator, Role.OPERATOR)
     monkeypatch.undo()
     before = Identity.load(home.operator).principal
     async with AsyncMesh(home.root) as mesh:
