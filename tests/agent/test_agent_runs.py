@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from coordinator_double import SETTINGS
 
 from planetmesh.agent import reconnect
 from planetmesh.agent import service as service_module
+from planetmesh.agent.outbox import Outbox
 from planetmesh.agent.sandbox.handle import Zygote
 from planetmesh.agent.service import AgentOptions, Stops, read_share, run_agent
 from planetmesh.agent.state import Phase
@@ -24,6 +26,7 @@ from planetmesh.wire.agent import (
     CloseJob,
     Drain,
     Goodbye,
+    Heartbeat,
     Held,
     Leaving,
     RecallTasks,
@@ -191,6 +194,24 @@ async def test_the_hello_names_what_runs_and_drops_what_is_no_longer_ours(coordi
         await coordinator.until(lambda: len(coordinator.hellos) == 3)
         assert coordinator.hellos[2].held == (Held(JobId(JOB), 1, 1, True),)
     assert 0 not in coordinator.results()
+
+
+async def test_output_waits_in_its_pipe_while_no_more_can_be_kept(coordinator, monkeypatch):
+    monkeypatch.setattr(service_module, "Outbox", partial(Outbox, most_bytes=2**20, segment_bytes=2**18))
+    async with agent(coordinator) as running:
+        await coordinator.open_job(JOB, ["sh", "-c", "head -c 9000000 /dev/zero; echo end >&2"])
+        await coordinator.until(lambda: coordinator.of(Heartbeat))
+        coordinator.acknowledges = False
+        await coordinator.assign(JOB, [0])
+        await asyncio.sleep(0.7)
+        kept = sum(path.stat().st_size for path in running.options.home.outbox.iterdir())
+        assert 2**20 < kept < 4 * 2**20
+        assert not coordinator.results()
+        coordinator.acknowledges = True
+        coordinator.cut()
+        await coordinator.until(coordinator.results)
+    assert len(coordinator.output(0)) == 9_000_000
+    assert coordinator.output(0, stream=2) == b"end\n"
 
 
 async def test_recall_and_drain_give_back_what_has_not_started(coordinator):

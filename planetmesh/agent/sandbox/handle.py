@@ -55,6 +55,11 @@ def _zygote_entry() -> Callable[[int], NoReturn]:
     raise Conflict("Tasks can be started on Linux only so far.", hint="Run the agent on Linux.")
 
 
+def _own_program() -> list[str]:
+    frozen = bool(getattr(sys, "frozen", False))
+    return [sys.executable, "_zygote"] if frozen else [sys.executable, "-m", "planetmesh", "_zygote"]
+
+
 class LauncherHandle:
     """One job's launcher. Made by Zygote.open."""
 
@@ -209,6 +214,10 @@ class Zygote:
         descriptor as last argument.
         """
         zygote_main = _zygote_entry()
+        if command is None and "uvloop" in sys.modules:
+            # In every child forked from a process that has used libuv, it closes and reopens descriptors
+            # by their old numbers: those of a zygote would be its launchers' sockets.
+            command = _own_program()
         ours, theirs = socket.socketpair()
         if command is not None:
             number = str(theirs.fileno())
