@@ -31,7 +31,7 @@ def output_of(job_id: JobId, output: Output) -> TaskOutput:
 def end_of(job_id: JobId, ended: Ended, held: OnLauncher, node: str) -> TaskResult | TaskReturned:
     """How an attempt ended; one that was stopped for a drain is given back."""
     if held.stopped == DRAINING and ended.why is Why.KILLED:
-        return TaskReturned(job_id, ended.index, ended.attempt, DRAINING)
+        return TaskReturned(job_id, ended.index, ended.attempt, DRAINING, started=True)
     outcome = _OUTCOMES[ended.why]
     if ended.why is Why.EXIT and ended.exit_code == 0:
         outcome = Outcome.OK

@@ -238,13 +238,15 @@ def _take_back(
 
 
 def _free_slots(state: MeshState, signature: Signature, now: Moment) -> int:
-    """How many such tasks could start right now."""
+    """How many such tasks could start right now, beside those that are on their way back already."""
     requests = signature[0]
-    return sum(
+    free = sum(
         requests.how_often_in(live.offer - live.used)
         for live in state.nodes.values()
         if fitness.objection(signature, live) is None and fitness.has_slot(live, requests, now.steady)
     )
+    recalled = [key for live in state.nodes.values() for key in live.recalled]
+    return free - sum(state.jobs[job_id].signature == signature for job_id, _index in recalled)
 
 
 def _as_held(state: MeshState, key: TaskKey) -> Held:

@@ -110,7 +110,7 @@ def on_task_ended(state: MeshState, node_id: NodeId, result: TaskResult, now: Mo
     node.release(task.key)
     _learn(live, node, result, state)
     if result.outcome in NOT_AN_END:
-        return _give_back(state, live, task, now)
+        return _give_back(state, live, task, now, ran=True)
     ended = msgspec.structs.replace(
         _found_again(task),
         outcome=result.outcome,
@@ -124,7 +124,7 @@ def on_task_ended(state: MeshState, node_id: NodeId, result: TaskResult, now: Mo
 
 
 def on_task_returned(state: MeshState, node_id: NodeId, returned: TaskReturned, now: Moment) -> fx.Effects:
-    """The node gives a task back that it never started, or stopped on our behalf; it costs nothing."""
+    """The node gives a task back that it did not start, or stopped on our behalf; it costs nothing."""
     live, task = _current(state, node_id, returned.job_id, returned.index, returned.attempt)
     if live is None or task is None or task.state not in ON_NODE:
         return []
@@ -132,7 +132,7 @@ def on_task_returned(state: MeshState, node_id: NodeId, returned: TaskReturned, 
     if task.key not in node.recalled:
         node.resting_until = now.steady + REST_SECONDS
     node.release(task.key)
-    return _give_back(state, live, task, now)
+    return _give_back(state, live, task, now, ran=returned.started)
 
 
 def on_task_lost(state: MeshState, job_id: JobId, index: int, now: Moment) -> fx.Effects:
@@ -151,7 +151,7 @@ def on_task_unseen(state: MeshState, job_id: JobId, index: int, now: Moment) -> 
     task = live.tasks[index]
     if task.node_id is not None:
         state.nodes[task.node_id].release(task.key)
-    return _give_back(state, live, task, now)
+    return _give_back(state, live, task, now, ran=False)
 
 
 def on_task_kept(
@@ -267,11 +267,14 @@ def _learn(live: LiveJob, node: LiveNode, result: TaskResult, state: MeshState) 
         node.node = msgspec.structs.replace(node.node, reliability=reliability)
 
 
-def _give_back(state: MeshState, live: LiveJob, task: Task, now: Moment) -> fx.Effects:
-    """Back into the queue without counting anything, unless it may have run and must not run twice."""
+def _give_back(state: MeshState, live: LiveJob, task: Task, now: Moment, *, ran: bool) -> fx.Effects:
+    """Back into the queue without counting anything, unless it may have run and must not run twice.
+
+    `ran` says so even where the news of its start was lost with a link.
+    """
     if task.state not in ON_NODE:
         return []
-    if task.state is TaskState.RUNNING and live.job.spec.at_most_once:
+    if live.job.spec.at_most_once and (ran or task.state is TaskState.RUNNING):
         lost = msgspec.structs.replace(task, outcome=Outcome.LOST, error="It was stopped while it ran.")
         return _after_failure(state, live, lost, now)
     back = advance(task, Cause.RETURNED, outcome=Outcome.RETURNED, started_at=None)

@@ -88,12 +88,14 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, tag="result"):
 
 
 class TaskReturned(msgspec.Struct, frozen=True, array_like=True, tag="returned"):
-    """Durable. Never started here and never will be: recalled, draining, or no longer possible."""
+    """Durable. Will not end here: recalled, draining, or no longer possible."""
 
     job_id: JobId
     index: int
     attempt: int
     reason: str = ""
+    started: bool = False
+    """It had been started and was stopped: a task that may run only once cannot be given to another."""
 
 
 class Leaving(msgspec.Struct, frozen=True, array_like=True, tag="leaving"):

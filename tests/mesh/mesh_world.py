@@ -133,7 +133,7 @@ class Agent:
         if self.session is not None:
             self.from_agent.append(message)
 
-    def hear(self, message: wire.ToAgent) -> None:  # noqa: C901  one case a message
+    def hear(self, message: wire.ToAgent) -> None:
         match message:
             case wire.Registered():
                 self.draining = False
@@ -182,7 +182,7 @@ class Agent:
                 self._give_back(key)
             elif now:
                 del self.held[key]
-                self.say(wire.TaskReturned(*key, reason="draining"))
+                self.say(wire.TaskReturned(*key, reason="draining", started=True))
 
     def _give_back(self, key: RunKey) -> None:
         if self.held.get(key) is False:
@@ -310,6 +310,10 @@ class World:
             message = agent.from_agent.popleft()
             self.take(nodes.on_heard(self.state, agent.node_id, self.now))
             self.take(self.react(agent.node_id, message))
+
+    def exchange_all(self) -> None:
+        for agent in list(self.agents.values()):
+            self._exchange(agent)
 
     def acknowledge(self, agent: Agent) -> None:
         """What was handled and is no longer on the way leaves the outbox."""

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 from mesh_world import Agent, World
 
 from planetmesh.mesh import nodes, reactor
+from planetmesh.model.ids import JobId
 from planetmesh.model.job import Outcome
 from planetmesh.model.node import NodeLoad, NodeState
 from planetmesh.wire import agent as wire
@@ -30,7 +31,18 @@ from planetmesh.wire import agent as wire
 NAMES = "abcdefghjkmnpqrstvwxyz"
 PICK = st.integers(0, 1_000_000)
 """Chooses one of what is there, whatever there is."""
-INPUTS = st.one_of(st.integers(1, 6), st.just(builders.items("x", "y", "z")))
+JOBS = st.fixed_dictionaries({
+    "inputs": st.sampled_from([1, 3, 6, builders.items("x", "y", "z")]),
+    "priority": st.integers(0, 1),
+    "requests": st.sampled_from([builders.resources(cpus) for cpus in (0.5, 1, 1, 2)]),
+    "tags": st.sampled_from([(), (), (), ("gpu",)]),
+    "max_running": st.sampled_from([None, None, 1, 2]),
+    "at_most_once": st.sampled_from([False, False, True]),
+    "max_attempts": st.integers(1, 3),
+    "partial": st.booleans(),
+    "type": st.sampled_from(["command", "command", "script"]),
+    "affine": st.sampled_from([False, False, False, True]),
+})  # fmt: skip
 OUTCOMES = st.sampled_from([
     *[Outcome.OK] * 6, Outcome.EXIT_CODE, Outcome.TIMED_OUT, Outcome.NOT_FOUND, Outcome.STAGING,
     Outcome.LOST, Outcome.CANCELLED, Outcome.RETURNED,
@@ -40,189 +52,156 @@ ODD_WALLS = st.sampled_from([0.01, -1.0, 1e300, float("nan"), float("inf")])
 
 
 class AnyOrder(RuleBasedStateMachine):
+    """Rules that bring work forward are few and often drawn; mishaps share a few rules among them."""
+
     def __init__(self) -> None:
         super().__init__()
         self.world = World()
         self.jobs = 0
         self.nodes = 0
 
-    @initialize(cpus=st.lists(st.sampled_from([1, 2, 4]), min_size=1, max_size=3))
-    def begin(self, cpus):
+    @initialize(cpus=st.lists(st.sampled_from([1, 2, 4]), min_size=1, max_size=3), first=JOBS, second=JOBS)
+    def begin(self, cpus, first, second):
         for each in cpus:
             self.enrol(each, ())
-        for agent in self.world.agents.values():
-            self.world.connect(agent)
+        self.submit(first, 0)
+        self.submit(second, 1)
+        self.turn(1000)
 
     # Picking
 
-    def agent(self, pick: int) -> Agent | None:
+    def agent(self, pick: int) -> Agent:
         well = [each for each in self.world.agents.values() if each.node_id not in self.world.barred]
-        return well[pick % len(well)] if well else None
+        return well[pick % len(well)]
 
-    def linked(self, pick: int) -> Agent | None:
-        linked = [agent for agent in self.world.agents.values() if agent.session is not None]
-        return linked[pick % len(linked)] if linked else None
+    def job(self, pick: int) -> JobId | None:
+        jobs = list(self.world.state.jobs)
+        return jobs[pick % len(jobs)] if jobs else None
 
-    # Jobs
+    # What brings work forward
 
     @precondition(lambda self: self.jobs < len(NAMES))
-    @rule(
-        inputs=INPUTS,
-        priority=st.integers(0, 1),
-        cpus=st.sampled_from([0.5, 1, 1, 2]),
-        tags=st.sampled_from([(), (), (), ("gpu",)]),
-        max_running=st.sampled_from([None, None, 1, 2]),
-        at_most_once=st.booleans(),
-        max_attempts=st.integers(1, 3),
-        partial=st.booleans(),
-        kind=st.sampled_from(["command", "command", "script"]),
-        affinity=st.sampled_from([False, False, False, True]),
-        pick=PICK,
-    )
-    def submit(self, inputs, cpus, affinity, pick, kind, **changes):
-        agent = self.agent(pick) if affinity else None
-        job = builders.job(
-            NAMES[self.jobs], inputs, type=kind, requests=builders.resources(cpus),
-            node=agent.node_id if agent else None, **changes,
-        )  # fmt: skip
+    @rule(what=JOBS, pick=PICK)
+    def submit(self, what, pick):
+        node = self.agent(pick).node_id if what.get("affine") else None
+        changes = {key: value for key, value in what.items() if key not in {"inputs", "affine"}}
+        self.world.submit(builders.job(NAMES[self.jobs], what["inputs"], node=node, **changes))
         self.jobs += 1
-        self.world.submit(job)
-
-    @rule(pick=PICK)
-    def cancel(self, pick):
-        jobs = list(self.world.state.jobs)
-        if jobs:
-            self.world.take(
-                reactor.on_cancel(self.world.state, jobs[pick % len(jobs)], "enough", self.world.now)
-            )
-
-    @rule(pick=PICK, index=st.integers(0, 7))
-    def cancel_task(self, pick, index):
-        jobs = list(self.world.state.jobs)
-        if jobs:
-            self.world.take(
-                reactor.on_cancel_task(self.world.state, jobs[pick % len(jobs)], index, "", self.world.now)
-            )
 
     @rule(most=st.sampled_from([1, 2, 1000]))
-    def place(self, most):
+    def turn(self, most):
+        """The engine places, links carry, agents start what fits their slots."""
         self.world.place(most)
+        for agent in list(self.world.agents.values()):
+            self.world.to_agent(agent)
+            slots = agent.info.cpus - sum(agent.held.values())
+            for key in [key for key, running in agent.held.items() if not running][: max(0, slots)]:
+                agent.start(key)
+            self.world.from_agent(agent)
 
-    # Nodes
+    @precondition(lambda self: any(agent.held for agent in self.world.agents.values()))
+    @rule(picks=st.lists(PICK, min_size=1, max_size=4), outcome=OUTCOMES, wall=WALLS, heard=st.booleans())
+    def work(self, picks, outcome, wall, heard):
+        """Some tasks end where they are, linked or not; a short one starts and ends at once."""
+        for pick in picks:
+            choices = [(agent, key) for agent in self.world.agents.values() for key in agent.held]
+            if choices:
+                agent, key = choices[pick % len(choices)]
+                if not agent.held[key]:
+                    agent.start(key)
+                agent.end(key, outcome, wall)
+        if heard:
+            self.world.exchange_all()
 
-    @precondition(lambda self: self.nodes < 5)
+    @rule()
+    def exchange(self):
+        """All that is on the way arrives and is acknowledged."""
+        self.world.exchange_all()
+
+    @rule(seconds=st.sampled_from([0.1, 0.5, 1.5, 3.0]))
+    def tick(self, seconds):
+        for live in self.world.state.nodes.values():
+            if live.connected:
+                self.world.take(nodes.on_heard(self.world.state, live.node.id, self.world.now))
+                self.world.take(
+                    nodes.on_heartbeat(self.world.state, live.node.id, NodeLoad(), self.world.now)
+                )
+        self.world.tick(seconds)
+
+    # Mishaps
+
+    @rule(pick=PICK, kind=st.sampled_from(["cut", "unnoticed", "restart", "wiped", "silent", "away", "part"]))
+    def link_trouble(self, pick, kind):
+        agent, world = self.agent(pick), self.world
+        if kind in {"restart", "wiped"}:
+            agent.restart(keeps_outbox=kind == "restart")
+        elif kind == "part":
+            world.to_agent(agent, 1)
+            world.from_agent(agent, 1)
+        elif kind != "silent":
+            world.cut(agent, noticed=kind != "unnoticed")
+        if kind in {"away", "silent"}:
+            for seconds in (7.0, 8.0, 5.0):
+                for live in world.state.nodes.values():
+                    if live.connected and live.node.id != agent.node_id:
+                        world.take(nodes.on_heard(world.state, live.node.id, world.now))
+                world.tick(seconds)
+
+    @rule(pick=PICK)
+    def connect(self, pick):
+        self.world.connect(self.agent(pick))
+
+    @rule()
+    def connect_all(self):
+        for agent in self.world.agents.values():
+            if agent.session is None and agent.node_id not in self.world.barred:
+                self.world.connect(agent)
+
+    @rule(pick=PICK, kind=st.sampled_from(["on", "off", "now", "leave", "return"]))
+    def node_changes_its_mind(self, pick, kind):
+        agent, state = self.agent(pick), self.world.state
+        if kind == "leave":
+            agent.say(wire.Leaving("done"))
+        elif kind == "return":
+            for key in [key for key, running in agent.held.items() if not running]:
+                del agent.held[key]
+                agent.say(wire.TaskReturned(*key, reason="no room"))
+        else:
+            on = kind != "off"
+            self.world.take(nodes.on_drain(state, agent.node_id, on=on, at_once=kind == "now"))
+
+    @precondition(lambda self: self.nodes < 6)
     @rule(cpus=st.sampled_from([1, 2, 4]), tags=st.sampled_from([(), ("gpu",)]))
     def enrol(self, cpus, tags):
         name = "n" + NAMES[self.nodes]
         self.nodes += 1
-        self.world.enrol(builders.node(name), builders.info(cpus, tags=tags))
+        self.world.connect(self.world.enrol(builders.node(name), builders.info(cpus, tags=tags)))
 
-    @rule(pick=PICK)
-    def connect(self, pick):
+    @precondition(lambda self: len(self.world.agents) - len(self.world.barred) > 2)
+    @rule(pick=PICK, revoke=st.booleans())
+    def bar(self, pick, revoke):
         agent = self.agent(pick)
-        if agent is not None:
-            self.world.connect(agent)
-
-    @rule(pick=PICK, noticed=st.booleans())
-    def cut(self, pick, noticed):
-        agent = self.linked(pick)
-        if agent is not None:
-            self.world.cut(agent, noticed=noticed)
-
-    @rule(pick=PICK, keeps_outbox=st.sampled_from([True, True, False]), again=st.booleans())
-    def restart_agent(self, pick, keeps_outbox, again):
-        agent = self.agent(pick)
-        if agent is not None:
-            agent.restart(keeps_outbox=keeps_outbox)
-            if again:
-                self.world.connect(agent)
-
-    @rule(pick=PICK, on=st.booleans(), at_once=st.booleans())
-    def drain(self, pick, on, at_once):
-        agent = self.agent(pick)
-        if agent is not None:
-            self.world.take(nodes.on_drain(self.world.state, agent.node_id, on=on, at_once=at_once))
-
-    @rule(pick=PICK)
-    def leave(self, pick):
-        agent = self.linked(pick)
-        if agent is not None and agent.node_id in self.world.state.nodes:
-            agent.from_agent.append(wire.Leaving("done"))
-
-    @precondition(lambda self: len(self.world.agents) > 2)
-    @rule(pick=PICK)
-    def revoke(self, pick):
-        agent = self.agent(pick)
-        if agent is not None:
-            self.world.barred.add(agent.node_id)
+        self.world.barred.add(agent.node_id)
+        if revoke:
             self.world.take(nodes.on_node_revoked(self.world.state, agent.node_id, "stolen", self.world.now))
-            agent.unlink()
-
-    @precondition(lambda self: len(self.world.agents) > 2)
-    @rule(pick=PICK)
-    def forget(self, pick):
-        gone = [live for live in self.world.state.nodes.values() if not live.connected]
-        if gone:
-            node_id = gone[pick % len(gone)].node.id
-            self.world.barred.add(node_id)
-            self.world.agents[node_id].unlink()
-            self.world.take(nodes.on_node_forgotten(self.world.state, node_id, self.world.now))
-
-    # Work
-
-    @rule(pick=PICK, most=st.sampled_from([1, 3, 1000]))
-    def carry_to_agent(self, pick, most):
-        agent = self.linked(pick)
-        if agent is not None:
-            self.world.to_agent(agent, most)
-
-    @rule(pick=PICK, most=st.sampled_from([1, 3, 1000]), acknowledged=st.booleans())
-    def carry_from_agent(self, pick, most, acknowledged):
-        agent = self.linked(pick)
-        if agent is not None:
-            self.world.from_agent(agent, most)
-            if acknowledged:
-                self.world.acknowledge(agent)
-
-    @rule()
-    def carry_all(self):
-        for agent in list(self.world.agents.values()):
-            self.world.to_agent(agent)
-            for key in [key for key, running in agent.held.items() if not running][:2]:
-                agent.start(key)
-            self.world.from_agent(agent)
-
-    @rule(pick=PICK, outcome=OUTCOMES, wall=WALLS)
-    def work(self, pick, outcome, wall):
-        """Something that some agent has starts, or ends, linked or not."""
-        choices = [(agent, key) for agent in self.world.agents.values() for key in agent.held]
-        if not choices:
-            return
-        agent, key = choices[pick % len(choices)]
-        if agent.held[key]:
-            agent.end(key, outcome, wall)
         else:
-            agent.start(key)
+            self.world.cut(agent, noticed=True)
+            self.world.take(nodes.on_node_forgotten(self.world.state, agent.node_id, self.world.now))
+        agent.unlink()
 
-    @rule(pick=PICK)
-    def give_back(self, pick):
-        choices = [
-            (agent, key)
-            for agent in self.world.agents.values()
-            for key, runs in agent.held.items()
-            if not runs
-        ]
-        if choices:
-            agent, key = choices[pick % len(choices)]
-            del agent.held[key]
-            agent.say(wire.TaskReturned(*key, reason="no room"))
+    @rule(pick=PICK, index=st.integers(0, 7), whole=st.sampled_from([True, False, False]))
+    def cancel(self, pick, index, whole):
+        job_id, state, now = self.job(pick), self.world.state, self.world.now
+        if job_id is not None and whole:
+            self.world.take(reactor.on_cancel(state, job_id, "enough", now))
+        elif job_id is not None:
+            self.world.take(reactor.on_cancel_task(state, job_id, index, "", now))
 
     @rule(pick=PICK, whose=PICK, shift=st.integers(-1, 1), outcome=OUTCOMES, wall=ODD_WALLS)
     def nonsense(self, pick, whose, shift, outcome, wall):
         """A liar speaks of attempts that are not its own: nothing happens."""
-        agent = self.linked(whose)
-        keys = list(self.world.runs)
-        if agent is None or not keys or agent.node_id not in self.world.state.nodes:
+        agent, keys = self.agent(whose), list(self.world.runs)
+        if not keys:
             return
         job_id, index, attempt = keys[pick % len(keys)]
         key = (job_id, index, attempt + shift)
@@ -243,18 +222,6 @@ class AnyOrder(RuleBasedStateMachine):
         if row.node_id in self.world.state.nodes:
             result = wire.TaskResult(job_id, index, row.attempt, Outcome.OK)
             assert self.world.react(row.node_id, result) == []
-
-    # Time
-
-    @rule(seconds=st.sampled_from([0.1, 0.5, 1.5, 3.0]))
-    def tick(self, seconds):
-        for live in self.world.state.nodes.values():
-            if live.connected:
-                self.world.take(nodes.on_heard(self.world.state, live.node.id, self.world.now))
-                self.world.take(
-                    nodes.on_heartbeat(self.world.state, live.node.id, NodeLoad(), self.world.now)
-                )
-        self.world.tick(seconds)
 
     @rule(seconds=st.sampled_from([5.0, 7.0, 16.0, 70.0, 1e6]), woken=st.booleans())
     def jump(self, seconds, woken):
