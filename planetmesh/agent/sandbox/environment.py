@@ -68,7 +68,7 @@ def _reachable(path: str) -> str:
     kept: list[str] = []
     for part in path.split(os.pathsep):
         try:
-            os.listdir(part)
+            os.close(os.open(part, os.O_RDONLY | os.O_DIRECTORY))
         except PermissionError:
             continue
         except OSError:

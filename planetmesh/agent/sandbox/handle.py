@@ -19,14 +19,18 @@ import msgspec
 
 from planetmesh.agent.sandbox.frames import RECEIVE_BYTES, FrameReader, FrameWriter
 from planetmesh.agent.sandbox.messages import (
+    Adopt,
     Close,
     Command,
     Kill,
     LauncherSpec,
+    Limits,
     Ready,
     Recall,
     Refused,
     Report,
+    Rest,
+    Rested,
     Slots,
     Start,
 )
@@ -38,6 +42,8 @@ OPEN_TIMEOUT_SECONDS = 10.0
 """A launcher stands after some ten milliseconds; a machine that swaps may take seconds."""
 CLOSE_TIMEOUT_SECONDS = 7.0
 """The zygote's own budget is 5 s and a bit."""
+REST_TIMEOUT_SECONDS = 1.0
+"""A launcher answers at once; one that does not is closed instead."""
 FRAME_MOST_BYTES = 16 * 1024 * 1024
 """Of reports; a launcher sends at most about 1 MiB."""
 BUFFER_BYTES = 1024 * 1024
@@ -73,6 +79,7 @@ class LauncherHandle:
         self._encode = msgspec.msgpack.Encoder().encode
         self._loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[Ready] = self._loop.create_future()
+        self._rested: asyncio.Future[bool] | None = None
         self._gone = asyncio.Event()
         self._is_closing = False
         self._is_writing = False
@@ -105,6 +112,37 @@ class LauncherHandle:
     def resume(self) -> None:
         if not self._gone.is_set():
             self._loop.add_reader(self._peer.fileno(), self._receive)
+
+    def adopt(
+        self,
+        job_id: str,
+        env: dict[str, str],
+        limits: Limits,
+        slots: int,
+        on_reports: OnReports,
+        on_lost: OnLost,
+    ) -> None:
+        """Have an idle launcher serve another job, and hear its reports with these from now on."""
+        self._on_reports, self._on_lost = on_reports, on_lost
+        self._command([Adopt(job_id, env, limits, slots)])
+
+    async def rest(self) -> bool:
+        """Say that the job is over; True if the launcher is as good as new, else it has left."""
+        if self._gone.is_set():
+            return False
+        self._is_closing = True
+        self._rested = self._loop.create_future()
+        self._command([Rest()])
+        try:
+            async with asyncio.timeout(REST_TIMEOUT_SECONDS):
+                is_clean = await self._rested
+        except TimeoutError:
+            is_clean = False
+        if not is_clean:
+            await self.close()
+        else:
+            self._is_closing = False
+        return is_clean
 
     async def close(self) -> None:
         """Kill what runs and wait until the launcher has left. `on_lost` is not called."""
@@ -145,6 +183,8 @@ class LauncherHandle:
             self._opened.exception()
         elif not self._is_closing and reason:
             self._on_lost(reason)
+        if self._rested is not None and not self._rested.done():
+            self._rested.set_result(False)
 
     def _command(self, batch: Sequence[Command]) -> None:
         if batch and not self._gone.is_set():
@@ -188,7 +228,11 @@ class LauncherHandle:
 
     def _deliver(self, reports: list[Report]) -> None:
         if self._opened.done():
-            self._on_reports(reports)
+            if self._rested is not None and not self._rested.done() and isinstance(reports[-1], Rested):
+                self._rested.set_result(True)
+                reports = reports[:-1]
+            if reports:
+                self._on_reports(reports)
             return
         match reports[0] if reports else None:
             case Ready() as ready:

@@ -26,6 +26,7 @@ from planetmesh.agent.sandbox.deadlines import Deadlines
 from planetmesh.agent.sandbox.frames import RECEIVE_BYTES, FrameReader, FrameWriter
 from planetmesh.agent.sandbox.lent_folders import LentFolders
 from planetmesh.agent.sandbox.messages import (
+    Adopt,
     Close,
     Command,
     Ended,
@@ -34,6 +35,8 @@ from planetmesh.agent.sandbox.messages import (
     Recall,
     Recalled,
     Report,
+    Rest,
+    Rested,
     Slots,
     Start,
     Started,
@@ -67,11 +70,13 @@ class Launcher:
     """The loop and its tables."""
 
     def __init__(
-        self, spec: LauncherSpec, control: socket.socket, env: dict[str, str], offspring: Offspring
+        self, spec: LauncherSpec, control: socket.socket, user_name: str, offspring: Offspring
     ) -> None:
+        self._spec = spec
         self._limits = spec.limits
         self._control = control
-        self._env = env
+        self._user_name = user_name
+        self._env = environment.job_environment(spec, os.environ, user_name)
         self._slots = spec.slots
         self._offspring = offspring
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -170,8 +175,30 @@ class Launcher:
                 self._report(Recalled([(start.index, start.attempt) for start in back]))
             case Close():
                 self._leaving = True
+            case Adopt():
+                self._adopt(command)
+            case Rest():
+                self._rest()
             case _:
                 assert_never(command)
+
+    def _adopt(self, job: Adopt) -> None:
+        """Take over another job; what confines this process stays as it is."""
+        self._spec = msgspec.structs.replace(
+            self._spec, job_id=job.job_id, env=job.env, limits=job.limits, slots=job.slots
+        )
+        self._limits, self._slots = job.limits, job.slots
+        self._ground = self._ground._replace(output_most_bytes=job.limits.output_most_bytes)
+        self._env = environment.job_environment(self._spec, os.environ, self._user_name)
+
+    def _rest(self) -> None:
+        """Stay for another job only if this one has left nothing behind, neither process nor file."""
+        self._folders.remove_free()
+        busy = self._waiting or self._open or self._running or self._offspring.strays(self._running)
+        if busy or os.listdir(self._spec.folder):
+            self._leaving = True
+            return
+        self._report(Rested())
 
     def _kill(self, command: Kill) -> None:
         key = (command.index, command.attempt)

@@ -105,7 +105,23 @@ class Close(msgspec.Struct, frozen=True, array_like=True, tag="close"):
     """Kill what runs, clear up, leave."""
 
 
-Command = Start | Kill | Slots | Recall | Close
+class Adopt(msgspec.Struct, frozen=True, array_like=True, tag="adopt"):
+    """Serve this job from now on; said to a launcher that has nothing in hand.
+
+    `limits.cpu_seconds` and `file_bytes` bind a launcher for good, so they stand in its specification only.
+    """
+
+    job_id: str
+    env: dict[str, str]
+    limits: Limits
+    slots: int
+
+
+class Rest(msgspec.Struct, frozen=True, array_like=True, tag="rest"):
+    """The job is over. Answered by `Rested` if nothing of it is left; else the launcher leaves."""
+
+
+Command = Start | Kill | Slots | Recall | Close | Adopt | Rest
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
@@ -171,4 +187,8 @@ class Recalled(msgspec.Struct, frozen=True, array_like=True, tag="recalled"):
     attempts: list[tuple[int, int]]
 
 
-Report = Ready | Refused | Started | Output | Ended | Recalled
+class Rested(msgspec.Struct, frozen=True, array_like=True, tag="rested"):
+    """No process and no file of the job is left; another may come."""
+
+
+Report = Ready | Refused | Started | Output | Ended | Recalled | Rested

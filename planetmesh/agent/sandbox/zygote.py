@@ -23,7 +23,7 @@ assert sys.platform == "linux"  # tells the type checker; nobody imports this el
 
 import msgspec
 
-from planetmesh.agent.sandbox import confine, environment, folders, tree, veil
+from planetmesh.agent.sandbox import confine, folders, tree, veil
 from planetmesh.agent.sandbox.frames import RECEIVE_BYTES, FrameReader
 from planetmesh.agent.sandbox.launcher import Launcher
 from planetmesh.agent.sandbox.messages import LauncherSpec, Ready, Refused, Report
@@ -186,10 +186,9 @@ def _be_launcher(fd: int, zygote: int) -> None:
     confine.die_with_parent(zygote)
     doors = veil.open_doors(os.geteuid())
     _tell(control, Ready(os.getpid(), os.geteuid(), *reached, tuple(doors)))
-    env = environment.job_environment(spec, os.environ, user.name if user else _own_name())
     offspring.is_scoped = reached.is_scoped
     control.setblocking(False)
-    Launcher(spec, control, env, offspring).run()
+    Launcher(spec, control, user.name if user else _own_name(), offspring).run()
 
 
 def _receive_spec(control: socket.socket) -> LauncherSpec:
