@@ -143,8 +143,8 @@ class Access:
         self.serials = serials
         self.connections = Connections() if connections is None else connections
         self._engine = engine
-        self._unsaved: dict[str, CertificateRecord] = {}
-        """Rows that count in memory already while the disk still refuses them."""
+        self._unsaved: set[str] = set()
+        """Serials whose rows count in memory already while the disk may not have them."""
         self._alarms: dict[str, None] = {}
 
     def principal(self, request: web.Request) -> Principal:
@@ -182,15 +182,16 @@ class Access:
 
     def certificate_changes(self, rows: tuple[CertificateRecord, ...]) -> Changes:
         """Changes that hold these rows, and any that could not be written before; for `change`."""
-        self._unsaved.update({row.serial: row for row in rows})
-        return Changes(certificates=list(self._unsaved.values()))
+        self._unsaved.update(row.serial for row in rows)
+        present = [self.serials.get(serial) for serial in sorted(self._unsaved)]
+        return Changes(certificates=[record for record in present if record is not None])
 
     async def change(self, happening: Happening, changes: Changes) -> None:
         """Let something happen together with rows of certificates, in one transaction."""
         await self._engine.do(happening, changes)
         for row in changes.certificates:
-            if self._unsaved.get(row.serial) == row:
-                del self._unsaved[row.serial]
+            if self.serials.get(row.serial) == row:
+                self._unsaved.discard(row.serial)
 
     def revoke(self, member_or_serial: str) -> Changes:
         """Refuse a member from this moment on and cut its connections; return the rows to store.

@@ -10,12 +10,10 @@ from contextlib import AsyncExitStack
 
 from aiohttp import web
 
+from planetmesh.coordinator.api.guard import guarded, new_runner
 from planetmesh.errors import BadInput, Conflict
 from planetmesh.trust.tls import HANDSHAKE_SECONDS
 
-KEEP_ALIVE_SECONDS = 75.0
-SHUTDOWN_SECONDS = 2.0
-"""How long requests in hand may take when the coordinator ends."""
 BACKLOG = 512
 """Connections waiting for accept: a whole mesh comes back at once after a restart."""
 
@@ -64,18 +62,10 @@ async def serve(
 
     aiohttp's own sites cannot bound the time of a handshake, so the loop makes the servers.
     """
-    runner = web.AppRunner(
-        app,
-        keepalive_timeout=KEEP_ALIVE_SECONDS,
-        shutdown_timeout=SHUTDOWN_SECONDS,
-        access_log=None,
-        handle_signals=False,
-    )
+    runner = new_runner(app)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    protocols = runner.server
-    if protocols is None:
-        raise RuntimeError("the app was not set up")
+    protocols = guarded(runner)
     loop = asyncio.get_running_loop()
     for each in sockets:
         server = await loop.create_server(

@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import aiohttp
 import pytest
 from api_world import COMMAND, Client, World, running_world, until
 
@@ -81,6 +82,18 @@ async def test_faults_of_ours_show_a_number_and_nothing_else(
     fault = next(record for record in caplog.records if record.getMessage() == "api.fault")
     assert fault.fault in answer.json["error"]["message"]
     assert fault.exc_info is not None
+
+
+async def test_a_fault_in_the_middle_of_an_answer_ends_the_connection(world: World, caplog):
+    agent = world.open(await world.member(Role.AGENT))
+    link = await agent.session.ws_connect(agent.base + "/v1/agent", compress=0)
+    await link.receive_str()
+    world.access.check = lambda _request: 1 / 0
+    await link.send_str("hello")
+    message = await link.receive(timeout=1)
+    assert message.type in {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR, aiohttp.WSMsgType.CLOSE}
+    await until(lambda: not world.access.connections.of(agent.id))
+    assert "api.fault" in [record.getMessage() for record in caplog.records]
 
 
 async def test_what_is_not_http_is_answered_plainly(world: World):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from api_world import COMMAND, Client, World, small, until
 
+from planetmesh.errors import StorageFailed
 from planetmesh.model.identity import Role
 from planetmesh.model.job import Outcome
 
@@ -41,6 +43,42 @@ async def test_the_same_key_is_the_same_job_also_at_the_same_time(world: World, 
     assert (await operator.post("/v1/jobs", body)).json["job"]["id"] in ids
     other = world.open(await world.member(Role.OPERATOR))
     assert (await other.post("/v1/jobs", body)).json["job"]["id"] not in ids
+
+
+async def test_a_submit_whose_caller_went_away_is_still_the_same_job(
+    world: World, operator: Client, monkeypatch
+):
+    """The connection breaks while the commit runs; the client hands the job in again at once."""
+    commit = world.engine.store.commit
+
+    async def slow(changes: Any) -> None:
+        await asyncio.sleep(0.1)
+        await commit(changes)
+
+    body = {"spec": COMMAND, "key": "once"}
+    await operator.get("/v1/status")
+    monkeypatch.setattr(world.engine.store, "commit", slow)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(operator.post("/v1/jobs", body), 0.05)
+    again = await operator.post("/v1/jobs", body)
+    assert again.status == 201
+    assert [job["id"] for job in (await operator.get("/v1/jobs")).json["jobs"]] == [again.json["job"]["id"]]
+
+
+async def test_a_submit_that_the_disk_refused_may_be_repeated(world: World, operator: Client, monkeypatch):
+    async def refuse(_changes: Any) -> None:
+        raise StorageFailed("The disk is full.")
+
+    body = {"spec": COMMAND, "key": "once"}
+    await operator.get("/v1/status")
+    monkeypatch.setattr("planetmesh.coordinator.engine.PROBE_SECONDS", 0.01)
+    with monkeypatch.context() as full:
+        full.setattr(world.engine.store, "commit", refuse)
+        assert (await operator.post("/v1/jobs", body)).status == 507
+        assert world.engine.state.jobs == {}
+    await until(lambda: not world.engine.storage_error)
+    assert (await operator.post("/v1/jobs", body)).status == 201
+    assert len((await operator.get("/v1/jobs")).json["jobs"]) == 1
 
 
 async def test_a_submit_may_wait_for_the_end(world: World, operator: Client):

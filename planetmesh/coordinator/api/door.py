@@ -44,6 +44,10 @@ def new_door(parts: Parts, handlers: Mapping[tuple[str, str], Handler]) -> Middl
             response = _refusal(BadInput(error.reason), error.status)
         except Exception as error:
             response = _fault(request, error)
+        if request.writer.output_size > 0 and not response.prepared:
+            # The answer had begun (an agent's link, say): a second one in the middle of it would be noise.
+            connection_of(request).abort()
+            raise ConnectionResetError("The answer broke off.")
         return await _deliver(request, response)
 
     return door

@@ -38,14 +38,12 @@ async def submit_job(call: Call) -> web.StreamResponse:
     asked = await call.body(SubmitJob, most_bytes=most)
     wait_seconds = call.wait_seconds()
     check_key(asked.key)
-    if not asked.key:
-        job_id, warnings = await _take_in(call, asked)
-    else:
-        submits, own = call.parts.submits, call.principal.id
-        async with submits.lock(own, asked.key):
-            earlier = await submits.earlier(call.parts.engine, own, asked.key)
+    if asked.key:
+        async with call.parts.submits.lock(call.principal.id, asked.key):
+            earlier = await call.parts.submits.earlier(call.parts.engine, call.principal.id, asked.key)
             job_id, warnings = (earlier, ()) if earlier else await _take_in(call, asked)
-            submits.remember(own, asked.key, job_id)
+    else:
+        job_id, warnings = await _take_in(call, asked)
     view = await _final_view(call, job_id, wait_seconds) or await _view(call, job_id)
     return call.answer(SubmittedJob(view, warnings), status=201)
 
@@ -63,6 +61,8 @@ async def _take_in(call: Call, asked: SubmitJob) -> tuple[JobId, tuple[str, ...]
         _refuse_too_many(state, own)
         return reactor.on_job_submitted(state, job)
 
+    if asked.key:
+        call.parts.submits.remember(own, asked.key, job.id)
     await engine.do(happen, also=call.audited("submit", job.id, f"{spec.type}, {spec.inputs.count} tasks"))
     return job.id, (warning,) if warning else ()
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 from planetmesh.coordinator.engine import Engine
+from planetmesh.mesh import effects as fx
+from planetmesh.mesh.state import MeshState
+from planetmesh.model.clock import Moment
 from planetmesh.model.ids import JobId
 from planetmesh.store.jobs import StoredJob
 
@@ -50,13 +53,25 @@ class Submits:
         return self._locks.setdefault((submitter, key), asyncio.Lock())
 
     async def earlier(self, engine: Engine, submitter: str, key: str) -> JobId | None:
-        found = self._recent.get((submitter, key))
-        return found or await engine.store.job_by_key(submitter, key)
+        """The job that was handed in with this key, if it was kept. Call it under the lock."""
+        recent = self._recent.get((submitter, key))
+        if recent is None:
+            return await engine.store.job_by_key(submitter, key)
+        # Its caller may have gone before it was on disk: this answer must not say more than is true.
+        await engine.do(_nothing)
+        known = recent in engine.state.jobs or await engine.store.job_by_key(submitter, key) == recent
+        return recent if known else None
 
     def remember(self, submitter: str, key: str, job_id: JobId) -> None:
+        """Before the job is handed to the engine: from there on it goes its way, whoever waits for it."""
         self._recent[submitter, key] = job_id
+        self._recent.move_to_end((submitter, key))
         if len(self._recent) > REMEMBERED_SUBMITS:
             self._recent.popitem(last=False)
+
+
+def _nothing(_state: MeshState, _now: Moment) -> fx.Effects:
+    return []
 
 
 @dataclass
