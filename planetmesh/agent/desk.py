@@ -224,6 +224,6 @@ class Desk:
 
     def _mind_outbox(self) -> None:
         """While no more can be kept, tasks that write wait on their pipes; they are not failed."""
-        if self.runner.pause(on=self.outbox.is_full):
-            full = self.outbox.is_full
+        full = not self.outbox.has_room if self.runner.is_paused else self.outbox.is_full
+        if self.runner.pause(on=full):
             log.warning("outbox.full" if full else "outbox.flows", extra={"bytes": self.outbox.size_bytes})

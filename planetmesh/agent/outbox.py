@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 MIB = 1024 * 1024
 MOST_BYTES = 256 * MIB
 """Unconfirmed on disk; beyond it the output of tasks is not read until the coordinator catches up."""
+ROOM_SHARE = 0.75
+"""Of that, below which output is read again."""
 SEGMENT_BYTES = 4 * MIB
 """Confirmed messages go away by whole files of about this size."""
 RENEW_BYTES = 64 * 1024
@@ -76,6 +78,11 @@ class Outbox:
     def is_full(self) -> bool:
         """No more output should be put in; ends always may."""
         return bool(self._unwritten) or self.size_bytes > self._most_bytes
+
+    @property
+    def has_room(self) -> bool:
+        """Enough has gone for output to flow again, not just a little."""
+        return not self._unwritten and self.size_bytes < ROOM_SHARE * self._most_bytes
 
     def ended(self) -> tuple[Held, ...]:
         """Attempts whose end lies here: the hello names them too, or they would be given out again."""

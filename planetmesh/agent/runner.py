@@ -48,7 +48,7 @@ class Runner:
         self._listener = listener
         self._group = group
         self._jobs: dict[JobId, JobRun] = {}
-        self._is_paused = False
+        self.is_paused = False
 
     def start(self, opened: OpenJob, tasks: Sequence[tuple[AssignTask, tuple[str, ...]]], slots: int) -> None:
         """Start tasks of one job, each with the GPUs lent to it."""
@@ -100,9 +100,9 @@ class Runner:
 
         True if that is a change.
         """
-        if on == self._is_paused:
+        if on == self.is_paused:
             return False
-        self._is_paused = on
+        self.is_paused = on
         for job in self._jobs.values():
             job.tell(lambda launcher: launcher.pause() if on else launcher.resume())
         return True
@@ -117,7 +117,7 @@ class Runner:
 
     def _begin(self, opened: OpenJob, slots: int, previous: JobRun | None) -> JobRun:
         job = JobRun(opened, self._around, slots, self.output_most_bytes)
-        if self._is_paused:
+        if self.is_paused:
             job.tell(lambda launcher: launcher.pause())
         self._jobs[opened.job_id] = job
         self._group.create_task(self._serve(job, previous))
