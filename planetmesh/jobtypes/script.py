@@ -45,9 +45,8 @@ _BY_EXTENSION = {
     ".r": ("Rscript",),
     ".jl": ("julia",),
     ".ps1": ("powershell" if sys.platform == "win32" else "pwsh", "-File"),
-    ".cmd": ("cmd.exe", "/d", "/c"),
-    ".bat": ("cmd.exe", "/d", "/c"),
 }
+"""Not .cmd and .bat: their interpreter reads arguments as code, so no input could be given safely."""
 
 
 class ScriptPayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -105,6 +105,7 @@ def test_the_interpreter(payload, interpreter):
         {"source": ""},
         {"source": "x"},
         {"source": "x", "name": "notes.txt"},
+        {"source": "x", "name": "run.bat"},
         {"source": "x" * (1024 * 1024 + 1), "name": "x.py"},
         {"source": "x", "interpreter": [""]},
         {"source": "x", "name": "x.py", "args": ["\0"]},
