@@ -189,8 +189,7 @@ class TestLoss:
                 mesh.hear(*[n for n in ("m1", "m2", "m3", "m4") if mesh.node(n).connected])
                 mesh.wait(5.0)
         assert _lines(mesh)[-2:] == [
-            "job a ended FAILED: The machine it ran on went away. "
-            "(it was running on 3 machines when they went away)",
+            f"job a ended FAILED: {reactor.LOSS_ERROR} (it was running on 3 machines when they went away)",
             "node m3 changed",
         ]
 
