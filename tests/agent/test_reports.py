@@ -49,7 +49,7 @@ def test_no_way_to_end_was_forgotten():
 
 
 def test_what_was_stopped_for_a_drain_is_given_back_unless_it_made_it():
-    assert end(Why.KILLED, 143, stopped=DRAINING) == TaskReturned(JOB, 3, 2, DRAINING)
+    assert end(Why.KILLED, 143, stopped=DRAINING) == TaskReturned(JOB, 3, 2, DRAINING, started=True)
     assert end(Why.EXIT, 0, stopped=DRAINING).outcome is Outcome.OK
 
 
