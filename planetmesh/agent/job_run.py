@@ -1,4 +1,4 @@
-"""One launcher's life: opened for a job, told what to do, closed or lost.
+"""One job on one launcher: taken for it, told what to do, given back or lost.
 
 Belongs to the runner. Commands given before the launcher stands wait for it in their order.
 """
@@ -6,14 +6,10 @@ Belongs to the runner. Commands given before the launcher stands wait for it in 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable
 
-import msgspec
-
-from planetmesh.agent.sandbox.folders import make_job_folder, remove_folder
-from planetmesh.agent.sandbox.messages import LauncherSpec, Limits, Report, Share, Start
+from planetmesh.agent.sandbox.messages import Limits, Start
+from planetmesh.agent.warm import LauncherLike, OnLost, OnReports, WarmLaunchers
 from planetmesh.agent.workdir import safe_path, write_shared
 from planetmesh.jobtypes.contract import JobFile, LaunchFile
 from planetmesh.jobtypes.registry import job_type
@@ -24,58 +20,25 @@ HIDE_GPUS = {"CUDA_VISIBLE_DEVICES": "", "NVIDIA_VISIBLE_DEVICES": "void"}
 """For tasks that asked for none, on a node that has some."""
 
 
-class LauncherLike(Protocol):
-    """What a launcher's handle offers; see `sandbox.handle`."""
-
-    def start(self, batch: Sequence[Start]) -> None: ...
-
-    def kill(self, index: int, attempt: int, grace_seconds: float = ...) -> None: ...
-
-    def set_slots(self, count: int) -> None: ...
-
-    def recall(self, count: int) -> None: ...
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-
-class LauncherSource(Protocol):
-    """What the zygote offers."""
-
-    async def open(
-        self, spec: LauncherSpec, on_reports: Callable[[list[Report]], None], on_lost: Callable[[str], None]
-    ) -> LauncherLike: ...
-
-
-class Surroundings(msgspec.Struct, frozen=True):
-    """What all jobs on this node have in common."""
-
-    work_root: Path
-    hidden: tuple[str, ...]
-    shares: tuple[Share, ...] = ()
-    has_gpus: bool = False
-
-
 class JobRun:
     """Made for a job's first start; not reused once it has ended."""
 
-    def __init__(self, opened: OpenJob, around: Surroundings, slots: int, output_most_bytes: int) -> None:
+    def __init__(self, opened: OpenJob, warm: WarmLaunchers, slots: int, *, has_gpus: bool) -> None:
         self.opened = opened
         self.slots = slots
         self.tell_when_closed = False
         self.done = asyncio.Event()
         """The launcher has left and its traces are gone."""
-        self._around = around
-        self._output_most_bytes = output_most_bytes
-        self._folder = around.work_root / opened.job_id
+        self._warm = warm
+        self._has_gpus = has_gpus
+        self._berth = warm.take(opened.submitter)
+        self._folder = self._berth.folder
         self._launcher: LauncherLike | None = None
         self._waiting: list[Callable[[LauncherLike], None]] = []
         self._files: dict[str, LaunchFile] = {}
         self._end = asyncio.Event()
         self._is_lost = False
+        self._is_given_back = False
 
     @property
     def job_id(self) -> JobId:
@@ -111,43 +74,35 @@ class JobRun:
         argv = [self._path_of(part) if isinstance(part, JobFile) else part for part in launch.argv]
         return Start(task.index, task.attempt, argv, {**launch.env, **self._gpu_env(gpus)})
 
-    async def serve(
-        self,
-        source: LauncherSource,
-        on_reports: Callable[[list[Report]], None],
-        on_lost: Callable[[str], None],
-    ) -> None:
-        """Open, pass on what was told, stay until the end. Raises MeshError or OSError if it cannot open."""
-        make_job_folder(self._around.work_root, self.job_id)
+    async def serve(self, on_reports: OnReports, on_lost: OnLost, output_most_bytes: int) -> None:
+        """Stand, pass on what was told, stay until the end. Raises MeshError or OSError if none stands."""
+        launcher = await self._warm.stand(self._berth)
         for file in self._files.values():
             self._write(file)
-        launcher = await source.open(self._spec(), on_reports, on_lost)
+        launcher.listen(on_reports, on_lost)
+        limits = self._limits(output_most_bytes)
+        launcher.adopt(self.job_id, self.opened.env, limits, self.slots)
         self._launcher = launcher
         for command in self._waiting:
             command(launcher)
         self._waiting.clear()
         await self._end.wait()
         if not self._is_lost:
-            await launcher.close()
+            await self._warm.give_back(self._berth)
+            self._is_given_back = True
 
     async def clear_up(self) -> None:
-        await asyncio.to_thread(remove_folder, self._folder)
+        """Remove what a launcher that never stood, or was lost, has left."""
+        if not self._is_given_back:
+            await self._warm.clear(self._berth)
 
-    def _spec(self) -> LauncherSpec:
+    def _limits(self, output_most_bytes: int) -> Limits:
         limits = self.opened.limits
-        return LauncherSpec(
-            job_id=self.job_id,
-            folder=str(self._folder),
-            hidden=self._around.hidden,
-            shares=self._around.shares,
-            env=self.opened.env,
-            limits=Limits(
-                timeout_seconds=limits.attempt_seconds or 0.0,
-                silence_seconds=limits.silence_seconds or 0.0,
-                memory_bytes=self.opened.requests.memory_bytes,
-                output_most_bytes=self._output_most_bytes,
-            ),
-            slots=self.slots,
+        return Limits(
+            timeout_seconds=limits.attempt_seconds or 0.0,
+            silence_seconds=limits.silence_seconds or 0.0,
+            memory_bytes=self.opened.requests.memory_bytes,
+            output_most_bytes=output_most_bytes,
         )
 
     def _write(self, file: LaunchFile) -> None:
@@ -160,4 +115,4 @@ class JobRun:
         if gpus:
             names = ",".join(gpus)
             return {"CUDA_VISIBLE_DEVICES": names, "NVIDIA_VISIBLE_DEVICES": names}
-        return HIDE_GPUS if self._around.has_gpus else {}
+        return HIDE_GPUS if self._has_gpus else {}

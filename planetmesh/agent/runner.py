@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
-from planetmesh.agent.job_run import JobRun, LauncherSource, Surroundings
+from planetmesh.agent.job_run import JobRun
 from planetmesh.agent.sandbox.messages import OUTPUT_MOST_BYTES, Report, Start
+from planetmesh.agent.warm import LauncherSource, Surroundings, WarmLaunchers
 from planetmesh.errors import Conflict, MeshError
 from planetmesh.model.ids import JobId
 from planetmesh.wire.agent import AssignTask, OpenJob
@@ -43,7 +44,7 @@ class Runner:
         self, source: LauncherSource, around: Surroundings, listener: Listener, group: asyncio.TaskGroup
     ) -> None:
         self.output_most_bytes = OUTPUT_MOST_BYTES
-        self._source = source
+        self.warm = WarmLaunchers(source, around, group)
         self._around = around
         self._listener = listener
         self._group = group
@@ -114,9 +115,10 @@ class Runner:
             job.end()
         for job in jobs:
             await job.done.wait()
+        await self.warm.close()
 
     def _begin(self, opened: OpenJob, slots: int, previous: JobRun | None) -> JobRun:
-        job = JobRun(opened, self._around, slots, self.output_most_bytes)
+        job = JobRun(opened, self.warm, slots, has_gpus=self._around.has_gpus)
         if self.is_paused:
             job.tell(lambda launcher: launcher.pause())
         self._jobs[opened.job_id] = job
@@ -128,9 +130,8 @@ class Runner:
         try:
             if previous:
                 await previous.done.wait()
-            await job.serve(
-                self._source, partial(self._listener.on_reports, job.job_id), partial(self._on_lost, job)
-            )
+            on_reports = partial(self._listener.on_reports, job.job_id)
+            await job.serve(on_reports, partial(self._on_lost, job), self.output_most_bytes)
         except Conflict:
             # Nothing can be started on this node any more: the whole agent must say so and end.
             raise

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from planetmesh.agent.desk import Desk
-from planetmesh.agent.job_run import Surroundings
 from planetmesh.agent.link import Link
 from planetmesh.agent.outbox import Outbox
 from planetmesh.agent.probe import LoadMeter, look
@@ -28,6 +27,7 @@ from planetmesh.agent.runner import Runner
 from planetmesh.agent.sandbox.folders import prepare_work_root
 from planetmesh.agent.sandbox.messages import Share
 from planetmesh.agent.state import AgentState, Phase
+from planetmesh.agent.warm import Surroundings
 from planetmesh.agent.worklist import Worklist
 from planetmesh.errors import BadInput, MeshError
 from planetmesh.model.endpoint import format_endpoint
@@ -152,7 +152,10 @@ async def run_agent(
                     group.create_task(reconnector.search()),
                     group.create_task(_beat(desk, LoadMeter(folder), options.settings.heartbeat_seconds)),
                     group.create_task(_tick(desk)),
+                    group.create_task(desk.runner.warm.tend()),
                 ]
+                if not refuses:
+                    desk.runner.warm.open_ahead()
                 await stops.first.wait()
                 on_state(AgentState(Phase.DRAINING, "Running tasks have a moment to end."))
                 await _leave(desk, stops)
@@ -261,18 +264,18 @@ def _plain_errors() -> Iterator[None]:
 
 async def _test_sandbox(options: AgentOptions, zygote: Zygote, work_root: Path) -> tuple[Sandbox, str]:
     """What keeps tasks from the state directory here, and why none may run if that is too little."""
-    if sys.platform == "win32":
-        return Sandbox(), "tasks cannot be run on Windows yet"
-    from planetmesh.agent.sandbox.probe import measure_tier
+    if sys.platform != "win32":
+        from planetmesh.agent.sandbox.probe import measure_tier
 
-    report = await measure_tier(zygote, Path(hidden_paths(options)[0]), work_root)
-    log.info(
-        "sandbox.measured", extra={"tier": report.tier, "proven": report.proven, "detail": report.detail}
-    )
-    refuses = ""
-    if options.beside_coordinator and not report.proven:
-        refuses = f"it holds the mesh's CA key, and tasks could not be kept from it: {report.detail}"
-    return Sandbox(str(report.tier), report.proven, report.detail), refuses
+        report = await measure_tier(zygote, Path(hidden_paths(options)[0]), work_root)
+        log.info(
+            "sandbox.measured", extra={"tier": report.tier, "proven": report.proven, "detail": report.detail}
+        )
+        refuses = ""
+        if options.beside_coordinator and not report.proven:
+            refuses = f"it holds the mesh's CA key, and tasks could not be kept from it: {report.detail}"
+        return Sandbox(str(report.tier), report.proven, report.detail), refuses
+    return Sandbox(), "tasks cannot be run on Windows yet"
 
 
 def hidden_paths(options: AgentOptions) -> tuple[str, ...]:

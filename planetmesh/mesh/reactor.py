@@ -88,6 +88,7 @@ def _opening(job: Job) -> OpenJob:
         env=spec.env,
         limits=spec.limits,
         at_most_once=spec.at_most_once,
+        submitter=job.submitter,
     )
 
 

@@ -134,6 +134,8 @@ class OpenJob(msgspec.Struct, frozen=True, array_like=True, tag="open_job"):
     env: dict[str, str]
     limits: Limits
     at_most_once: bool = False
+    submitter: str = ""
+    """Jobs of one person may follow each other in one launcher."""
 
 
 class AssignTask(msgspec.Struct, frozen=True, array_like=True, tag="assign"):

@@ -113,17 +113,12 @@ class LauncherHandle:
         if not self._gone.is_set():
             self._loop.add_reader(self._peer.fileno(), self._receive)
 
-    def adopt(
-        self,
-        job_id: str,
-        env: dict[str, str],
-        limits: Limits,
-        slots: int,
-        on_reports: OnReports,
-        on_lost: OnLost,
-    ) -> None:
-        """Have an idle launcher serve another job, and hear its reports with these from now on."""
+    def listen(self, on_reports: OnReports, on_lost: OnLost) -> None:
+        """Hear its reports with these from now on."""
         self._on_reports, self._on_lost = on_reports, on_lost
+
+    def adopt(self, job_id: str, env: dict[str, str], limits: Limits, slots: int) -> None:
+        """Have an idle launcher serve another job."""
         self._command([Adopt(job_id, env, limits, slots)])
 
     async def rest(self) -> bool:
