@@ -93,6 +93,7 @@ def main(options: AgentOptions, on_state: Callable[[AgentState], None] = lambda 
     finally:
         zygote.close()
         _sweep(options.home)
+        _remove_if_empty(work_root(options.home))
 
 
 def start_zygote() -> Zygote:
@@ -318,3 +319,11 @@ def _sweep(home: Home) -> None:
                 path.unlink()
         except OSError as error:
             log.warning("work.not_removed", extra={"path": str(path), "reason": str(error)})
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """For root it lies outside the home, so nobody else would: a throw-away home leaves nothing behind."""
+    try:
+        folder.rmdir()
+    except OSError as error:
+        log.debug("work.not_removed", extra={"path": str(folder), "reason": str(error)})

@@ -86,7 +86,7 @@ async def test_one_signal_ends_it_in_order(coordinator):
         assert await ended(process) == 0
     assert coordinator.results()[0].outcome is Outcome.OK
     assert coordinator.of(Leaving)
-    assert not list(work_root(home).iterdir())
+    assert not work_root(home).exists()
 
 
 async def test_two_signals_end_it_now(coordinator):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -79,6 +80,7 @@ async def agent(coordinator, home=None, **changes):
                 running.stops.tell()
     finally:
         zygote.close()
+        shutil.rmtree(running.folder, ignore_errors=True)
 
 
 async def test_commands_run_and_their_output_comes_back(coordinator):
@@ -125,9 +127,9 @@ async def test_a_script_travels_with_its_job(coordinator):
         await coordinator.until(lambda: len(coordinator.results()) == 2)
         assert coordinator.output(0) == b"got ['-n', '1', 'a b']\n"
         assert coordinator.output(1) == b"got ['-n', '2', '$(id)']\n"
-        assert (running.folder / JOB / "sweep.py").exists()
+        assert list(running.folder.glob("**/sweep.py"))
         await coordinator.send(CloseJob(JobId(JOB)))
-        await coordinator.until(lambda: not (running.folder / JOB).exists(), "the folder's removal")
+        await coordinator.until(lambda: not list(running.folder.glob("**/sweep.py")), "the script's removal")
 
 
 async def test_a_shell_line_with_hostile_inputs(coordinator):
