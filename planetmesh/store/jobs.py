@@ -177,6 +177,12 @@ def job_by_key(connection: sqlite3.Connection, submitter: str, key: str) -> JobI
     return row[0] if row else None
 
 
+def newest_keys(connection: sqlite3.Connection, limit: int) -> list[tuple[str, str, JobId]]:
+    """Submitter, key and id of the newest jobs that were handed in with a key, oldest of them first."""
+    query = "SELECT submitter, key, id FROM jobs WHERE key <> '' ORDER BY number DESC LIMIT ?"
+    return connection.execute(query, (limit,)).fetchall()[::-1]
+
+
 def count_states(connection: sqlite3.Connection) -> dict[JobState, int]:
     """How many jobs are in each state.
 

@@ -111,6 +111,10 @@ class Store:
         """The job that this submitter sent with this key; nothing for an empty key."""
         return await self._database.read(lambda connection: jobs.job_by_key(connection, submitter, key))
 
+    async def newest_keys(self, limit: int) -> list[tuple[str, str, JobId]]:
+        """Submitter, key and id of the newest jobs with a key: what a repeated submit may find."""
+        return await self._database.read(lambda connection: jobs.newest_keys(connection, limit))
+
     async def job_states(self) -> dict[JobState, int]:
         """How many jobs are in each state."""
         return await self._database.read(jobs.count_states)

@@ -49,6 +49,8 @@ LISTEN_AFTER_SECONDS = 0.004
 """Pipes of a younger attempt are not polled yet: most short tasks end first and are read once, at the end."""
 COALESCE_SECONDS = 0.002
 """Reports wait so long for company while more starts are waiting. Never when the launcher is idle."""
+START_NEWS_SECONDS = 0.010
+"""That something has started may wait so long for its end: most short tasks then cost one message."""
 BATCH_MOST_BYTES = 512 * 1024
 HELD_MOST_BYTES = 2 * 1024 * 1024
 """Unsent reports beyond this: the agent is behind, so pipes are not read and nothing new is started."""
@@ -97,6 +99,8 @@ class Launcher:
         self._encode = msgspec.msgpack.Encoder().encode
         self._reports: list[Report] = []
         self._report_bytes = 0
+        self._is_urgent = False
+        """More than the news of starts waits to be sent."""
         self._send_by = 0.0
         self._choked = False
         self._leaving = False
@@ -383,14 +387,17 @@ class Launcher:
     # Reports
 
     def _report(self, report: Report) -> None:
-        if not self._reports:
-            self._send_by = time.monotonic() + COALESCE_SECONDS
+        is_urgent = not isinstance(report, Started)
+        if not self._reports or (is_urgent and not self._is_urgent):
+            self._send_by = time.monotonic() + (COALESCE_SECONDS if is_urgent else START_NEWS_SECONDS)
+        self._is_urgent = self._is_urgent or is_urgent
         self._reports.append(report)
 
     def _send(self, now: float) -> None:
         if not self._reports:
             return
-        if not self._waiting or now >= self._send_by or self._report_bytes > BATCH_MOST_BYTES:
+        may_wait = self._waiting if self._is_urgent or self._report_bytes else True
+        if not may_wait or now >= self._send_by or self._report_bytes > BATCH_MOST_BYTES:
             self._flush()
 
     def _flush(self) -> None:
@@ -398,6 +405,7 @@ class Launcher:
             payload = self._encode(self._reports)
             self._reports.clear()
             self._report_bytes = 0
+            self._is_urgent = False
             self._writer.put(payload)
         self._breathe()
 
