@@ -5,14 +5,11 @@ Also the whole of the hidden `_agent`, the process beside a coordinator.
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planetmesh.cli.face import Face
+from planetmesh.cli.life_line import LifeLine
 from planetmesh.cli.part import Part
 from planetmesh.paths import Home
 from planetmesh.settings import Settings
@@ -22,11 +19,19 @@ if TYPE_CHECKING:
     from planetmesh.agent.state import AgentState
 
 
-def be_agent(face: Face, home: Home, part: Part, settings: Settings) -> int:
+def be_agent(face: Face, home: Home, part: Part, settings: Settings, *, tied: bool = False) -> int:
     """Run tasks for the mesh until a signal comes: the first drains, the second stops now."""
     from planetmesh.agent.service import main
 
-    main(agent_options(home, part, settings), _Teller(face).tell)
+    teller, life_line = _Teller(face), LifeLine()
+
+    def on_state(state: AgentState) -> None:
+        # Its first word comes when the zygote has been forked: only then may there be a thread.
+        if tied:
+            life_line.hold()
+        teller.tell(state)
+
+    main(agent_options(home, part, settings), on_state)
     return 0
 
 
@@ -34,7 +39,8 @@ def be_local_agent(home: Home, part: Part, settings: Settings) -> int:
     """The same for the process that `up` started: quiet, and gone when `up` is."""
     from planetmesh.agent.service import main
 
-    main(agent_options(home, part, settings, beside_coordinator=True), _LifeLine().on_state)
+    life_line = LifeLine()
+    main(agent_options(home, part, settings, beside_coordinator=True), lambda _state: life_line.hold())
     return 0
 
 
@@ -95,24 +101,3 @@ def _sentence(state: AgentState) -> str:
             return "Stopped. `planetmesh up` goes on where it was."
         case _:
             return f"{state.detail} {state.hint}".strip()
-
-
-class _LifeLine:
-    """Holds on to stdin, whose other end `up` holds open: its end is our SIGTERM.
-
-    A thread, because the loop belongs to the service; begun at the agent's first word, when the zygote
-    has been forked.
-    """
-
-    def __init__(self) -> None:
-        self._is_watched = False
-
-    def on_state(self, _state: AgentState) -> None:
-        if not self._is_watched:
-            self._is_watched = True
-            threading.Thread(target=self._watch, name="life-line", daemon=True).start()
-
-    def _watch(self) -> None:
-        while os.read(sys.__stdin__.fileno() if sys.__stdin__ else 0, 1024):
-            continue
-        os.kill(os.getpid(), signal.SIGTERM)

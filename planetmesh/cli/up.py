@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,6 +39,15 @@ Ctrl-C stops in order, a second one at once.
 """
 
 
+@dataclass(frozen=True)
+class How:
+    """What is not about the part, but about this run."""
+
+    new: bool
+    tied: bool
+    log_format: LogFormat
+
+
 @click.command(epilog=_EXAMPLES)
 @click.option("--new", is_flag=True, help="Become the coordinator of a new mesh, without a search.")
 @way_options
@@ -53,8 +63,9 @@ Ctrl-C stops in order, a second one at once.
 @click.option("--agent/--no-agent", default=None, help="Coordinator: run tasks here too (default: yes).")
 @click.option("--mdns/--no-mdns", default=None, help="Announce and search by mDNS (default: yes).")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Of stderr.")
+@click.option("--tied", is_flag=True, hidden=True, help="End when stdin ends.")
 @click.pass_obj
-def up(face: Face, /, *, new: bool, log_format: LogFormat, **given: Any) -> int:
+def up(face: Face, /, *, new: bool, log_format: LogFormat, tied: bool, **given: Any) -> int:
     """Take part: become the coordinator, or join one as an agent.
 
     The first run looks for a coordinator on this LAN. Found: it asks for the pairing code that
@@ -67,7 +78,7 @@ def up(face: Face, /, *, new: bool, log_format: LogFormat, **given: Any) -> int:
     home = face.home
     home.prepare()
     with home.locked():
-        return _take_part(face, home, way, wishes, new=new, log_format=log_format)
+        return _take_part(face, home, way, wishes, How(new, tied, log_format))
 
 
 def read_wishes(given: dict[str, Any]) -> Wishes:
@@ -93,24 +104,24 @@ def read_wishes(given: dict[str, Any]) -> Wishes:
     )
 
 
-def _take_part(face: Face, home: Home, way: Way, wishes: Wishes, *, new: bool, log_format: LogFormat) -> int:
+def _take_part(face: Face, home: Home, way: Way, wishes: Wishes, how: How) -> int:
     from planetmesh import logs
     from planetmesh.settings import load_settings
 
     settings = load_settings(home.settings_file)
     part = read_part(home)
     if part is None:
-        part = _decide(face, home, way, wishes, new=new)
+        part = _decide(face, home, way, wishes, new=how.new)
     else:
         part = wishes.change(part)
-        _go_on(home, part, way, new=new)
-    logs.set_up(log_format, verbose=face.verbose > 0)
+        _go_on(home, part, way, new=how.new)
+    logs.set_up(how.log_format, verbose=face.verbose > 0)
     if part.role is Role.COORDINATOR:
-        return _coordinate(face, home, part, settings, log_format)
-    write_part(home, part)
+        return _coordinate(face, home, part, settings, how)
     from planetmesh.cli.be_agent import be_agent
 
-    return be_agent(face, home, part, settings)
+    write_part(home, part)
+    return be_agent(face, home, part, settings, tied=how.tied)
 
 
 def _decide(face: Face, home: Home, way: Way, wishes: Wishes, *, new: bool) -> Part:
@@ -186,11 +197,14 @@ def _remember(home: Home, endpoint: str) -> None:
     Identity.load(home.agent).remember_endpoint(format_endpoint(*parse_endpoint(endpoint)))
 
 
-def _coordinate(face: Face, home: Home, part: Part, settings: Settings, log_format: LogFormat) -> int:
+def _coordinate(face: Face, home: Home, part: Part, settings: Settings, how: How) -> int:
     from planetmesh.cli.coordinate import coordinate
+    from planetmesh.cli.life_line import LifeLine
 
+    if how.tied:
+        LifeLine().hold()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(coordinate(face, home, part, settings, log_format=log_format))
+        runner.run(coordinate(face, home, part, settings, log_format=how.log_format))
     return 0
 
 
