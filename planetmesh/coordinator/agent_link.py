@@ -77,7 +77,10 @@ class AgentLink:
         self._goodbye: Goodbye | None = None
         self._next_number = 0
         """Number in the agent's outbox of the next durable message."""
+        self._pinged = 0
+        """Number of the last ping."""
         self._pings: dict[int, float] = {}
+        """When each ping was sent that still waits for its answer."""
 
     def send(self, messages: list[ToAgent]) -> None:
         """Queue messages; returns at once."""
@@ -211,9 +214,12 @@ class AgentLink:
                 raise PeerMisbehaved("An agent said hello twice on one link.")
 
     def _measure(self, state: MeshState, number: int) -> fx.Effects:
+        if not 0 < number <= self._pinged:
+            raise PeerMisbehaved("An agent answered a ping that was never sent.")
         sent = self._pings.pop(number, None)
         if sent is None:
-            raise PeerMisbehaved("An agent answered a ping that was never sent.")
+            # Answered long after: the machine slept, or the way was cut for some heartbeats.
+            return []
         return nodes.on_rtt(state, self.node_id, time.monotonic() - sent)
 
     def _acknowledge(self, upto: int) -> None:
@@ -224,13 +230,12 @@ class AgentLink:
         self._more.set()
 
     async def _ping(self) -> None:
-        number = 0
         while True:
             await asyncio.sleep(self.engine.settings.heartbeat_seconds)
-            number += 1
-            self._pings = {number - 1: self._pings[number - 1]} if number - 1 in self._pings else {}
-            self._pings[number] = time.monotonic()
-            self.send([Ping(number)])
+            self._pinged += 1
+            self._pings = {number: sent for number, sent in self._pings.items() if number == self._pinged - 1}
+            self._pings[self._pinged] = time.monotonic()
+            self.send([Ping(self._pinged)])
 
     async def _write(self) -> None:
         try:
