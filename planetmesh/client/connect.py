@@ -126,7 +126,7 @@ class Link:
             response = await self._try(endpoint, call, read_seconds, failures)
             if response is not None:
                 return response
-        raise nobody_answered(self.identity.membership.mesh_name, failures)
+        raise nobody_answered(self.identity.membership.mesh_name, failures, was_reached=self.was_reached)
 
     async def _try(
         self, endpoint: str, call: Call, read_seconds: float, failures: dict[str, Exception]

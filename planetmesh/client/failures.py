@@ -50,13 +50,18 @@ def lost_connection(error: BaseException) -> MeshError:
     )
 
 
-def nobody_answered(mesh_name: str, failures: Mapping[str, Exception]) -> MeshError:
-    """Why no address led to the coordinator. A refusal outweighs silence: somebody was there."""
+def nobody_answered(
+    mesh_name: str, failures: Mapping[str, Exception], *, was_reached: bool = False
+) -> MeshError:
+    """Why no address led to the coordinator. A refusal outweighs silence: somebody was there.
+
+    Who was let in before (`was_reached`) and is hung up on now met a coordinator that ends or begins.
+    """
     for error in failures.values():
         refusal = refusal_in(error)
         if refusal is not None:
             return refusal
-    if any(is_hang_up(error) for error in failures.values()):
+    if not was_reached and any(is_hang_up(error) for error in failures.values()):
         return NotAllowed(
             "The coordinator closed the connection before it answered: it does not accept this certificate.",
             hint="If a clock is far off, `planetmesh doctor` says so; else pair again: `planetmesh login`.",

@@ -221,3 +221,23 @@ async def test_a_fresh_certificate_is_left_alone(double: Double, home: Home) -> 
     async with AsyncMesh(home.root) as mesh:
         await mesh.status()
     assert double.requests == [("GET", "/v1/status")]
+
+
+async def test_a_hang_up_by_a_coordinator_that_ends_is_no_refusal(double: Double, home: Home) -> None:
+    async with AsyncMesh(home.root) as mesh:
+        await mesh.status()
+        await double.stop()
+        hung_up = asyncio.Event()
+
+        def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.transport.abort()
+            hung_up.set()
+
+        dying = await asyncio.start_server(hang_up, "127.0.0.1", double.port)
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(mesh.status())
+            await hung_up.wait()
+            dying.close()
+            await dying.wait_closed()
+            await double.start()
+        assert asking.result().mesh_id == double.mesh_id
