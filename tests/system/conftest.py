@@ -1,4 +1,4 @@
-"""Fixtures of the system tests: a LAN of network namespaces."""
+"""Fixtures of the system tests: a LAN of network namespaces, and a mesh on it that may be hurt."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from fleet import Fleet
 from lan import Lan, why_not
 
 
@@ -27,3 +28,14 @@ def make_lan() -> Iterator[Callable[[int], Lan]]:
 def lan(make_lan: Callable[[int], Lan]) -> Lan:
     """A LAN of three hosts: h1, h2, h3."""
     return make_lan(3)
+
+
+@pytest.fixture
+def fleet(make_lan: Callable[[int], Lan], tmp_path: Path) -> Iterator[Fleet]:
+    """A mesh on a LAN, not started yet; what its nodes said is shown if the test fails."""
+    fleet = Fleet(tmp_path, make_lan)
+    try:
+        yield fleet
+        print(fleet.tell())  # pytest shows it for failed tests only
+    finally:
+        fleet.close()

@@ -121,6 +121,18 @@ class Lan:
             raise subprocess.CalledProcessError(program.returncode, list(argv), stdout)
         return str(stdout)
 
+    def run_on_switch(self, argv: Sequence[str], **popen: Any) -> subprocess.Popen[Any]:
+        """Start a program where all frames pass: a capture on `br0` sees the whole LAN."""
+        program = subprocess.Popen(
+            ["ip", "netns", "exec", self.switch, *argv], **{"stdin": subprocess.DEVNULL, **popen}
+        )
+        self._started.append(program)
+        return program
+
+    def pids(self, host: str) -> list[int]:
+        """Every process of a host, whoever started it."""
+        return _pids(self.namespace(host))
+
     def down(self, host: str) -> None:
         """The host's interface goes down."""
         self._ip("-n", self.namespace(host), "link", "set", INTERFACE, "down")
