@@ -210,6 +210,7 @@ class Engine:
         self.switchboard.hang_up_all("busy", "The coordinator cannot write to its disk.")
         self._carried = Turn()
         self.state = restore(await self.store.load(), self.settings, self.spread, self.read_clock())
+        self.feed.resync()
         for answer, earlier in answers:
             answer(earlier or error)
         self._wake.set()

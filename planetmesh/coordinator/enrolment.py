@@ -12,8 +12,9 @@ from pathlib import Path
 
 import msgspec
 
+from planetmesh.coordinator.api.checks import check_node_name
 from planetmesh.coordinator.engine import Engine, Happening
-from planetmesh.errors import NotAllowed
+from planetmesh.errors import BadInput, NotAllowed
 from planetmesh.logs import clean
 from planetmesh.mesh import effects as fx
 from planetmesh.mesh import nodes
@@ -32,7 +33,8 @@ from planetmesh.trust.serials import ActiveSerials
 
 log = logging.getLogger(__name__)
 
-NAME_LONGEST = 64
+NAME_LONGEST = 60
+"""Leaves room for a number where a name is taken."""
 
 
 def found_mesh(home: Home, mesh_name: str) -> None:
@@ -147,11 +149,14 @@ class Enrolment:
         return leaf
 
     def free_name(self, wanted: str) -> str:
-        """A display name that no node has yet: `desk`, `desk-2`."""
-        name = clean(wanted.strip(), NAME_LONGEST) or "node"
-        taken = {live.node.name for live in self.engine.state.nodes.values()}
+        """A display name that no node has yet: `desk`, `desk-2`. What cannot be a name becomes `node`."""
+        try:
+            name = check_node_name(wanted[:NAME_LONGEST])
+        except BadInput:
+            name = "node"
+        taken = {live.node.name.casefold() for live in self.engine.state.nodes.values()}
         number, free = 1, name
-        while free in taken:
+        while free.casefold() in taken:
             number += 1
             free = f"{name}-{number}"
         return free
