@@ -86,6 +86,12 @@ class CopiedIdentity(CertificateRefused):
     code = "copied_identity"
 
 
+class Forgotten(NotAllowed):
+    """The coordinator no longer knows this node; its code is what the goodbye says."""
+
+    code = "forgotten"
+
+
 class PairingFailed(NotAllowed):
     """A pairing did not succeed; it never says which part was wrong."""
 

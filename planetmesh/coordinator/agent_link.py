@@ -16,7 +16,7 @@ from collections.abc import Callable
 from aiohttp import WSMsgType, web
 
 from planetmesh.coordinator.engine import Engine
-from planetmesh.errors import MeshError, PeerMisbehaved
+from planetmesh.errors import Forgotten, MeshError, PeerMisbehaved
 from planetmesh.mesh import effects as fx
 from planetmesh.mesh import nodes, reactor
 from planetmesh.mesh.state import MeshState
@@ -119,8 +119,11 @@ class AgentLink:
             self.engine.post(lambda state, _now: nodes.on_link_lost(state, self.node_id, self.session))
 
     async def _receive(self, still_allowed: Callable[[], None]) -> None:
-        async with asyncio.timeout(HELLO_SECONDS):
-            first = await self._next_frame()
+        try:
+            async with asyncio.timeout(HELLO_SECONDS):
+                first = await self._next_frame()
+        except TimeoutError:
+            raise PeerMisbehaved("The agent did not say hello.") from None
         if first is None:
             return
         await self._greet(first)
@@ -151,9 +154,7 @@ class AgentLink:
 
         def join(state: MeshState, now: Moment) -> fx.Effects:
             if self.node_id not in state.nodes:
-                raise PeerMisbehaved(
-                    "This node was forgotten. Pair it again with a code from `planetmesh code`."
-                )
+                raise Forgotten("This node was forgotten. Pair it again with a code from `planetmesh code`.")
             found = nodes.on_node_joined(state, joining, self.mesh_name, now)
             if state.nodes[self.node_id].session == self.session:
                 self.engine.switchboard.attach(self.node_id, self)
