@@ -135,10 +135,12 @@ class Show:
                     handle = await mesh.client.submit(job)
                     canvas = await self._draw(mesh, handle, assembly, screen, view)
                 ended = await handle.status()
-                counts = await self._check(mesh, handle, assembly)
+                counts = await self._count(handle, assembly)
             complete = ended.tasks.completed == len(tiles) == sum(counts.values())
             await asyncio.to_thread(canvas.write, self.path)
-        return self._summary(ended, counts, complete and not canvas.is_blank(), time.monotonic() - began)
+        summary = self._summary(ended, counts)
+        seconds = round(time.monotonic() - began, 1)
+        return {**summary, "complete": complete and not canvas.is_blank(), "seconds": seconds}
 
     def _view(self, mesh: DemoMesh) -> View:
         from planetmesh.cli.demo_screen import NodeLine, View
@@ -165,9 +167,8 @@ class Show:
         from planetmesh.cli.demo_canvas import Canvas
 
         canvas = Canvas(self.plan.picture)
-        screen.tell(
-            f"{view.total} tiles of a Julia set, {self.plan.picture.width}×{self.plan.picture.height}."
-        )
+        width, height = self.plan.picture
+        screen.tell(f"{view.total} tiles of a Julia set, {width}×{height}.")
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(self._watch(mesh, handle, screen, view))
             async for piece in handle.output():
@@ -223,7 +224,7 @@ class Show:
         mesh.kill(busiest.name)
         screen.tell(f"{busiest.name} was killed with SIGKILL, with {busiest.running} tasks running.")
 
-    async def _check(self, mesh: DemoMesh, handle: JobHandle, assembly: Assembly) -> Counter[str]:
+    async def _count(self, handle: JobHandle, assembly: Assembly) -> Counter[str]:
         """Tiles by machine: only those whose accepted attempt delivered the whole tile count."""
         counts: Counter[str] = Counter()
         seen: set[int] = set()
@@ -235,18 +236,13 @@ class Show:
                 counts[task.node or "?"] += 1
         return counts
 
-    def _summary(
-        self, ended: JobView, counts: Counter[str], complete: bool, seconds: float
-    ) -> dict[str, Any]:
-        picture = self.plan.picture
+    def _summary(self, ended: JobView, counts: Counter[str]) -> dict[str, Any]:
         return {
             "path": str(self.path),
-            "width": picture.width,
-            "height": picture.height,
+            "width": self.plan.picture.width,
+            "height": self.plan.picture.height,
             "tiles": ended.tasks.total,
-            "complete": complete,
             "status": str(ended.status),
             "by_node": dict(sorted(counts.items())),
             "killed": self.killed or None,
-            "seconds": round(seconds, 1),
         }

@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: the mesh, the progress and the picture; plain lines without a terminal."""
+"""What the demo shows while it runs: picture, mesh and progress; plain lines without a terminal."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from lan import REPOSITORY, Lan
+
+from planetmesh.paths import Home, work_root
 
 PROGRAM = [sys.executable, "-m", "planetmesh"]
 START_SECONDS = 20.0
@@ -127,7 +130,14 @@ class Machine:
             self.process.wait(STOP_SECONDS)
 
     def close(self) -> None:
-        """End what still runs; harmless twice."""
+        """End what still runs and remove what root's agents keep outside the home; harmless twice."""
+        try:
+            self._end()
+        finally:
+            for home in (Home(self.home), Home(Home(self.home).local_agent)):
+                shutil.rmtree(work_root(home), ignore_errors=True)
+
+    def _end(self) -> None:
         if self.process is None or self.process.poll() is not None:
             return
         with contextlib.suppress(subprocess.TimeoutExpired):
