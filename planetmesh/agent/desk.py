@@ -135,10 +135,12 @@ class Desk:
 
     def on_reports(self, job_id: JobId, reports: list[Report]) -> None:
         said: list[Durable] = []
+        # An end says that there was a start, so the start of a short task needs no message.
+        over = {(each.index, each.attempt) for each in reports if isinstance(each, Ended)}
         for report in reports:
             match report:
                 case Started(index, attempt):
-                    if self.worklist.on_started(job_id, index, attempt):
+                    if self.worklist.on_started(job_id, index, attempt) and (index, attempt) not in over:
                         self.link.post(TaskStarted(job_id, index, attempt))
                 case Output(index, attempt):
                     held = self.worklist.launched(job_id, index, attempt)

@@ -86,7 +86,9 @@ async def agent(coordinator, home=None, **changes):
 async def test_commands_run_and_their_output_comes_back(coordinator):
     async with agent(coordinator):
         await coordinator.open_job(
-            JOB, ["sh", "-c", 'echo "$0" $GREETING; echo bad >&2; exit $0'], env={"GREETING": "hi"}
+            JOB,
+            ["sh", "-c", 'echo "$0" $GREETING; echo bad >&2; sleep 0.$0; exit $0'],
+            env={"GREETING": "hi"},
         )
         await coordinator.assign(JOB, range(3), ["0", "1", "2"])
         await coordinator.until(lambda: len(coordinator.results()) == 3)
@@ -100,8 +102,9 @@ async def test_commands_run_and_their_output_comes_back(coordinator):
     assert [coordinator.output(index) for index in range(3)] == [b"0 hi\n", b"1 hi\n", b"2 hi\n"]
     assert coordinator.output(1, stream=2) == b"bad\n"
     assert results[1].stdout_bytes == 5
+    # The end of a task that ran for a moment only says by itself that it had started.
     started = {message.index for message in coordinator.of(TaskStarted)}
-    assert started == {0, 1, 2}
+    assert {1, 2} <= started
 
 
 async def test_a_program_that_is_not_there_is_named_with_the_node(coordinator):

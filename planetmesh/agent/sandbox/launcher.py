@@ -99,8 +99,8 @@ class Launcher:
         self._encode = msgspec.msgpack.Encoder().encode
         self._reports: list[Report] = []
         self._report_bytes = 0
-        self._is_urgent = False
-        """More than the news of starts waits to be sent."""
+        self._starts: dict[tuple[int, int], Started] = {}
+        """Not told yet, oldest first; all of them are in `_open`."""
         self._send_by = 0.0
         self._choked = False
         self._leaving = False
@@ -148,6 +148,8 @@ class Launcher:
             moments.append(self._send_by)
         if self._running:
             moments.append(self._watch_at)
+        if self._starts:
+            moments.append(self._open[next(iter(self._starts))].started + START_NEWS_SECONDS)
         known = [moment for moment in moments if moment is not None]
         return max(0.0, min(known) - time.monotonic()) if known else None
 
@@ -242,7 +244,7 @@ class Launcher:
             self._deadlines.add(attempt.started + self._limits.timeout_seconds, self._on_timeout, attempt)
         if self._limits.silence_seconds:
             self._deadlines.add(attempt.started + self._limits.silence_seconds, self._on_silence, attempt)
-        self._report(Started(start.index, start.attempt, attempt.pid, time.time()))
+        self._starts[attempt.key] = Started(start.index, start.attempt, attempt.pid, time.time())
 
     # Output
 
@@ -270,6 +272,7 @@ class Launcher:
         fd = attempt.pipes[which]
         if fd < 0 or self._choked:
             return
+        self._tell_start(attempt)
         self._report_bytes += attempt.read(which, self._reports)
         if attempt.pipes[which] < 0:
             self._selector.unregister(fd)
@@ -320,6 +323,7 @@ class Launcher:
 
     def _finish(self, attempt: Attempt) -> None:
         self._turn_away(attempt)
+        self._tell_start(attempt)
         self._report_bytes += attempt.drain(self._reports)
         attempt.over = True
         del self._open[attempt.key]
@@ -387,17 +391,25 @@ class Launcher:
     # Reports
 
     def _report(self, report: Report) -> None:
-        is_urgent = not isinstance(report, Started)
-        if not self._reports or (is_urgent and not self._is_urgent):
-            self._send_by = time.monotonic() + (COALESCE_SECONDS if is_urgent else START_NEWS_SECONDS)
-        self._is_urgent = self._is_urgent or is_urgent
+        if not self._reports:
+            self._send_by = time.monotonic() + COALESCE_SECONDS
         self._reports.append(report)
 
+    def _tell_start(self, attempt: Attempt) -> None:
+        """Before anything else is told of it."""
+        started = self._starts.pop(attempt.key, None)
+        if started is not None:
+            self._report(started)
+
     def _send(self, now: float) -> None:
+        while self._starts:
+            key = next(iter(self._starts))
+            if self._open[key].started + START_NEWS_SECONDS > now:
+                break
+            self._report(self._starts.pop(key))
         if not self._reports:
             return
-        may_wait = self._waiting if self._is_urgent or self._report_bytes else True
-        if not may_wait or now >= self._send_by or self._report_bytes > BATCH_MOST_BYTES:
+        if not self._waiting or now >= self._send_by or self._report_bytes > BATCH_MOST_BYTES:
             self._flush()
 
     def _flush(self) -> None:
@@ -405,7 +417,6 @@ class Launcher:
             payload = self._encode(self._reports)
             self._reports.clear()
             self._report_bytes = 0
-            self._is_urgent = False
             self._writer.put(payload)
         self._breathe()
 
