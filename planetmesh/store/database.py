@@ -10,9 +10,11 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -55,12 +57,30 @@ class Sizes(msgspec.Struct, frozen=True):
     log_bytes: int
 
 
+_Errand = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
+
+
+def _tell(answer: asyncio.Future[Any], result: Any, failure: BaseException | None) -> None:
+    if answer.done():
+        return
+    if failure is None:
+        answer.set_result(result)
+    else:
+        answer.set_exception(failure)
+
+
 class Lane:
-    """One thread with one connection, which no other thread touches."""
+    """One thread with one connection, which no other thread touches.
+
+    A queue of its own rather than an executor: a commit is made for every turn of the engine, and the
+    executor's two chained futures and its locks cost a tenth of the coordinator's time.
+    """
 
     def __init__(self, path: Path, name: str) -> None:
         self._path = path
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"{path.stem}-{name}")
+        self._queue: SimpleQueue[_Errand | None] = SimpleQueue()
+        self._thread = Thread(target=self._serve, name=f"{path.stem}-{name}", daemon=True)
+        self._thread.start()
         self._connection: sqlite3.Connection | None = None
         self._closed = False
 
@@ -83,13 +103,30 @@ class Lane:
             await self._run(self._disconnect)
         finally:
             self._closed = True
-            self._executor.shutdown(wait=False)
+            self._queue.put(None)
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self._closed:
             raise StorageFailed(f"The database {self._path} is closed.")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+        self._queue.put((work, answer, loop))
         with translated(self._path):
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            return await answer
+
+    def _serve(self) -> None:
+        """The thread: one errand after the other until the end."""
+        while (errand := self._queue.get()) is not None:
+            work, answer, loop = errand
+            result, failure = None, None
+            try:
+                result = work()
+            except BaseException as error:
+                failure = error
+            # A loop that has been closed meanwhile has nobody who waits.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_tell, answer, result, failure)
+            del errand, work, answer, result, failure
 
     def _disconnect(self) -> None:
         if self._connection is not None:
