@@ -71,8 +71,11 @@ class TextLines(logging.Formatter):
             parts.append(record.levelname)
         parts.append(clean(record.getMessage()))
         parts += [f"{key}={clean(str(value))}" for key, value in _fields(record).items()]
-        line = " ".join(parts)
-        return line + "\n" + self.formatException(record.exc_info) if record.exc_info else line
+        lines = [" ".join(parts)]
+        if record.exc_info:
+            # An exception's words may be a peer's, too.
+            lines += [clean(line) for line in self.formatException(record.exc_info).splitlines()]
+        return "\n".join(lines)
 
 
 def _rfc3339(seconds: float) -> str:

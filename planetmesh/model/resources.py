@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+from fractions import Fraction
 
 import msgspec
 
 from planetmesh.errors import BadInput
 
 MILLIS = 1000
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b?)", re.IGNORECASE)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.IGNORECASE)
+_NUMBER = r"(\d{1,20}(?:\.\d{1,20})?)"
+_SIZE = re.compile(_NUMBER + r"\s*([kmgt]?)(i?b?)", re.IGNORECASE | re.ASCII)
+_DURATION = re.compile(_NUMBER + r"\s*(ms|s|m|h|d)?", re.IGNORECASE | re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -82,11 +84,11 @@ def parse_size(text: str) -> int:
     Suffixes with `b` alone are decimal (`MB` = 10^6), all others binary (`M`, `MiB` = 2^20).
     """
     match = _SIZE.fullmatch(text.strip())
-    size = 0.0
+    size = Fraction(0)
     if match:
         number, prefix, unit = match.groups()
         step = 1000 if unit.lower() == "b" and prefix else 1024
-        size = float(number) * step ** " kmgt".index(prefix.lower() or " ")
+        size = Fraction(number) * step ** " kmgt".index(prefix.lower() or " ")
     if not (1 <= size < 2**62):
         raise BadInput(
             f"'{text}' is not a size.", hint="Say it like 500MB, 12 GiB or 12g; it must be above zero."
