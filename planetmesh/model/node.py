@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from planetmesh.model.ids import NodeId
 from planetmesh.model.resources import Resources
+
+Word = Annotated[str, Meta(max_length=255)]
+Text = Annotated[str, Meta(max_length=4096)]
+Amount = Annotated[int, Meta(ge=0, le=2**53)]
+Words = Annotated[tuple[Word, ...], Meta(max_length=256)]
+"""What a node says of itself is kept and shown to everybody, so it is bounded."""
 
 
 class NodeState(StrEnum):
@@ -19,53 +27,53 @@ class NodeState(StrEnum):
 
 
 class Gpu(msgspec.Struct, frozen=True):
-    id: str
+    id: Word
     """As the vendor's library names it (a UUID for NVIDIA)."""
-    name: str
-    memory_bytes: int
+    name: Word
+    memory_bytes: Amount
 
 
 class Sandbox(msgspec.Struct, frozen=True):
     """The tier that the node's own probe reached, by doing."""
 
-    tier: str = "none"
+    tier: Word = "none"
     proven: bool = False
     """True if a probe task failed to read the state directory."""
-    detail: str = ""
+    detail: Text = ""
 
 
 class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a node can do; sent with its hello."""
 
-    hostname: str
-    os: str
-    arch: str
-    version: str
-    python: str
-    cpus: int
-    memory_bytes: int
-    gpus: tuple[Gpu, ...] = ()
+    hostname: Word
+    os: Word
+    arch: Word
+    version: Word
+    python: Word
+    cpus: Amount
+    memory_bytes: Amount
+    gpus: Annotated[tuple[Gpu, ...], Meta(max_length=256)] = ()
     offer: Resources = Resources()
     """What tasks may use of it at the same time."""
-    tags: tuple[str, ...] = ()
-    shares: tuple[str, ...] = ()
+    tags: Words = ()
+    shares: Annotated[tuple[Text, ...], Meta(max_length=256)] = ()
     sandbox: Sandbox = Sandbox()
-    job_types: tuple[str, ...] = ()
-    machine: str = ""
+    job_types: Words = ()
+    machine: Word = ""
     """Hash of the machine's own id: two machines with one identity are told apart by it."""
-    refuses: str = ""
+    refuses: Text = ""
     """Why this node takes no tasks at all (no proven sandbox on a coordinator's host), or nothing."""
 
 
 class NodeLoad(msgspec.Struct, frozen=True):
     """What a node does now; sent with each heartbeat."""
 
-    cpu: float = 0.0
+    cpu: Annotated[float, Meta(ge=0.0, le=1e6)] = 0.0
     """Share of all cores in use, 0..1."""
-    memory_free_bytes: int = 0
-    disk_free_bytes: int = 0
-    running: int = 0
-    backlog: int = 0
+    memory_free_bytes: Amount = 0
+    disk_free_bytes: Amount = 0
+    running: Amount = 0
+    backlog: Amount = 0
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):

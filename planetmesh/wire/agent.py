@@ -1,29 +1,38 @@
 """Coordinator↔agent messages. Array-like, so only append fields, always with a default.
 
 The seed's names: REGISTER_NODE is `RegisterNode`, HEARTBEAT `Heartbeat`, ASSIGN_TASK `AssignTask`,
-TASK_RESULT `TaskResult`. Every durable message from an agent (`TaskOutput`, `TaskResult`,
+TASK_RESULT `TaskResult`. Numbers are bounded here, so that nothing an agent says can be not a number,
+below zero, or more than a database holds. Every durable message from an agent (`TaskOutput`, `TaskResult`,
 `TaskReturned`) counts one in the agent's outbox; `Acknowledge.upto` says up to which one the
 coordinator has everything on disk.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from planetmesh.model.ids import JobId, NodeId
 from planetmesh.model.job import Limits, Outcome
 from planetmesh.model.node import NodeInfo, NodeLoad
 from planetmesh.model.resources import Resources
 
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+"""What JSON readers and SQLite keep exactly."""
+Seconds = Annotated[float, Meta(ge=0.0, le=1e10)]
+ExitCode = Annotated[int, Meta(ge=-(2**31), le=2**32)]
+"""Windows' are unsigned."""
+Sentence = Annotated[str, Meta(max_length=4096)]
+
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
     """An attempt that an agent has in hand when it says hello."""
 
     job_id: JobId
-    index: int
-    attempt: int
+    index: Count
+    attempt: Count
     running: bool
     """False: waiting in the agent's backlog, or ended with its result still in the outbox."""
 
@@ -39,7 +48,7 @@ class RegisterNode(msgspec.Struct, frozen=True, array_like=True, tag="register")
     instance: str
     """Drawn at each start of the agent process: tells a reconnect from a restart."""
     held: tuple[Held, ...] = ()
-    first_unacknowledged: int = 0
+    first_unacknowledged: Count = 0
     """Number in the outbox of the first durable message that will be sent (again)."""
 
 
@@ -48,24 +57,24 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag="heartbeat"):
 
 
 class Pong(msgspec.Struct, frozen=True, array_like=True, tag="pong"):
-    number: int
+    number: Count
 
 
 class TaskStarted(msgspec.Struct, frozen=True, array_like=True, tag="started"):
     job_id: JobId
-    index: int
-    attempt: int
+    index: Count
+    attempt: Count
 
 
 class TaskOutput(msgspec.Struct, frozen=True, array_like=True, tag="output"):
     """Durable. A piece of one stream; `offset` counts bytes of that stream in that attempt."""
 
     job_id: JobId
-    index: int
-    attempt: int
-    stream: int
+    index: Count
+    attempt: Count
+    stream: Annotated[int, Meta(ge=1, le=2)]
     """1 stdout, 2 stderr."""
-    offset: int
+    offset: Count
     data: bytes
 
 
@@ -73,17 +82,17 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, tag="result"):
     """Durable. How an attempt ended."""
 
     job_id: JobId
-    index: int
-    attempt: int
+    index: Count
+    attempt: Count
     outcome: Outcome
-    exit_code: int | None = None
+    exit_code: ExitCode | None = None
     """The command's own status; 128+N after signal N."""
-    error: str = ""
-    wall_seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    memory_peak_bytes: int = 0
-    stdout_bytes: int = 0
-    stderr_bytes: int = 0
+    error: Sentence = ""
+    wall_seconds: Seconds = 0.0
+    cpu_seconds: Seconds = 0.0
+    memory_peak_bytes: Count = 0
+    stdout_bytes: Count = 0
+    stderr_bytes: Count = 0
     """All that was written, also what was dropped beyond the cap."""
 
 
@@ -91,9 +100,9 @@ class TaskReturned(msgspec.Struct, frozen=True, array_like=True, tag="returned")
     """Durable. Will not end here: recalled, draining, or no longer possible."""
 
     job_id: JobId
-    index: int
-    attempt: int
-    reason: str = ""
+    index: Count
+    attempt: Count
+    reason: Sentence = ""
     started: bool = False
     """It had been started and was stopped: a task that may run only once cannot be given to another."""
 
@@ -101,7 +110,7 @@ class TaskReturned(msgspec.Struct, frozen=True, array_like=True, tag="returned")
 class Leaving(msgspec.Struct, frozen=True, array_like=True, tag="leaving"):
     """The agent ends on purpose; its tasks were given back before this."""
 
-    reason: str = ""
+    reason: Sentence = ""
 
 
 FromAgent = RegisterNode | Heartbeat | Pong | TaskStarted | TaskOutput | TaskResult | TaskReturned | Leaving
@@ -140,8 +149,8 @@ class OpenJob(msgspec.Struct, frozen=True, array_like=True, tag="open_job"):
 
 class AssignTask(msgspec.Struct, frozen=True, array_like=True, tag="assign"):
     job_id: JobId
-    index: int
-    attempt: int
+    index: Count
+    attempt: Count
     item: str | None = None
 
 
@@ -149,8 +158,8 @@ class StopTask(msgspec.Struct, frozen=True, array_like=True, tag="stop"):
     """Cancel: not started ones are dropped, running ones killed. Answered by a `TaskResult`."""
 
     job_id: JobId
-    index: int
-    attempt: int
+    index: Count
+    attempt: Count
 
 
 class RecallTasks(msgspec.Struct, frozen=True, array_like=True, tag="recall"):
@@ -168,13 +177,13 @@ class CloseJob(msgspec.Struct, frozen=True, array_like=True, tag="close_job"):
 class Acknowledge(msgspec.Struct, frozen=True, array_like=True, tag="acknowledge"):
     """All durable messages with a number below `upto` are on the coordinator's disk."""
 
-    upto: int
+    upto: Count
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag="ping"):
     """Answered at once by `Pong`; the coordinator measures RTT by it."""
 
-    number: int
+    number: Count
 
 
 class Drain(msgspec.Struct, frozen=True, array_like=True, tag="drain"):
