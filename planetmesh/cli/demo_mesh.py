@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import shutil
-import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -22,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from planetmesh.cli.own_program import is_frozen, own_command, own_environment
+from planetmesh.cli.own_program import own_command, own_environment
 from planetmesh.client.async_client import AsyncMesh
 from planetmesh.errors import Conflict, Unreachable
 from planetmesh.paths import Home, work_root
@@ -78,9 +76,7 @@ class DemoMesh:
         machine = next(each for each in self.agents if each.name == name)
         assert machine.process is not None
         machine.killed_at = time.monotonic()
-        for pid in _processes_of(machine.process.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        machine.process.kill()
 
 
 @asynccontextmanager
@@ -217,7 +213,6 @@ async def _stop(machine: Machine) -> None:
     process = machine.process
     if process is None:
         return
-    pids = _processes_of(process.pid) if process.returncode is None else []
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
@@ -225,24 +220,9 @@ async def _stop(machine: Machine) -> None:
         async with asyncio.timeout(STOP_SECONDS):
             await process.wait()
     except TimeoutError:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
-
-
-def _processes_of(pid: int) -> list[int]:
-    """The process, and the one that a one-file binary's first process has started for it."""
-    if not is_frozen():
-        return [pid]
-    try:
-        root = psutil.Process(pid)
-        children = root.children()
-        name = root.exe()
-        inner = [child.pid for child in children if len(children) == 1 and child.exe() == name]
-    except psutil.Error:
-        return [pid]
-    return [*inner, pid]
 
 
 def _remove(root: Path, machines: list[Machine]) -> None:

@@ -70,7 +70,7 @@ class LocalAgent:
             *self._arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
-            env=own_environment(),
+            env=own_environment(alone=True),
             # A Ctrl-C at the terminal is for `up`, which passes it on in its own time.
             start_new_session=True,
         )

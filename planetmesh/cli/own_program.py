@@ -9,6 +9,8 @@ import os
 import sys
 from pathlib import Path
 
+LOADER_VARIABLE = "LD_LIBRARY_PATH"
+
 
 def is_frozen() -> bool:
     """This is the one-file binary."""
@@ -23,10 +25,25 @@ def own_command() -> list[str]:
     return [sys.executable, "-P", "-m", "planetmesh"]
 
 
-def own_environment() -> dict[str, str]:
-    """The environment for it: our own; from the source tree with the way to the package."""
+def own_environment(*, alone: bool = False) -> dict[str, str]:
+    """The environment for it: our own; from the source tree with the way to the package.
+
+    The one-file binary unpacks itself once, and what it starts shares that; it goes when the first process
+    ends. `alone`: for a process that may outlive this one by some seconds.
+    """
     environment = dict(os.environ)
+    if is_frozen():
+        return _unpacking_itself(environment) if alone else environment
     source = Path(__file__).resolve().parents[2]
-    if not is_frozen() and not {"site-packages", "dist-packages"}.intersection(source.parts):
+    if not {"site-packages", "dist-packages"}.intersection(source.parts):
         environment["PYTHONPATH"] = str(source)
     return environment
+
+
+def _unpacking_itself(environment: dict[str, str]) -> dict[str, str]:
+    """As it was before this binary put its own folder in front of the libraries."""
+    before = environment.pop(f"{LOADER_VARIABLE}_ORIG", None)
+    environment.pop(LOADER_VARIABLE, None)
+    if before:
+        environment[LOADER_VARIABLE] = before
+    return {**environment, "PYINSTALLER_RESET_ENVIRONMENT": "1"}
