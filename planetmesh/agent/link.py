@@ -22,6 +22,7 @@ from planetmesh.agent import renewal
 from planetmesh.agent.outbox import Outbox
 from planetmesh.agent.window import Window
 from planetmesh.errors import BadInput, MeshError, NotAllowed, PeerMisbehaved, Unreachable
+from planetmesh.logs import clean
 from planetmesh.model.endpoint import parse_endpoint
 from planetmesh.settings import Settings
 from planetmesh.trust.identity import ENDPOINTS_MOST, Identity
@@ -36,6 +37,7 @@ from planetmesh.wire.agent import (
     RegisterNode,
     ToAgent,
 )
+from planetmesh.wire.api import ErrorAnswer
 from planetmesh.wire.codec import FRAME_MOST_BYTES, decode_to_agent, encode_frames
 
 log = logging.getLogger(__name__)
@@ -136,7 +138,7 @@ class Link:
     async def _talk(self, endpoint: str) -> None:
         host, port = parse_endpoint(endpoint)
         base = URL.build(scheme="https", host=host, port=port)
-        async with _session(self._identity) as session, await _upgrade(session, base) as socket:
+        async with _session(self._identity) as session, await _open_socket(session, base) as socket:
             await self._greet(socket, endpoint)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._send(socket))
@@ -269,6 +271,26 @@ async def _upgrade(session: aiohttp.ClientSession, base: URL) -> aiohttp.ClientW
         )
 
 
+async def _open_socket(session: aiohttp.ClientSession, base: URL) -> aiohttp.ClientWebSocketResponse:
+    try:
+        return await _upgrade(session, base)
+    except aiohttp.WSServerHandshakeError as error:
+        if error.status in {401, 403}:
+            raise await _why_refused(session, base) from error
+        raise
+
+
+async def _why_refused(session: aiohttp.ClientSession, base: URL) -> NotAllowed:
+    """A refused upgrade does not say why: ask again, without the upgrade."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS), session.get(base / "v1/agent") as answer:
+            content = await answer.content.read(ANSWER_MOST_BYTES)
+        said = msgspec.json.decode(content, type=ErrorAnswer).error
+    except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError, UnicodeError):
+        return NotAllowed("The coordinator refused this machine.")
+    return NotAllowed(f"The coordinator refused this machine: {clean(said.message)}")
+
+
 async def _send_all(socket: aiohttp.ClientWebSocketResponse, messages: Any) -> None:
     for _, frame in encode_frames(messages):
         await socket.send_bytes(frame)
@@ -307,8 +329,6 @@ def _in_words(error: Exception, endpoint: str) -> Exception:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return Unreachable(f"Somebody else than our coordinator answers at {endpoint}.")
     if isinstance(error, aiohttp.WSServerHandshakeError):
-        if error.status in {401, 403}:
-            return NotAllowed("The coordinator refused this machine.")
         return Unreachable(f"The coordinator at {endpoint} did not take the link (HTTP {error.status}).")
     if isinstance(error, TimeoutError):
         return Unreachable(f"The coordinator at {endpoint} does not answer.")

@@ -56,6 +56,7 @@ class Outbox:
         self._unwritten = 0
         """How many of the newest are in memory only, because the disk took no more."""
         self._unsynced = False
+        self._is_closed = False
         self._cursor = _Cursor()
         self._ends: deque[tuple[int, Held]] = deque()
         self._find_ends()
@@ -95,7 +96,8 @@ class Outbox:
 
         A full disk loses nothing while the agent lives: they stay in memory and are written later.
         """
-        if not messages:
+        if not messages or self._is_closed:
+            # After the end a launcher's last words mean nothing: its tasks are lost with this agent.
             return
         for message in messages:
             record = _encode(message)
@@ -109,7 +111,7 @@ class Outbox:
 
     def write(self) -> bool:
         """Bring what is only in memory to the disk; False if it still takes nothing."""
-        if not self._unwritten:
+        if not self._unwritten or self._is_closed:
             return True
         waiting = islice(self._recent, len(self._recent) - self._unwritten, None)
         try:
@@ -151,8 +153,12 @@ class Outbox:
             log.warning("outbox.unsynced", extra={"folder": str(self._folder), "error": str(error)})
 
     def close(self) -> None:
+        """Harmless twice. Nothing is taken any more: its files' numbers may belong to others by then."""
+        if self._is_closed:
+            return
         self.write()
         self._renew_if_confirmed()
+        self._is_closed = True
         for segment in self._segments:
             segment.close()
 

@@ -60,6 +60,19 @@ def test_numbers_go_on_after_a_restart(tmp_path):
     assert len(list((tmp_path / "o").iterdir())) == 1
 
 
+def test_nothing_is_taken_after_the_end(tmp_path, caplog):
+    """A launcher may still speak; the numbers of closed files belong to others by then."""
+    outbox = Outbox(tmp_path / "o")
+    outbox.put([message(0)])
+    outbox.close()
+    outbox.put([message(1)])
+    outbox.close()
+    assert caplog.text == ""
+    again = Outbox(tmp_path / "o")
+    assert indexes(again) == [0]
+    again.close()
+
+
 def test_what_was_confirmed_leaves_the_disk(tmp_path):
     outbox = Outbox(tmp_path / "o", segment_bytes=10_000)
     for number in range(40):
