@@ -98,6 +98,6 @@ def _sentence(state: AgentState) -> str:
         case Phase.CONNECTING:
             return "Connecting…"
         case Phase.ENDED:
-            return "Stopped. `planetmesh up` goes on where it was."
+            return ""
         case _:
             return f"{state.detail} {state.hint}".strip()
