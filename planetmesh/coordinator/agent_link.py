@@ -23,6 +23,7 @@ from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
 from planetmesh.model.identity import Principal
 from planetmesh.model.ids import NodeId
+from planetmesh.store.changes import AuditRow, Changes
 from planetmesh.wire.agent import (
     DURABLE,
     Acknowledge,
@@ -161,6 +162,14 @@ class AgentLink:
             return found
 
         await self.engine.do(join)
+        if self._goodbye is not None and self._goodbye.code == "duplicate":
+            await self._alarm(self._goodbye.reason)
+
+    async def _alarm(self, reason: str) -> None:
+        """Two machines with one identity: whoever looks after the mesh must hear of it."""
+        log.warning("access.copied_identity", extra={"member": self.node_id, "reason": reason})
+        row = AuditRow(time.time(), self.node_id, "copied_identity", self.node_id, reason)
+        await self.engine.do(lambda _state, _now: [], Changes(audit=[row]))
 
     async def _take(self, frame: list[FromAgent]) -> None:
         """One frame: its output to the disk first, then the rest to the engine as one happening."""
