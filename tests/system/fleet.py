@@ -179,6 +179,7 @@ class Fleet:
     def close(self) -> None:
         for machine in [*self.agents.values(), *([self.desk] if hasattr(self, "desk") else [])]:
             machine.kill()
+            machine.close()
         for each in [*self.watched, *self.submitters]:
             each.close()
         self.diary.close()
@@ -194,7 +195,7 @@ class Watched:
 
     @property
     def out(self) -> bytes:
-        return os.pread(self._out.fileno(), 1 << 24, 0) if not self._out.closed else b""
+        return os.pread(self._out.fileno(), 1 << 24, 0)
 
     @property
     def error(self) -> str:
@@ -204,9 +205,9 @@ class Watched:
         return self.process.wait(seconds)
 
     def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(10)
+        _end(self.process)
+        self._out.close()
+        self._error.close()
 
 
 class Submitter:
@@ -229,9 +230,14 @@ class Submitter:
         return self.ids
 
     def close(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait(10)
+        _end(self._process)
+        self._out.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.kill()
+    process.wait(10)
 
 
 def _new_file() -> IO[bytes]:
