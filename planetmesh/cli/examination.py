@@ -1,0 +1,280 @@
+"""What `doctor` looks at, one function a check. Each says what it found and what to do next; none mends."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from planetmesh.cli.part import Part, Role, read_part
+from planetmesh.errors import MeshError
+from planetmesh.model.resources import show_size
+from planetmesh.paths import Home, work_root
+
+if TYPE_CHECKING:
+    from planetmesh.wire.api import NodeView
+
+Status = Literal["ok", "warn", "fail"]
+OK: Status = "ok"
+WARN: Status = "warn"
+FAIL: Status = "fail"
+
+BUILD_AT = datetime(2026, 11, 1, tzinfo=UTC).timestamp()
+"""Some day before this version was made: a clock before it is wrong."""
+CLOCK_WARN_SECONDS = 30.0
+"""Far above the age of a heartbeat, by which the clocks are compared."""
+CLOCK_FAIL_SECONDS = 24 * 3600.0
+MULTICAST_SECONDS = 2.0
+RENEW_WARN_SECONDS = 3 * 86400.0
+DISK_WARN_BYTES = 2 * 1024**3
+DISK_FAIL_BYTES = 100 * 1024**2
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line of the report; the keys of its JSON."""
+
+    check: str
+    status: Status
+    detail: str
+    hint: str = ""
+
+
+def examine(home: Home) -> list[Finding]:
+    """Every check, in the order in which a machine comes to its mesh."""
+    sandbox = _sandbox(home)
+    checks: list[Callable[[], list[Finding]]] = [
+        lambda: _home(home),
+        _clock,
+        _addresses,
+        lambda: asyncio.run(_multicast(home)),
+        lambda: _port(home),
+        lambda: _certificates(home),
+        lambda: asyncio.run(_coordinator(home)),
+        lambda: sandbox,
+        lambda: _disk(home),
+    ]
+    return [finding for check in checks for finding in check()]
+
+
+def _home(home: Home) -> list[Finding]:
+    if not home.exists():
+        hint = "Start or join a mesh with `planetmesh up`."
+        return [Finding("home", WARN, f"There is no {home.root}: this machine is in no mesh yet.", hint)]
+    try:
+        home.prepare()
+        part = read_part(home)
+    except MeshError as error:
+        return [Finding("home", FAIL, error.message, error.hint)]
+    if part is None:
+        what = "gives orders" if home.operator.exists() else "is in no mesh yet"
+        return [Finding("home", OK, f"{home.root}; this machine {what}.")]
+    return [Finding("home", OK, f"{home.root}; this machine is {part.role} as '{part.name}'.")]
+
+
+def _clock() -> list[Finding]:
+    now = time.time()
+    day = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    if now < BUILD_AT:
+        hint = "Set it, by hand or with NTP (`timedatectl set-ntp true`): certificates depend on it."
+        return [Finding("clock", FAIL, f"It says {day}, before this program was made.", hint)]
+    return [Finding("clock", OK, f"It says {day}.")]
+
+
+def _addresses() -> list[Finding]:
+    from planetmesh.discovery import skipped_interfaces, usable_addresses
+
+    usable = usable_addresses()
+    skipped = "; ".join(f"{each.name}: {each.reason}" for each in skipped_interfaces())
+    left_out = f" Left out: {skipped}." if skipped else ""
+    if not usable:
+        hint = "Connect this machine to a network; on one machine alone use --bind 127.0.0.1 --no-mdns."
+        return [Finding("addresses", WARN, f"This machine has no address on a LAN.{left_out}", hint)]
+    shown = ", ".join(f"{each.address} ({each.name})" for each in usable)
+    return [Finding("addresses", OK, f"{shown}.{left_out}")]
+
+
+async def _multicast(home: Home) -> list[Finding]:
+    from planetmesh.discovery import probe_multicast, usable_addresses
+
+    part = _part_of(home)
+    if part is not None and not part.mdns:
+        return [Finding("multicast", OK, "Not used (--no-mdns).")]
+    if not usable_addresses(part.bind if part else ()):
+        return [Finding("multicast", WARN, "There is no address to try it on.")]
+    hint = "Let UDP port 5353 through the firewall, or join with `planetmesh up --join HOST:PORT`."
+    try:
+        report = await probe_multicast(MULTICAST_SECONDS, part.bind if part else ())
+    except MeshError as error:
+        return [Finding("multicast", WARN, error.message, error.hint or hint)]
+    deaf = [f"{each.name} {each.error}".strip() for each in report.interfaces if not each.heard_itself]
+    if not report.works:
+        return [Finding("multicast", WARN, f"Nothing comes back on {', '.join(deaf)}.", hint)]
+    if not report.heard_others:
+        return [Finding("multicast", OK, "It works here; no other machine was heard speaking mDNS.")]
+    return [Finding("multicast", OK, "It works, and others are heard.")]
+
+
+def _port(home: Home) -> list[Finding]:
+    """Only a coordinator needs one."""
+    part = _part_of(home)
+    if part is None or part.role is not Role.COORDINATOR:
+        return [Finding("port", OK, "None is needed: agents and people only dial out.")]
+    address = part.bind[0] if part.bind else "127.0.0.1"
+    try:
+        with socket.create_connection((address, part.port), timeout=2.0):
+            return [Finding("port", OK, f"Something answers on {part.port}: the check below says who.")]
+    except OSError:
+        hint = "Start it with `planetmesh up`."
+        return [
+            Finding("port", WARN, f"Nothing answers on {part.port}: the coordinator is not running.", hint)
+        ]
+
+
+def _certificates(home: Home) -> list[Finding]:
+    from planetmesh.trust.identity import Identity
+
+    folders = (home.coordinator, home.agent, Home(home.local_agent).agent, home.operator)
+    found = [_certificate(folder) for folder in folders if Identity.exists(folder)]
+    if not found:
+        hint = "Join a mesh with `planetmesh up` (a machine) or `planetmesh login` (a person)."
+        return [Finding("certificate", WARN, "There is none.", hint)]
+    return found
+
+
+def _certificate(folder: Path) -> Finding:
+    from planetmesh.trust.identity import Identity
+
+    try:
+        identity = Identity.load(folder, accept_expired=True)
+    except MeshError as error:
+        return Finding("certificate", FAIL, error.message, error.hint)
+    left = identity.principal.not_after - time.time()
+    who = f"{identity.membership.role} '{identity.membership.name}' of '{identity.membership.mesh_name}'"
+    day = datetime.fromtimestamp(identity.principal.not_after, UTC).strftime("%Y-%m-%d")
+    if left <= 0:
+        hint = "`planetmesh code` at the coordinator, then `planetmesh leave` and `planetmesh up` here."
+        return Finding("certificate", FAIL, f"{who} has expired on {day}.", hint)
+    if left < RENEW_WARN_SECONDS:
+        hint = "It is renewed by itself while the coordinator is reached."
+        return Finding("certificate", WARN, f"{who} is good until {day} only.", hint)
+    return Finding("certificate", OK, f"{who}, good until {day}.")
+
+
+async def _coordinator(home: Home) -> list[Finding]:
+    """As a person, where this user is one; a machine's own link is seen in `planetmesh nodes`."""
+    from planetmesh.client.async_client import AsyncMesh
+    from planetmesh.trust.identity import Identity
+
+    if not Identity.exists(home.operator):
+        return [await _coordinator_port(home)] if Identity.exists(home.agent) else []
+    try:
+        async with AsyncMesh(home.root, patience_seconds=0.0) as mesh:
+            status = await mesh.status()
+            nodes = await mesh.nodes()
+    except MeshError as error:
+        return [Finding("coordinator", FAIL, error.message, error.hint)]
+    detail = f"The mesh '{status.mesh}' answers, version {status.version}."
+    if status.storage_error:
+        return [
+            Finding("coordinator", FAIL, f"{detail} {status.storage_error}", "Free some disk space there.")
+        ]
+    return [Finding("coordinator", OK, detail), *_clocks(nodes)]
+
+
+def _clocks(nodes: list[NodeView]) -> list[Finding]:
+    """This clock against the coordinator's, which noted when it heard a live machine last."""
+    heard = [node.last_heartbeat_at for node in nodes if node.state == "HEALTHY" and node.last_heartbeat_at]
+    if not heard:
+        return []
+    return [_compared(time.time() - datetime.fromisoformat(max(heard)).timestamp())]
+
+
+def _compared(ahead_seconds: float) -> Finding:
+    apart = abs(ahead_seconds)
+    if apart <= CLOCK_WARN_SECONDS:
+        return Finding("clock", OK, "As the coordinator's.")
+    detail = f"{apart:.0f} s {'ahead of' if ahead_seconds > 0 else 'behind'} the coordinator's."
+    status = FAIL if apart > CLOCK_FAIL_SECONDS else WARN
+    return Finding("clock", status, detail, "Set both by NTP: `timedatectl set-ntp true`.")
+
+
+async def _coordinator_port(home: Home) -> Finding:
+    """Whether any remembered address takes connections; TLS is the agent's own business."""
+    from planetmesh.model.endpoint import parse_endpoint
+    from planetmesh.trust.identity import Identity
+
+    try:
+        endpoints = Identity.load(home.agent, accept_expired=True).membership.endpoints
+    except MeshError as error:
+        return Finding("coordinator", FAIL, error.message, error.hint)
+    for endpoint in endpoints:
+        try:
+            async with asyncio.timeout(2.0):
+                _, writer = await asyncio.open_connection(*parse_endpoint(endpoint))
+            writer.close()
+            return Finding("coordinator", OK, f"{endpoint} takes connections.")
+        except (OSError, TimeoutError):
+            continue
+    hint = "Is `planetmesh up` running there? If its address changed: `planetmesh up --join HOST:PORT` here."
+    return Finding("coordinator", FAIL, f"None of {', '.join(endpoints) or 'no address'} answers.", hint)
+
+
+def _sandbox(home: Home) -> list[Finding]:
+    """Tried by doing, as the agent does at its start. Comes first: it forks, so before any thread or loop."""
+    if sys.platform == "win32":
+        return [Finding("sandbox", WARN, "Tasks cannot be run on Windows yet.")]
+    with ExitStack() as stack:
+        if not home.exists():
+            home = Home(Path(stack.enter_context(TemporaryDirectory(prefix="planetmesh-doctor-"))))
+        try:
+            return [_tried_sandbox(home)]
+        except (MeshError, OSError) as error:
+            return [Finding("sandbox", FAIL, f"It could not be tried: {error}", getattr(error, "hint", ""))]
+
+
+def _tried_sandbox(home: Home) -> Finding:
+    from planetmesh.agent.sandbox.folders import prepare_work_root
+    from planetmesh.agent.sandbox.probe import measure_tier
+    from planetmesh.agent.service import start_zygote
+
+    was_there = work_root(home).exists()
+    zygote = start_zygote()
+    try:
+        report = asyncio.run(measure_tier(zygote, home.root, prepare_work_root(home)))
+    finally:
+        zygote.close()
+        if not was_there:
+            shutil.rmtree(work_root(home), ignore_errors=True)
+    if report.proven:
+        return Finding("sandbox", OK, f"{report.tier}: {report.detail}")
+    hint = "Landlock (Linux 5.13 or later, switched on) keeps tasks in; a coordinator's host needs it for its own."
+    return Finding("sandbox", WARN, f"{report.tier}: {report.detail}", hint)
+
+
+def _disk(home: Home) -> list[Finding]:
+    return [_free_space("state", home.root), _free_space("work", work_root(home))]
+
+
+def _free_space(name: str, path: Path) -> Finding:
+    there = next(each for each in (path, *path.parents) if each.exists())
+    free = shutil.disk_usage(there).free
+    status = FAIL if free < DISK_FAIL_BYTES else WARN if free < DISK_WARN_BYTES else OK
+    hint = "Free some space, or choose another home with --home DIR." if status != OK else ""
+    return Finding("disk", status, f"{show_size(free)} free for {name} ({there}).", hint)
+
+
+def _part_of(home: Home) -> Part | None:
+    try:
+        return read_part(home) if home.exists() else None
+    except MeshError:
+        return None
