@@ -9,6 +9,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +45,11 @@ FACES_MAY_USE = {
     "cli/be_agent.py": {"agent.service", "agent.state"},
     "cli/inner.py": {"child", "agent.sandbox"},
     "cli/demo_job.py": {"agent.sandbox.folders"},
+    "cli/examination.py": {
+        "agent.sandbox.folders",
+        "agent.sandbox.probe",
+        "agent.service.start_zygote",
+    },
 }
 """The only faces that name a service other than the client."""
 OWNERS = {
@@ -96,12 +102,26 @@ class Source(NamedTuple):
 
     @property
     def tree(self) -> ast.Module:
-        return ast.parse(self.text)
+        return _parse(self.text)
+
+    @property
+    def nodes(self) -> list[ast.AST]:
+        return _walk(self.text)
 
     def is_in(self, places: tuple[str, ...]) -> bool:
         return any(
             self.path == place or (place.endswith("/") and self.path.startswith(place)) for place in places
         )
+
+
+@cache
+def _parse(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
+@cache
+def _walk(text: str) -> list[ast.AST]:
+    return list(ast.walk(_parse(text)))
 
 
 def _sources() -> list[Source]:
@@ -118,7 +138,7 @@ SOURCES = _sources()
 def imported(source: Source) -> Iterator[str]:
     """Full dotted names of everything a file imports, wherever in it; relative ones made absolute."""
     folder = (PACKAGE, *source.path.split("/")[:-1])
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -181,7 +201,7 @@ def pure_rooms_decide_only(source: Source) -> Iterator[str]:
             continue  # only text
         if (top := name.split(".")[0]) in IMPURE_MODULES - allowed:
             yield f"imports {top}"
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.AsyncFunctionDef | ast.Await | ast.AsyncWith | ast.AsyncFor):
             yield f"line {node.lineno}: async"
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in IMPURE_CALLS:
@@ -205,17 +225,17 @@ def _only_names_a_context(source: Source) -> bool:
         return False
     used = {
         node.attr
-        for node in ast.walk(source.tree)
+        for node in source.nodes
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "ssl"
     }
-    made = any(isinstance(n, ast.Call) and "SSLContext" in ast.unparse(n.func) for n in ast.walk(source.tree))
+    made = any(isinstance(n, ast.Call) and "SSLContext" in ast.unparse(n.func) for n in source.nodes)
     return used == {"SSLContext"} and not made
 
 
 def few_start_programs(source: Source) -> Iterator[str]:
     if source.is_in(MAY_START):
         return
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if not isinstance(node, ast.Attribute):
             continue
         owner = node.value.id if isinstance(node.value, ast.Name) else ""
@@ -241,7 +261,7 @@ def names_say_something(source: Source) -> Iterator[str]:
 
 
 def no_lost_tasks(source: Source) -> Iterator[str]:
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Attribute) and node.attr in {"create_task", "ensure_future"}:
             owner = node.value
             loop = isinstance(owner, ast.Call) and "loop" in ast.unparse(owner.func)
@@ -252,7 +272,7 @@ def no_lost_tasks(source: Source) -> Iterator[str]:
 
 
 def errors_are_not_swallowed(source: Source) -> Iterator[str]:
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.ExceptHandler):
             broad = node.type is None or ast.unparse(node.type) in {"Exception", "BaseException"}
             if broad and all(isinstance(each, ast.Pass) for each in node.body):

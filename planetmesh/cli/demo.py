@@ -102,6 +102,15 @@ def _free_name() -> Path:
     return path
 
 
+def cpus_each(agents: int) -> int:
+    """So many that all agents together use the whole machine, and at least one."""
+    if sys.platform == "linux":
+        cpus = len(os.sched_getaffinity(0))
+    else:
+        cpus = os.cpu_count() or 1
+    return max(1, -(-cpus // agents))
+
+
 async def _interruptible(show: Show) -> dict[str, Any] | None:
     """The summary; None after Ctrl-C, when everything has been cleared away."""
     with Interruption() as interruption:
@@ -127,8 +136,7 @@ class Show:
         tiles = self.plan.tiles
         assembly = Assembly(tiles)
         job = await asyncio.to_thread(self.plan.job)
-        cpus = max(1, -(-len(os.sched_getaffinity(0)) // self.agents)) if sys.platform == "linux" else 1
-        async with demo_mesh(self.agents, cpus, self.face.printer.note) as mesh:
+        async with demo_mesh(self.agents, cpus_each(self.agents), self.face.printer.note) as mesh:
             view = self._view(mesh)
             with self._screen(view) as screen:
                 async with asyncio.timeout(LONGEST_SECONDS):

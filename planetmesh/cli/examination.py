@@ -231,8 +231,6 @@ async def _coordinator_port(home: Home) -> Finding:
 
 def _sandbox(home: Home) -> list[Finding]:
     """Tried by doing, as the agent does at its start. Comes first: it forks, so before any thread or loop."""
-    if sys.platform == "win32":
-        return [Finding("sandbox", WARN, "Tasks cannot be run on Windows yet.")]
     with ExitStack() as stack:
         if not home.exists():
             home = Home(Path(stack.enter_context(TemporaryDirectory(prefix="planetmesh-doctor-"))))
@@ -243,22 +241,27 @@ def _sandbox(home: Home) -> list[Finding]:
 
 
 def _tried_sandbox(home: Home) -> Finding:
-    from planetmesh.agent.sandbox.folders import prepare_work_root
-    from planetmesh.agent.sandbox.probe import measure_tier
-    from planetmesh.agent.service import start_zygote
+    if sys.platform != "win32":
+        from planetmesh.agent.sandbox.folders import prepare_work_root
+        from planetmesh.agent.sandbox.probe import measure_tier
+        from planetmesh.agent.service import start_zygote
 
-    was_there = work_root(home).exists()
-    zygote = start_zygote()
-    try:
-        report = asyncio.run(measure_tier(zygote, home.root, prepare_work_root(home)))
-    finally:
-        zygote.close()
-        if not was_there:
-            shutil.rmtree(work_root(home), ignore_errors=True)
-    if report.proven:
-        return Finding("sandbox", OK, f"{report.tier}: {report.detail}")
-    hint = "Landlock (Linux 5.13 or later, switched on) keeps tasks in; a coordinator's host needs it for its own."
-    return Finding("sandbox", WARN, f"{report.tier}: {report.detail}", hint)
+        was_there = work_root(home).exists()
+        zygote = start_zygote()
+        try:
+            report = asyncio.run(measure_tier(zygote, home.root, prepare_work_root(home)))
+        finally:
+            zygote.close()
+            if not was_there:
+                shutil.rmtree(work_root(home), ignore_errors=True)
+        hint = "Switch Landlock on (Linux 5.13 or later). A coordinator's host runs no tasks without proof."
+        return Finding(
+            "sandbox",
+            OK if report.proven else WARN,
+            f"{report.tier}: {report.detail}",
+            hint * (not report.proven),
+        )
+    return Finding("sandbox", WARN, "Tasks cannot be run on Windows yet.")
 
 
 def _disk(home: Home) -> list[Finding]:

@@ -37,11 +37,11 @@ def zygote(descriptor: int) -> None:
     """The zygote as a program of its own; see agent.sandbox.handle."""
     import sys
 
-    if sys.platform != "linux":
-        raise Unreachable("There is no zygote on this platform.")
-    from planetmesh.agent.sandbox.zygote import zygote_main
+    if sys.platform == "linux":
+        from planetmesh.agent.sandbox.zygote import zygote_main
 
-    zygote_main(descriptor)
+        zygote_main(descriptor)
+    raise Unreachable("There is no zygote on this platform.")
 
 
 @click.command()
