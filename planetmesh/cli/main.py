@@ -37,6 +37,7 @@ COMMANDS = {
     "nodes": Listed("planetmesh.cli.nodes:nodes", "List the machines of the mesh."),
     "node": Listed("planetmesh.cli.node:node", "Drain, resume, rename, tag, revoke or forget a machine."),
     "doctor": Listed("planetmesh.cli.doctor:doctor", "Check this machine and its way to the mesh."),
+    "leave": Listed("planetmesh.cli.leave:leave", "Give up this machine's place in its mesh."),
     "demo": Listed("planetmesh.cli.demo:demo", "A whole mesh on this machine, for a look."),
     "completion": Listed("planetmesh.cli.completion:completion", "Print the completion script for a shell."),
     "_agent": Listed("planetmesh.cli.inner:agent", "", hidden=True),

@@ -23,7 +23,7 @@ MASKED = "***"
 ITEMS_SHOWN = 1000
 """A spec with more inputs than this is shown only to who asks for it: a waiting client polls the view."""
 NODES_NAMED = 2
-"""In a `waiting` sentence; `planetmesh explain` lists them all."""
+"""In a `waiting` sentence; the list of nodes has the others."""
 
 Sentences = dict[Signature, str]
 """Waiting sentences that were made already: jobs of one signature wait for the same reason."""
@@ -117,7 +117,7 @@ def _why_waiting(state: MeshState, live: LiveJob) -> str:
     named = [f"{name}: {_in_words(reason)}" for name, reason in objections[:NODES_NAMED]]
     more = len(objections) - len(named)
     if more > 0:
-        named.append(f"{more} more: `planetmesh explain {live.job.id}`")
+        named.append(f"and {more} more (`planetmesh nodes`)")
     return "No machine can run it now. " + "; ".join(named) + "."
 
 

@@ -67,7 +67,7 @@ class TestWaiting:
             add(state, f"n{number}")
         sentence = waiting(state, requests=resources(16))
         assert sentence.count("offers only") == 2
-        assert "7 more: `planetmesh explain a000000000`" in sentence
+        assert "and 7 more (`planetmesh nodes`)" in sentence
         assert len(sentence) < 300
 
     def test_something_that_passes_comes_first(self, state: MeshState):

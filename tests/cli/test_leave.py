@@ -1,0 +1,57 @@
+"""`leave`: a member gives up its place, a coordinator cannot, and nothing else is touched."""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+
+from planetmesh.cli.part import Part, Role, write_part
+from planetmesh.model.identity import Role as MeshRole
+from planetmesh.paths import Home
+from planetmesh.trust.authority import Authority
+from planetmesh.trust.identity import Identity, Membership
+
+
+@pytest.fixture
+def member(home: Home, tmp_path) -> Home:
+    """A home that is an agent of a mesh called den."""
+    authority = Authority.create(tmp_path / "authority", secrets.token_hex(16))
+    membership = Membership(
+        authority.mesh_id, "den", MeshRole.AGENT, secrets.token_hex(16), "desk", secrets.token_hex(16)
+    )
+    home.prepare()
+    authority.issue_local(home.agent, membership)
+    write_part(home, Part(role=Role.AGENT, name="desk"))
+    (home.root / "settings.json").write_text("{}")
+    return home
+
+
+def test_a_member_leaves_and_keeps_its_settings(member: Home, say) -> None:
+    said = say("leave")
+    assert said.status == 0
+    assert "the mesh 'den' as agent 'desk'" in said.error
+    assert not Identity.exists(member.agent)
+    assert not member.role_file.exists()
+    assert member.settings_file.exists()
+    assert say("leave").status == 5
+
+
+def test_not_while_it_takes_part(member: Home, say) -> None:
+    with member.locked():
+        said = say("leave")
+    assert said.status == 2
+    assert Identity.exists(member.agent)
+
+
+def test_a_coordinator_cannot_leave_its_own_mesh(home: Home, say) -> None:
+    home.prepare()
+    write_part(home, Part(role=Role.COORDINATOR, name="den"))
+    said = say("leave")
+    assert said.status == 2
+    assert str(home.root) in said.error
+    assert home.role_file.exists()
+
+
+def test_a_home_without_a_mesh(home: Home, say) -> None:
+    assert say("leave").status == 5
