@@ -130,7 +130,7 @@ async def run_agent(
     on_state(AgentState(Phase.CONNECTING, name=options.name))
     identity = Identity.load(options.home.agent)
     folder = prepare_work_root(options.home)
-    await asyncio.to_thread(_sweep, options.home)
+    await asyncio.to_thread(_clear_up, options.home)
     shares = tuple(read_share(text) for text in options.shares)
     sandbox, refuses = await _test_sandbox(options, zygote, folder)
     info = look(
@@ -304,12 +304,22 @@ async def find_on_lan(mesh_id: str) -> list[str]:
     return [format_endpoint(address, each.port) for each in heard for address in each.addresses]
 
 
+def _clear_up(home: Home) -> None:
+    """End and remove what was left when an agent, its zygote and its launchers were killed all at once."""
+    if sys.platform == "linux":
+        from planetmesh.agent.sandbox.tree import kill_leftovers
+
+        if not kill_leftovers(str(work_root(home))):
+            log.warning("work.still_running", extra={"path": str(work_root(home))})
+    _sweep(home)
+
+
 def _sweep(home: Home) -> None:
     """Remove what tasks of an earlier life left behind."""
-    from planetmesh.agent.sandbox.folders import remove_folder
+    from planetmesh.agent.sandbox.folders import is_own_root, remove_folder
 
     root = work_root(home)
-    if not root.is_dir():
+    if not is_own_root(root):
         return
     for path in root.iterdir():
         try:

@@ -50,11 +50,13 @@ def folded(name: str) -> str:
 
 
 def write_shared(folder: Path, name: str, content: bytes, *, executable: bool) -> None:
-    """Put a file in a folder that tasks can write to. A link planted there is never followed.
+    """Put a file directly in a folder that tasks can write to. A link planted there is never followed.
 
     Raises BadInput for a bad name, OSError if it cannot be written.
     """
     path = safe_path(folder, name)
+    if path.parent != folder:
+        raise _refused(name, "the folders in it may be a task's links")
     path.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     mode = PROGRAM_MODE if executable else FILE_MODE

@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,14 +52,25 @@ def prepare_work_root(home: Home) -> Path:
     """Make the folder above all job folders; raise UnsafeHome if somebody else got there first."""
     root = work_root(home)
     user = task_user()
-    root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-    if sys.platform == "win32":
-        return root
-    found = root.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+    with suppress(FileExistsError):
+        root.mkdir(mode=FOLDER_MODE, parents=True)
+    if not is_own_root(root):
         raise UnsafeHome(f"{root} is not a directory of this user.", hint=f"Look at it, then: rm -r {root}")
-    root.chmod(WORK_ROOT_MODE if user else FOLDER_MODE)
+    if sys.platform != "win32":
+        root.chmod(WORK_ROOT_MODE if user else FOLDER_MODE)
     return root
+
+
+def is_own_root(root: Path) -> bool:
+    """Whether this is our directory, not somebody's link or folder under a name that can be guessed.
+
+    Ask before anything below it is touched: root's lies where everybody may make files.
+    """
+    try:
+        found = root.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and (sys.platform == "win32" or found.st_uid == os.geteuid())
 
 
 def make_job_folder(root: Path, job_id: str) -> Path:
@@ -86,6 +98,9 @@ def remove_folder(path: Path) -> None:
 
 def _open_and_retry(_function: object, path: str, _error: object) -> None:
     """A task may take its own folders' rights away; the owner gives them back once."""
+    if sys.platform != "win32" and os.geteuid() == 0:
+        # Root needs no rights, and must change none: a name in there may have become a link meanwhile.
+        return
     parent = os.path.dirname(path)
     try:
         for folder in (parent, path):
