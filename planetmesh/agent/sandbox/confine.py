@@ -74,6 +74,8 @@ class Confinement(NamedTuple):
     is_scoped: bool
     """Signals from here reach only what is confined with this process."""
     is_veiled: bool
+    has_own_memory: bool
+    """Shared memory in which no other job's tasks can look, and which ends with the launcher."""
 
 
 def confine(spec: LauncherSpec, user: TaskUser | None) -> Confinement:
@@ -87,6 +89,7 @@ def confine(spec: LauncherSpec, user: TaskUser | None) -> Confinement:
     is_scoped = False
     # Another user cannot knock at the owner's session; the same user is kept from it by the veil.
     is_veiled = user is None and veil.draw()
+    has_own_memory = is_veiled or (user is not None and veil.part())
     abi = landlock.supported_abi()
     home = pwd.getpwuid(os.getuid()).pw_dir
     if not abi:
@@ -99,7 +102,7 @@ def confine(spec: LauncherSpec, user: TaskUser | None) -> Confinement:
             is_scoped = Scope.SIGNAL in rules.scoped and not _can_signal(os.getppid())
     # A change of user clears it, so it comes last.
     forbid_inspection()
-    return Confinement(abi, is_scoped, is_veiled)
+    return Confinement(abi, is_scoped, is_veiled, has_own_memory)
 
 
 def set_limits(limits: Limits, uid: int) -> None:

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 import msgspec
@@ -147,6 +148,7 @@ class LauncherHandle:
             async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
                 await self._gone.wait()
         except TimeoutError:
+            self._kill()
             self.abandon("")
 
     async def opened(self, spec: LauncherSpec) -> Ready:
@@ -180,6 +182,12 @@ class LauncherHandle:
             self._on_lost(reason)
         if self._rested is not None and not self._rested.done():
             self._rested.set_result(False)
+
+    def _kill(self) -> None:
+        """For a launcher that does not listen: it has not hung up, so the number is still its own."""
+        if self.ready is not None and not self._gone.is_set():
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(self.ready.pid, signal.SIGKILL)
 
     def _command(self, batch: Sequence[Command]) -> None:
         if batch and not self._gone.is_set():
@@ -219,6 +227,7 @@ class LauncherHandle:
             for payload in self._reader.feed(data):
                 self._deliver(self._decode(payload))
         except (PeerMisbehaved, msgspec.DecodeError):
+            self._kill()
             self.abandon("The job's launcher on this node sent nonsense and was cut off.")
 
     def _deliver(self, reports: list[Report]) -> None:

@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import assert_never
 
 import msgspec
@@ -72,8 +73,14 @@ class Launcher:
     """The loop and its tables."""
 
     def __init__(
-        self, spec: LauncherSpec, control: socket.socket, user_name: str, offspring: Offspring
+        self,
+        spec: LauncherSpec,
+        control: socket.socket,
+        user_name: str,
+        offspring: Offspring,
+        is_unchanged: Callable[[], bool],
     ) -> None:
+        """`is_unchanged`: no task has changed what this process stands on; see footing.py."""
         self._spec = spec
         self._limits = spec.limits
         self._control = control
@@ -81,6 +88,7 @@ class Launcher:
         self._env = environment.job_environment(spec, os.environ, user_name)
         self._slots = spec.slots
         self._offspring = offspring
+        self._is_unchanged = is_unchanged
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         rank = min(os.getpriority(os.PRIO_PROCESS, 0) + spec.nice, NICE_MOST)
         self._ground = Ground(null, rank, spec.limits.output_most_bytes)
@@ -198,10 +206,10 @@ class Launcher:
         self._env = environment.job_environment(self._spec, os.environ, self._user_name)
 
     def _rest(self) -> None:
-        """Stay for another job only if this one has left nothing behind, neither process nor file."""
+        """Stay for another job only if this one has left no trace: no process, no file, no changed limit."""
         self._folders.remove_free()
         busy = self._waiting or self._open or self._running or self._offspring.strays(self._running)
-        if busy or os.listdir(self._spec.folder):
+        if busy or not self._is_unchanged():
             self._leaving = True
             return
         self._report(Rested())

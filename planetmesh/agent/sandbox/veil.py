@@ -3,7 +3,8 @@
 Landlock before its ninth version does not stop connect() to a socket in the file system. A session bus, a
 tmux server or a container engine starts any program outside the sandbox for its owner. Where user
 namespaces are allowed, the folders with such sockets are covered by empty ones; where they are not, the
-doors that stay open are found by knocking, and reported (probe.py).
+doors that stay open are found by knocking, and reported (probe.py). The same namespace gives each launcher
+shared memory of its own, for root's launchers too.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ import stat
 import sys
 from collections.abc import Iterator
 
-from planetmesh.agent.sandbox.views import RUNTIME_FOLDER
+from planetmesh.agent.sandbox.views import RUNTIME_FOLDER, SHARED_MEMORY
 
 assert sys.platform == "linux"  # tells the type checker; nobody imports this elsewhere
 
 PR_SET_DUMPABLE = 4
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
+CLONE_NEWIPC = 0x08000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
-MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
+MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE = 0x1000, 0x4000, 0x40000, 0x80000
 
 ENGINES = (
     "/run/docker.sock",
@@ -42,6 +44,8 @@ SHARED_TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108  looked at for sockets of 
 HOME_FOLDERS = (".gnupg", ".docker", ".ssh", ".local/share/containers")
 ENTRIES_MOST = 2048
 KNOCK_SECONDS = 0.2
+SHARED_MEMORY_OPTIONS = "size=50%,nr_inodes=65536,mode=1777"
+"""As the system's own has it; what lies there counts as memory."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -52,6 +56,27 @@ def draw() -> bool:
         return False
     _draw()
     return True
+
+
+def part() -> bool:
+    """Give this process, which is root, shared memory of its own; False where that is not allowed.
+
+    Tasks of all jobs run as one user here: in the system's shared memory they could read and change each
+    other's, and what they leave there would stay.
+    """
+    if _libc.unshare(CLONE_NEWNS | CLONE_NEWIPC) != 0:
+        return False
+    try:
+        # What the owner mounts later is still to be seen in here.
+        _mount("none", "/", "", MS_REC | MS_SLAVE)
+        _mount_shared_memory()
+    except OSError:
+        return False
+    return True
+
+
+def _mount_shared_memory() -> None:
+    _mount("none", SHARED_MEMORY, "tmpfs", MS_NOSUID | MS_NODEV, SHARED_MEMORY_OPTIONS)
 
 
 def _is_allowed() -> bool:
@@ -74,7 +99,7 @@ def _draw() -> None:
     engines = [path for path in ENGINES if os.path.exists(path)]
     # The maps belong to root in a process that may not be inspected; confine.py forbids it again.
     _check(_libc.prctl(PR_SET_DUMPABLE, ctypes.c_ulong(1), 0, 0, 0))
-    _check(_libc.unshare(CLONE_NEWUSER | CLONE_NEWNS))
+    _check(_libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC))
     _map("/proc/self/setgroups", "deny")
     _map("/proc/self/uid_map", f"{uid} {uid} 1")
     _map("/proc/self/gid_map", f"{gid} {gid} 1")
@@ -83,6 +108,7 @@ def _draw() -> None:
         _mount("none", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,mode=0500")
     for path in engines:
         _mount(os.devnull, path, "", MS_BIND)
+    _mount_shared_memory()
 
 
 def open_doors(uid: int) -> list[str]:

@@ -24,6 +24,7 @@ assert sys.platform == "linux"  # tells the type checker; nobody imports this el
 import msgspec
 
 from planetmesh.agent.sandbox import confine, folders, tree, veil
+from planetmesh.agent.sandbox.footing import Footing
 from planetmesh.agent.sandbox.frames import RECEIVE_BYTES, FrameReader
 from planetmesh.agent.sandbox.launcher import Launcher
 from planetmesh.agent.sandbox.messages import LauncherSpec, Ready, Refused, Report
@@ -129,11 +130,15 @@ class _Zygote:
         """Reap; kill orphans, which only a dead launcher can leave here. Return the poll's patience in ms."""
         while True:
             try:
-                pid, _ = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
                 return None
             if pid == 0:
                 break
+            if os.WIFSTOPPED(status):
+                # Only a task stops its launcher: no limit would bind it any more, and no cancel reach it.
+                tree.send(pid, signal.SIGKILL)
+                continue
             self._launchers.discard(pid)
         if not self._orphans(tree.snapshot()):
             return None
@@ -158,6 +163,9 @@ def _leave_after(do: Callable[[], None]) -> NoReturn:
     try:
         do()
         code = 0
+    except ConnectionError:
+        # The agent ended meanwhile, and with it the reason for all that is done here.
+        pass
     except BaseException:
         # Nobody above catches it: this is the last place where it can be told.
         traceback.print_exc()
@@ -185,10 +193,13 @@ def _be_launcher(fd: int, zygote: int) -> None:
         return
     confine.die_with_parent(zygote)
     doors = veil.open_doors(os.geteuid())
-    _tell(control, Ready(os.getpid(), os.geteuid(), *reached, tuple(doors)))
-    offspring.is_scoped = reached.is_scoped
+    abi, is_scoped, is_veiled, has_own_memory = reached
+    footing = Footing(spec.folder, has_own_memory=has_own_memory)
+    _tell(control, Ready(os.getpid(), os.geteuid(), abi, is_scoped, is_veiled, tuple(doors)))
+    offspring.is_scoped = is_scoped
     control.setblocking(False)
-    Launcher(spec, control, user.name if user else _own_name(), offspring).run()
+    name = user.name if user else _own_name()
+    Launcher(spec, control, name, offspring, footing.is_unchanged).run()
 
 
 def _receive_spec(control: socket.socket) -> LauncherSpec:
