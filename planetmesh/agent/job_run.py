@@ -49,7 +49,9 @@ class JobRun:
         return self._end.is_set()
 
     def tell(self, command: Callable[[LauncherLike], None]) -> None:
-        """Now if the launcher stands, else as soon as it does."""
+        """Now if the launcher stands, else as soon as it does; never once it may serve another job."""
+        if self._end.is_set():
+            return
         if self._launcher is None:
             self._waiting.append(command)
         else:
