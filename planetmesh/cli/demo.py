@@ -230,7 +230,8 @@ class Show:
         busiest.was_killed = True
         self.killed = busiest.name
         mesh.kill(busiest.name)
-        screen.tell(f"{busiest.name} was killed with SIGKILL, with {busiest.running} tasks running.")
+        held = "1 task" if busiest.running == 1 else f"{busiest.running} tasks"
+        screen.tell(f"{busiest.name} was killed with SIGKILL; {held} ran there.")
 
     async def _count(self, handle: JobHandle, assembly: Assembly) -> Counter[str]:
         """Tiles by machine: only those whose accepted attempt delivered the whole tile count."""
