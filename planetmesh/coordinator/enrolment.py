@@ -6,7 +6,6 @@ Issues certificates through `trust/` and sees that each one's record is on disk 
 from __future__ import annotations
 
 import logging
-import platform
 import time
 from pathlib import Path
 
@@ -76,7 +75,7 @@ class Enrolment:
 
     async def admit_local(self, home: Home, *, with_agent: bool) -> None:
         """See that this machine's operator and its local agent have identities that count."""
-        here = clean(platform.node() or "coordinator", NAME_LONGEST)
+        here = clean(self.coordinator.membership.name, NAME_LONGEST)
         await self._admit(home.operator, Role.OPERATOR, f"operator on {here}")
         if with_agent:
             Home(home.local_agent).prepare()
