@@ -198,8 +198,12 @@ class Watched:
         return os.pread(self._out.fileno(), 1 << 24, 0)
 
     @property
+    def error_bytes(self) -> bytes:
+        return os.pread(self._error.fileno(), 1 << 24, 0)
+
+    @property
     def error(self) -> str:
-        return os.pread(self._error.fileno(), 1 << 24, 0).decode(errors="replace")
+        return self.error_bytes.decode(errors="replace")
 
     def wait(self, seconds: float) -> int:
         return self.process.wait(seconds)
