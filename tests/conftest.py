@@ -23,7 +23,9 @@ pytest.register_assert_rewrite("transcript", "mesh_world")
 from transcript import Transcript  # noqa: E402  its folder and its asserts had to be made known first
 
 _NO_CHECKS = (HealthCheck.too_slow, HealthCheck.data_too_large)
-settings.register_profile("quick", derandomize=True, deadline=None, suppress_health_check=_NO_CHECKS)
+settings.register_profile(
+    "quick", max_examples=50, derandomize=True, deadline=None, suppress_health_check=_NO_CHECKS
+)
 settings.register_profile(
     "explore", max_examples=1000, deadline=timedelta(seconds=5), suppress_health_check=_NO_CHECKS
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builders
+import msgspec
 import pytest
 from transcript import Transcript
 
@@ -146,6 +147,19 @@ class TestRetry:
         assert (
             _lines(mesh)[-1] == "job a ended FAILED: No such program: magick. (no other machine could run it)"
         )
+
+    def test_a_failure_that_is_told_twice_counts_once(self, mesh: Transcript):
+        two_machines(mesh)
+        mesh.submit("a")
+        mesh.place()
+        mesh.end("desk", "a", outcome=Outcome.EXIT_CODE)
+        mesh.skip()
+        for outcome in (Outcome.EXIT_CODE, Outcome.OK):
+            mesh.end("desk", "a", outcome=outcome)
+        mesh.start("desk", "a")
+        mesh.give_back("desk", "a")
+        mesh.expect("")
+        assert mesh.task("a").failures == 1
 
     def test_a_single_attempt_fails_without_remarks(self, mesh: Transcript):
         two_machines(mesh)
@@ -305,6 +319,20 @@ class TestLoss:
         mesh.start("desk", "a")
         mesh.skip()
         mesh.give_back("desk", "a")
+        assert _lines(mesh)[-1].startswith("job a ended FAILED: It was stopped while it ran.")
+
+    @pytest.mark.parametrize("how", ["returned", Outcome.CANCELLED])
+    def test_at_most_once_that_ran_is_over_even_if_its_start_was_never_heard_of(self, mesh: Transcript, how):
+        mesh.join("desk")
+        mesh.submit("a", at_most_once=True)
+        mesh.place()
+        mesh.skip()
+        assert mesh.task("a").state is TaskState.ASSIGNED
+        if how == "returned":
+            message = msgspec.structs.replace(builders.returned("a"), started=True)
+            mesh.take(reactor.on_task_returned(mesh.state, builders.node_id("desk"), message, mesh.now))
+        else:
+            mesh.end("desk", "a", outcome=how)
         assert _lines(mesh)[-1].startswith("job a ended FAILED: It was stopped while it ran.")
 
 
