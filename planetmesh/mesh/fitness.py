@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from planetmesh.mesh.state import LiveJob, LiveNode, Signature
-from planetmesh.model.ids import JobId, NodeId
+from planetmesh.model.ids import JobId
 from planetmesh.model.node import NodeState
 from planetmesh.model.resources import MILLIS, Resources, show_size
 from planetmesh.settings import Settings
@@ -143,12 +143,6 @@ def has_backlog_room(
 
 def full(live: LiveNode) -> Reason:
     return Reason("full", f"all it offers is taken ({len(live.held)} tasks in hand)")
-
-
-def already_failed(node_id: NodeId, excluded: tuple[NodeId, ...]) -> Reason | None:
-    if node_id not in excluded:
-        return None
-    return Reason("failed_there", "the task already failed there; another machine comes first")
 
 
 def _show(amount: Resources) -> str:

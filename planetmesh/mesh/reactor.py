@@ -10,7 +10,7 @@ import heapq
 
 import msgspec
 
-from planetmesh.errors import BadInput
+from planetmesh.errors import BadInput, Conflict
 from planetmesh.mesh import effects as fx
 from planetmesh.mesh import fitness, health, retry, schedule
 from planetmesh.mesh.lifecycle import Cause, advance
@@ -30,6 +30,8 @@ from planetmesh.wire.agent import (
 
 MEAN_MEMORY = 0.8
 """Share of the old mean kept when one more attempt's time is learned."""
+CANCEL_AHEAD_MOST = 10_000
+"""After a restart each task before one that has a row gets a record."""
 REST_SECONDS = 2.0
 """A node that gives work back unasked (it is shutting down, or full) is left alone for so long."""
 NOT_AN_END = (Outcome.CANCELLED, Outcome.RETURNED)
@@ -190,11 +192,16 @@ def on_cancel(state: MeshState, job_id: JobId, reason: str, now: Moment) -> fx.E
 
 
 def on_cancel_task(state: MeshState, job_id: JobId, index: int, reason: str, now: Moment) -> fx.Effects:
-    """Cancel one task of a job."""
+    """Cancel one task of a job; raises Conflict if it is so far from its turn that others would need rows."""
     live = state.jobs[job_id]
     task = live.task(index)
     if task is None:
         return []
+    if index - live.next_index > CANCEL_AHEAD_MOST:
+        raise Conflict(
+            f"Task {job_id}/{index} is more than {CANCEL_AHEAD_MOST} tasks away from its turn.",
+            hint="Cancel it nearer to its turn, or the whole job.",
+        )
     return _cancel_task(state, live, task, reason, now) + _finish_if_done(state, live, now)
 
 

@@ -71,14 +71,10 @@ def test_a_node_without_a_link_or_a_hello_gets_nothing():
     assert reason is not None
 
 
-@pytest.mark.parametrize("reason", [fitness.full(live()), fitness.already_failed("x", ("x",))])
-def test_passing_reasons_are_in_words(reason):
+def test_a_passing_reason_is_in_words():
+    reason = fitness.full(live())
     assert reason.sentence
     assert not reason.lasting
-
-
-def test_a_machine_that_did_not_fail_the_task_is_not_blamed():
-    assert fitness.already_failed("x", ("y",)) is None
 
 
 def test_a_free_slot_counts_every_resource_and_a_rest():

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from transcript import Transcript
 
-from planetmesh.errors import BadInput
+from planetmesh.errors import BadInput, Conflict
 from planetmesh.mesh import reactor
 from planetmesh.model.job import Outcome, TaskState
 
@@ -373,12 +373,14 @@ class TestCancel:
         mesh.cancel_task("a", 1)
         assert _lines(mesh)[-1] == "job a ended FAILED"
 
-    def test_the_last_task_of_a_huge_range_costs_one_record(self, mesh: Transcript):
+    def test_a_task_far_ahead_costs_one_record_and_is_refused_beyond_a_bound(self, mesh: Transcript):
         mesh.submit("a", 1_000_000)
-        mesh.cancel_task("a", 999_999)
+        with pytest.raises(Conflict):
+            mesh.cancel_task("a", 10_001)
+        mesh.cancel_task("a", 10_000)
         mesh.cancel_task("a", 1)
         live = mesh.job("a")
-        assert (live.next_index, live.ahead, live.tasks) == (0, {1, 999_999}, {})
+        assert (live.next_index, live.ahead, live.tasks) == (0, {1, 10_000}, {})
         assert (live.counts.queued, live.counts.cancelled) == (999_998, 2)
         mesh.join("desk", 4)
         placed = mesh.place()
