@@ -50,6 +50,10 @@ FRAMES_IN_FLIGHT = 32
 """Frames of one agent that the engine has not finished; beyond them the link is not read (TCP pushes)."""
 OUTGOING_MOST = 200_000
 """Messages waiting for one agent; more means that it does not read, and it is cut off."""
+MESSAGES_PER_SECOND = 20_000
+"""Read from one agent in the long run: several times what a large machine has to say about short tasks."""
+MESSAGES_AT_ONCE = 60_000
+"""On top: what has piled up while the link was down comes as fast as it can."""
 GOODBYE_SECONDS = 1.0
 """How long a parting word may take before the connection is simply dropped."""
 
@@ -75,6 +79,7 @@ class AgentLink:
         self._outgoing: deque[ToAgent] = deque()
         self._more = asyncio.Event()
         self._room = asyncio.Semaphore(FRAMES_IN_FLIGHT)
+        self._pace = _Pace()
         self._goodbye: Goodbye | None = None
         self._next_number = 0
         """Number in the agent's outbox of the next durable message."""
@@ -130,8 +135,10 @@ class AgentLink:
         await self._greet(first)
         while (frame := await self._next_frame()) is not None:
             still_allowed()
+            self._check(frame)
             await self._room.acquire()
             await self._take(frame)
+            await self._pace.keep(len(frame))
 
     async def _next_frame(self) -> list[FromAgent] | None:
         message = await self.socket.receive()
@@ -171,36 +178,48 @@ class AgentLink:
         row = AuditRow(time.time(), self.node_id, "copied_identity", self.node_id, reason)
         await self.engine.do(lambda _state, _now: [], Changes(audit=[row]))
 
+    def _check(self, frame: list[FromAgent]) -> None:
+        """Raise PeerMisbehaved before anything of it has counted: a frame is taken whole or not at all."""
+        for message in frame:
+            if isinstance(message, RegisterNode):
+                raise PeerMisbehaved("An agent said hello twice on one link.")
+            if isinstance(message, Pong) and not 0 < message.number <= self._pinged:
+                raise PeerMisbehaved("An agent answered a ping that was never sent.")
+
     async def _take(self, frame: list[FromAgent]) -> None:
         """One frame: its output to the disk first, then the rest to the engine as one happening."""
         state = self.engine.state
         output = [m for m in frame if isinstance(m, TaskOutput) and self._may_write(state, m)]
-        if output:
+        if output and self._is_current(state):
             await self.engine.outputs.append(output)
         self._next_number += sum(isinstance(message, DURABLE) for message in frame)
         upto = self._next_number
+        taken = False
 
         def happen(state: MeshState, now: Moment) -> fx.Effects:
-            live = state.nodes.get(self.node_id)
-            if live is None or live.session != self.session:
+            nonlocal taken
+            if not self._is_current(state):
                 return []
+            taken = True
             found = nodes.on_heard(state, self.node_id, now)
-            for message in frame:
+            for message in _newest_heartbeat_only(frame):
                 found += self._react(state, message, now)
             return found
 
         def answer(error: Exception | None) -> None:
             self._room.release()
-            if error is None:
+            if taken and error is None:
                 self._acknowledge(upto)
-            elif isinstance(error, PeerMisbehaved):
-                self.hang_up("protocol", error.message)
 
         self.engine.post(happen, answer)
 
+    def _is_current(self, state: MeshState) -> bool:
+        """This is the node's link; false for a copy's, and for one that a newer link has replaced."""
+        live = state.nodes.get(self.node_id)
+        return live is not None and live.session == self.session
+
     def _may_write(self, state: MeshState, output: TaskOutput) -> bool:
-        most = self.engine.settings.output_most_bytes
-        if output.stream not in (1, 2) or output.offset < 0 or output.offset + len(output.data) > most:
+        if output.offset + len(output.data) > self.engine.settings.output_most_bytes:
             return False
         return reactor.still_counts(state, self.node_id, output.job_id, output.index, output.attempt)
 
@@ -221,11 +240,9 @@ class AgentLink:
             case Leaving():
                 return nodes.on_leaving(state, self.node_id, self.session, now)
             case RegisterNode():
-                raise PeerMisbehaved("An agent said hello twice on one link.")
+                return []
 
     def _measure(self, state: MeshState, number: int) -> fx.Effects:
-        if not 0 < number <= self._pinged:
-            raise PeerMisbehaved("An agent answered a ping that was never sent.")
         sent = self._pings.pop(number, None)
         if sent is None:
             # Answered long after: the machine slept, or the way was cut for some heartbeats.
@@ -252,6 +269,9 @@ class AgentLink:
             await self._write_all()
         except (ConnectionError, TimeoutError):
             self._abort()  # the reading side meets the end of the link by itself
+        except MeshError as error:
+            log.warning("agent.unsendable", extra={"node_id": self.node_id, "reason": error.message})
+            self._abort()
 
     async def _write_all(self) -> None:
         while True:
@@ -273,6 +293,29 @@ class AgentLink:
                 await self.socket.close()
         finally:
             self._abort()
+
+
+class _Pace:
+    """Lets an agent say so much a second and no more; then the link is not read for a moment (TCP pushes)."""
+
+    def __init__(self) -> None:
+        self._left = float(MESSAGES_AT_ONCE)
+        self._at = time.monotonic()
+
+    async def keep(self, count: int) -> None:
+        now = time.monotonic()
+        self._left = min(MESSAGES_AT_ONCE, self._left + (now - self._at) * MESSAGES_PER_SECOND) - count
+        self._at = now
+        if self._left < 0:
+            await asyncio.sleep(-self._left / MESSAGES_PER_SECOND)
+
+
+def _newest_heartbeat_only(frame: list[FromAgent]) -> list[FromAgent]:
+    """Older ones say nothing any more."""
+    beats = [message for message in frame if isinstance(message, Heartbeat)]
+    if len(beats) < 2:
+        return frame
+    return [message for message in frame if not isinstance(message, Heartbeat)] + beats[-1:]
 
 
 def new_socket() -> web.WebSocketResponse:
