@@ -18,6 +18,9 @@ ROWS_MOST = 512
 STREAMS = (1, 2)
 INDEX_MOST = 2**31
 """No task has a higher index or attempt; SQLite could not take numbers above 2^63."""
+PLACES_MOST = 262_144
+"""Pieces of one stream of one attempt, a day of three lines a second. Each costs some 50 bytes beside its data:
+without this a stream of single bytes would take 50 times what its cap in bytes says."""
 PIECES_MOST = 4096
 """Pieces in one page, however small they are."""
 
@@ -41,10 +44,11 @@ class Piece(Protocol):
 
 _ADD_JOB = "INSERT OR IGNORE INTO jobs(id) VALUES(?)"
 _ADD = (
-    "INSERT INTO pieces(job, idx, attempt, stream, offset, data) "
-    "SELECT jobs.number, ?2, ?3, ?4, ?5, ?6 FROM jobs WHERE id = ?1 AND ?5 >= coalesce("
-    "(SELECT offset + length(data) FROM pieces WHERE job = jobs.number AND idx = ?2 AND attempt = ?3 "
-    "AND stream = ?4 ORDER BY offset DESC LIMIT 1), 0)"
+    "INSERT INTO pieces(job, idx, attempt, stream, offset, data, place) "
+    "SELECT jobs.number, ?2, ?3, ?4, ?5, ?6, coalesce(last.place, 0) + 1 FROM jobs LEFT JOIN pieces last "
+    "ON last.number = (SELECT number FROM pieces WHERE job = jobs.number AND idx = ?2 AND attempt = ?3 "
+    "AND stream = ?4 ORDER BY offset DESC LIMIT 1) "
+    "WHERE id = ?1 AND ?5 >= coalesce(last.offset + length(last.data), 0) AND coalesce(last.place, 0) < ?7"
 )
 _FOLLOW = (
     "SELECT number, idx, attempt, stream, offset, data FROM pieces "
@@ -68,7 +72,8 @@ def add_pieces(connection: sqlite3.Connection, pieces: Iterable[Piece], stream_m
     """Keep what continues its stream; safe to repeat. One odd piece does not spoil the others' commit."""
     wanted = [p for p in pieces if _makes_sense(p) and p.offset + len(p.data) <= stream_most_bytes]
     connection.executemany(_ADD_JOB, ((job_id,) for job_id in dict.fromkeys(p.job_id for p in wanted)))
-    connection.executemany(_ADD, ((p.job_id, p.index, p.attempt, p.stream, p.offset, p.data) for p in wanted))
+    rows = ((p.job_id, p.index, p.attempt, p.stream, p.offset, p.data, PLACES_MOST) for p in wanted)
+    connection.executemany(_ADD, rows)
 
 
 def _makes_sense(piece: Piece) -> bool:

@@ -71,12 +71,14 @@ MESH = (
 
 OUTPUTS = (
     # `pieces_by_job` serves followers: the job's pieces in the order in which they came.
+    # `place`: the how manieth of its stream a piece is; so their number can be bounded without counting.
     """
     CREATE TABLE jobs(number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE);
 
     CREATE TABLE pieces(
         number INTEGER PRIMARY KEY AUTOINCREMENT, job INTEGER NOT NULL, idx INTEGER NOT NULL,
-        attempt INTEGER NOT NULL, stream INTEGER NOT NULL, offset INTEGER NOT NULL, data BLOB NOT NULL
+        attempt INTEGER NOT NULL, stream INTEGER NOT NULL, offset INTEGER NOT NULL, data BLOB NOT NULL,
+        place INTEGER NOT NULL
     );
     CREATE UNIQUE INDEX pieces_by_task ON pieces(job, idx, attempt, stream, offset);
     CREATE INDEX pieces_by_job ON pieces(job);
