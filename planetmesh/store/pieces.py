@@ -18,9 +18,9 @@ ROWS_MOST = 512
 STREAMS = (1, 2)
 INDEX_MOST = 2**31
 """No task has a higher index or attempt; SQLite could not take numbers above 2^63."""
-PLACES_MOST = 262_144
-"""Pieces of one stream of one attempt, a day of three lines a second. Each costs some 50 bytes beside its data:
-without this a stream of single bytes would take 50 times what its cap in bytes says."""
+PLACES_MOST = 1_048_576
+"""Pieces of one stream of one attempt: ten a second for a day. Each costs some 50 bytes beside its data, so a
+stream of single bytes would otherwise take many times what its cap in bytes allows."""
 PIECES_MOST = 4096
 """Pieces in one page, however small they are."""
 

@@ -14,6 +14,7 @@ from planetmesh.model.job import Counts, TaskState
 from planetmesh.paths import Home
 from planetmesh.settings import Settings
 from planetmesh.store import outputs as outputs_room
+from planetmesh.store import pieces as pieces_room
 from planetmesh.store.changes import Changes
 from planetmesh.store.database import Database
 from planetmesh.store.outputs import Outputs
@@ -61,6 +62,13 @@ async def test_a_stream_is_kept_up_to_its_cap_only(home: Home, store: Store) -> 
     await outputs.append([piece(1, -1, b"odd")])
     assert [p.data for p in await outputs.read(JOB, 0)] == [b"12345678", b"90"]
     await outputs.close()
+
+
+async def test_a_stream_has_only_so_many_pieces_however_small(outputs: Outputs, monkeypatch) -> None:
+    monkeypatch.setattr(pieces_room, "PLACES_MOST", 3)
+    await outputs.append([piece(0, offset, b"x") for offset in range(0, 10, 2)])
+    await outputs.append([piece(0, 20, b"x"), piece(0, 0, b"y", stream=2), piece(0, 0, b"z", attempt=2)])
+    assert [p.data for p in await outputs.read(JOB, 0)] == [b"x", b"x", b"x", b"y", b"z"]
 
 
 async def test_an_odd_piece_does_not_spoil_the_commit_it_shares(outputs: Outputs) -> None:
