@@ -85,7 +85,7 @@ class Machine:
         """Start `up` and wait until it serves (coordinator) or has registered (agent)."""
         process = self.begin(*options, code=code)
         wait_until(lambda: self._stands or process.poll() is not None, seconds, lambda: self.log)
-        assert self._stands, f"`up` ended with {process.poll()}:\n{self.log}"
+        assert self._stands, f"`up` ended with {process.poll()}:\n{self.log}{self.events}"
 
     @property
     def _stands(self) -> bool:
