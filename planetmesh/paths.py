@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from planetmesh.errors import Conflict, UnsafeHome
 
@@ -113,7 +114,7 @@ class Home:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold this home for one `up`; raise Conflict if another process holds it."""
-        with self.lock_file.open("a+b") as file:
+        with open_private(self.lock_file) as file:
             _lock(file.fileno(), self.root)
             yield
 
@@ -159,6 +160,11 @@ def write_private(path: Path, content: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def open_private(path: Path) -> IO[bytes]:
+    """Open a file to append to it, made 0600 whatever the umask is. For locks."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+b")
 
 
 def read_private(path: Path) -> bytes:

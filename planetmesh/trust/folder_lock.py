@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from planetmesh.paths import open_private
+
 FILES = ".files.lock"
 RENEWAL = ".renewal.lock"
 
@@ -23,7 +25,7 @@ LOOK_SECONDS = 0.005
 @contextmanager
 def holding(folder: Path, name: str, *, wait_seconds: float = 0.0) -> Iterator[bool]:
     """Hold one lock of a folder, if it can be had in time; give whether it is held."""
-    with (folder / name).open("ab") as file:
+    with open_private(folder / name) as file:
         until = time.monotonic() + wait_seconds
         held = _try(file.fileno())
         while not held and time.monotonic() < until:

@@ -91,7 +91,7 @@ def confine(spec: LauncherSpec, user: TaskUser | None) -> Confinement:
     is_veiled = user is None and veil.draw()
     has_own_memory = is_veiled or (user is not None and veil.part())
     abi = landlock.supported_abi()
-    home = pwd.getpwuid(os.getuid()).pw_dir
+    home = _home_of(os.getuid())
     if not abi:
         _take_user(user)
         prctl(PR_SET_NO_NEW_PRIVS, 1)
@@ -103,6 +103,14 @@ def confine(spec: LauncherSpec, user: TaskUser | None) -> Confinement:
     # A change of user clears it, so it comes last.
     forbid_inspection()
     return Confinement(abi, is_scoped, is_veiled, has_own_memory)
+
+
+def _home_of(uid: int) -> str:
+    """A container's user may have no entry, and then no home to keep tasks from."""
+    try:
+        return pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        return "/nonexistent"
 
 
 def set_limits(limits: Limits, uid: int) -> None:
