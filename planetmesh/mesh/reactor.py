@@ -113,13 +113,15 @@ def on_task_ended(state: MeshState, node_id: NodeId, result: TaskResult, now: Mo
     node.release(task.key)
     _learn(live, node, result, state)
     if result.outcome in NOT_AN_END:
+        # Nobody cancelled it here, or it would not count any more: else it would be given out again at once.
+        node.resting_until = now.steady + REST_SECONDS
         return _give_back(state, live, task, now, ran=True)
     ended = msgspec.structs.replace(
         _found_again(task),
         outcome=result.outcome,
         exit_code=result.exit_code,
         error=result.error,
-        started_at=task.started_at or now.wall - result.wall_seconds,
+        started_at=task.started_at or max(0.0, now.wall - result.wall_seconds),
     )
     if result.outcome is Outcome.OK:
         return _end(state, live, advance(ended, Cause.SUCCEEDED, finished_at=now.wall), now)

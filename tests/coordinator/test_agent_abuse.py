@@ -454,6 +454,18 @@ async def test_a_flood_of_messages_is_slowed_down_and_others_are_served(mesh, mo
     assert mesh.engine.state.nodes[honest.id].connected
 
 
+async def test_a_task_that_is_handed_back_again_and_again_goes_slowly(mesh):
+    evil = await mesh.agent("evil")
+    job_id = await mesh.submit(node=evil)
+    for answer in (TaskResult(job_id, 0, 1, Outcome.CANCELLED), TaskReturned(job_id, 0, 2, "no")):
+        await evil.next(AssignTask)
+        await evil.say(answer)
+        await evil.next(Acknowledge)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await evil.next(AssignTask)
+
+
 async def test_hundreds_of_pongs_move_nothing(mesh):
     evil = await mesh.agent("evil")
     ping = await evil.next(Ping)
