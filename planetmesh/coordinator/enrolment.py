@@ -5,6 +5,7 @@ Issues certificates through `trust/` and sees that each one's record is on disk 
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from planetmesh.mesh import effects as fx
 from planetmesh.mesh import nodes
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
+from planetmesh.model.endpoint import parse_endpoint
 from planetmesh.model.identity import CertificateState, Principal, Role
 from planetmesh.model.ids import MeshId, NodeId, new_mesh_id, new_node_id
 from planetmesh.model.node import Node
@@ -137,7 +139,9 @@ class Enrolment:
             self.serials.revoke(leaf.serial)
             raise
         log.info("member.enrolled", extra={"role": str(request.role), "member": name})
-        return Enrolled(leaf, self._membership(request.role, member_id, name))
+        membership = self._membership(request.role, member_id, name)
+        endpoints = endpoints_for(request.peer_address, self.endpoints)
+        return Enrolled(leaf, msgspec.structs.replace(membership, endpoints=endpoints))
 
     async def renew(self, principal: Principal, csr_der: bytes) -> Leaf:
         """A member asks for its next certificate: same name and role, new key."""
@@ -173,6 +177,20 @@ class Enrolment:
     async def _keep(self, leaf: Leaf, state: CertificateState) -> None:
         rows = self.serials.allow(leaf.record(state), time.time())
         await self.engine.do(_nothing, Changes(certificates=list(rows)))
+
+
+def endpoints_for(peer_address: str, endpoints: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that mean us where the peer is: elsewhere, loopback is another machine."""
+    if _is_loopback(peer_address):
+        return endpoints
+    return tuple(each for each in endpoints if not _is_loopback(parse_endpoint(each)[0])) or endpoints
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.removeprefix("::ffff:")).is_loopback
+    except ValueError:  # a name
+        return False
 
 
 def _nothing(_state: MeshState, _now: Moment) -> fx.Effects:
