@@ -147,7 +147,9 @@ class Link:
 
     async def _request(self, endpoint: str, call: Call, read_seconds: float) -> aiohttp.ClientResponse:
         host, port = parse_endpoint(endpoint)
-        url = URL.build(scheme="https", host=host, port=port, path=call.path, query=call.query)
+        # A name in the path was quoted by who made it: it must not be quoted again.
+        url = URL.build(scheme="https", host=host, port=port).with_path(call.path, encoded=True)
+        url = url.with_query(call.query)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=read_seconds)
         headers = {"Content-Type": "application/json"} if call.body is not None else None
         return await self._open().request(call.method, url, data=call.body, headers=headers, timeout=timeout)

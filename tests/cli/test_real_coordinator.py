@@ -75,6 +75,14 @@ def test_a_job_from_submit_to_cancel(say, coordinator: None) -> None:
     assert say("job", "zzzzz").status == 5
 
 
+def test_names_with_blanks_slashes_and_percent_signs_reach_the_coordinator_as_typed(say, coordinator) -> None:
+    for name in ("my job", "50% ü", "a/b c"):
+        job_id = say("run", "--detach", "--name", name, "true").text.strip()
+        assert say("wait", name, "--timeout", "0.05s").status == 1, name
+        assert say("cancel", name, "--json").json["id"] == job_id, name
+    assert "'no such'" in say("node", "drain", "no such").error
+
+
 def test_what_the_coordinator_refuses_is_a_usage_error(say, coordinator: None) -> None:
     said = say("run", "--detach", "--tag", "not a tag", "x")
     assert said.status == 2
