@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from api_world import COMMAND, Client, World, small, until
 
+from planetmesh.coordinator.api import memory
 from planetmesh.errors import StorageFailed
 from planetmesh.model.identity import Role
 from planetmesh.model.job import Outcome
@@ -293,3 +294,15 @@ async def test_large_jobs_are_shown_without_their_inputs(world: World, operator:
     assert (await operator.get(f"/v1/jobs/{job_id}")).json["spec"] is None
     whole = (await operator.get(f"/v1/jobs/{job_id}?spec=1")).json
     assert whole["spec"]["inputs"]["items"] == items["items"]
+
+
+async def test_live_jobs_of_one_operator_are_bounded_in_bytes(world, operator, monkeypatch):
+    monkeypatch.setattr(memory, "LIVE_BYTES_EACH", 30_000)
+    large = COMMAND | {"inputs": {"type": "items", "items": ["x" * 100] * 100}}
+    first = await operator.post("/v1/jobs", {"spec": large})
+    assert [(await operator.post("/v1/jobs", {"spec": large})).status for _ in range(2)] == [201, 413]
+    assert (await operator.post("/v1/jobs", {"spec": COMMAND})).status == 201
+    other = world.open(await world.member(Role.OPERATOR))
+    assert (await other.post("/v1/jobs", {"spec": large})).status == 201
+    await operator.post(f"/v1/jobs/{first.json['job']['id']}/cancel")
+    assert (await operator.post("/v1/jobs", {"spec": large})).status == 201

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from planetmesh.coordinator.access import Access, Connection
-from planetmesh.coordinator.api.memory import PairingFailures, Shelf, Submits
+from planetmesh.coordinator.api.memory import PairingFailures, Shelf, Submits, Weights
 from planetmesh.coordinator.engine import Engine
 from planetmesh.coordinator.enrolment import Enrolment
 from planetmesh.errors import BadInput, TooLarge
@@ -54,6 +54,7 @@ class Parts:
     failures: PairingFailures = field(default_factory=PairingFailures)
     shelf: Shelf = field(default_factory=Shelf)
     submits: Submits = field(default_factory=Submits)
+    weights: Weights = field(default_factory=Weights)
     large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
     body_grace_seconds: float = BODY_GRACE_SECONDS
 
@@ -69,6 +70,8 @@ class Call:
         self.parts = parts
         self.connection = connection
         self.request = request
+        self.body_bytes = 0
+        """Length of the body, once it was read."""
 
     @property
     def principal(self) -> Principal:
@@ -138,6 +141,7 @@ class Call:
         """The body as JSON of this shape; `empty` stands for no body at all."""
         async with self._room_for(most_bytes):
             content = await self._read(most_bytes)
+            self.body_bytes = len(content)
             if not content and empty is not None:
                 return empty
             if len(content) <= LARGE_BODY_BYTES:

@@ -51,6 +51,7 @@ async def submit_job(call: Call) -> web.StreamResponse:
 async def _take_in(call: Call, asked: SubmitJob) -> tuple[JobId, tuple[str, ...]]:
     """Check the job and hand it to the engine; it is on disk when this returns."""
     engine, own = call.parts.engine, call.principal.id
+    call.parts.weights.refuse_too_much(engine.state, own, call.body_bytes)
     spec = _resolve_node(engine.state, asked.spec)
     spec = await _checked(call.parts, spec)
     now = engine.read_clock()
@@ -64,6 +65,7 @@ async def _take_in(call: Call, asked: SubmitJob) -> tuple[JobId, tuple[str, ...]
     if asked.key:
         call.parts.submits.remember(own, asked.key, job.id)
     await engine.do(happen, also=call.audited("submit", job.id, f"{spec.type}, {spec.inputs.count} tasks"))
+    call.parts.weights.note(job.id, own, call.body_bytes)
     return job.id, (warning,) if warning else ()
 
 

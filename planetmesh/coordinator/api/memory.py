@@ -8,16 +8,22 @@ from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 from planetmesh.coordinator.engine import Engine
+from planetmesh.errors import TooLarge
 from planetmesh.mesh import effects as fx
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
 from planetmesh.model.ids import JobId
+from planetmesh.model.resources import show_size
 from planetmesh.store.jobs import StoredJob
 
 KEPT_SPECS = 2
 """Ended jobs whose stored record is kept at hand: their pages are read one after the other."""
 REMEMBERED_SUBMITS = 100_000
 """A client repeats a submit for two minutes at most: so many would be 800 a second."""
+WEIGHED_BYTES = 4096
+"""Smaller jobs are bounded by their number alone."""
+LIVE_BYTES_EACH = 512 * 1024 * 1024
+"""Of one operator's jobs that have not ended, as they were sent; ten million short inputs are half of it."""
 SLOTS_MOST = 128
 FAILURES_EACH = 10
 """Addresses shown of those who tried a wrong code."""
@@ -81,6 +87,30 @@ class Submits:
 
 def _nothing(_state: MeshState, _now: Moment) -> fx.Effects:
     return []
+
+
+class Weights:
+    """How large the jobs were that have not ended: their inputs are in memory until then."""
+
+    def __init__(self) -> None:
+        self._by_job: dict[JobId, tuple[str, int]] = {}
+
+    def refuse_too_much(self, state: MeshState, submitter: str, size_bytes: int) -> None:
+        """Raise TooLarge if the submitter's live jobs are large enough already."""
+        if size_bytes < WEIGHED_BYTES:
+            return
+        self._by_job = {job_id: each for job_id, each in self._by_job.items() if job_id in state.jobs}
+        own = sum(size for whose, size in self._by_job.values() if whose == submitter)
+        if own + size_bytes > LIVE_BYTES_EACH:
+            raise TooLarge(
+                f"Your jobs that have not ended are {show_size(own)} long together; "
+                f"{show_size(LIVE_BYTES_EACH)} is the limit.",
+                hint="Wait until some have ended, or give numbers as a range: planetmesh run --range 1..N",
+            )
+
+    def note(self, job_id: JobId, submitter: str, size_bytes: int) -> None:
+        if size_bytes >= WEIGHED_BYTES:
+            self._by_job[job_id] = (submitter, size_bytes)
 
 
 @dataclass
