@@ -144,7 +144,8 @@ class Authority:
         refuse_if_shared(folder)
         key_pem = read_private(folder / KEY)
         damaged = UnsafeHome(
-            f"The authority in {folder} is damaged.", hint="Bring that folder back from a backup of this home."
+            f"The authority in {folder} is damaged.",
+            hint="Bring that folder back from a backup of this home.",
         )
         try:
             key = load_pem_private_key(key_pem, password=None)

@@ -156,7 +156,7 @@ def test_a_damaged_or_missing_authority_says_what_to_do(mesh, tmp_path):
     (folder / "ca.pem").write_bytes(b"nothing")
     with pytest.raises(UnsafeHome) as caught:
         Authority.open(folder)
-    assert "restore" in caught.value.hint
+    assert "backup" in caught.value.hint
     with pytest.raises(NotAllowed):
         Authority.open(tmp_path / "none")
 
