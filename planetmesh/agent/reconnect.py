@@ -28,6 +28,8 @@ SEARCH_AFTER_ROUNDS = 2
 """Known addresses are tried so often before the LAN is asked too."""
 SEARCH_PAUSE_SECONDS = 15.0
 """Between two questions to the LAN."""
+ENDS_MOST = 64
+"""Addresses whose failure is remembered as told; anybody on the LAN can announce some."""
 FINAL = {
     "revoked": "This machine's certificate was revoked.",
     "forgotten": "The coordinator has forgotten this machine.",
@@ -60,6 +62,8 @@ class Reconnector:
         """At the address that is tried now."""
         self._is_searching = asyncio.Event()
         self._found: tuple[str, ...] = ()
+        self._ends: dict[str, str] = {}
+        """Why each address failed the last time."""
         self._heard = asyncio.Event()
 
     async def keep_connected(self) -> None:
@@ -93,6 +97,7 @@ class Reconnector:
         self._is_registered = self._was_ever_up = True
         self._is_searching.clear()
         self._found = ()
+        self._ends.clear()
 
     async def _rest(self, seconds: float) -> None:
         """Wait, unless somebody is heard on the LAN meanwhile."""
@@ -132,7 +137,16 @@ class Reconnector:
             log.warning("link.refused", extra={"endpoint": endpoint, "reason": refusal.message})
             await self._wait_refused(refusal)
         except MeshError as error:
-            log.info("link.ended", extra={"endpoint": endpoint, "reason": error.message})
+            self._note_end(endpoint, error.message)
+
+    def _note_end(self, endpoint: str, reason: str) -> None:
+        """Said once for each address until its reason changes: a night without a coordinator is long."""
+        is_news = self._ends.get(endpoint) != reason
+        if len(self._ends) >= ENDS_MOST:
+            self._ends.clear()
+        self._ends[endpoint] = reason
+        level = logging.INFO if is_news else logging.DEBUG
+        log.log(level, "link.ended", extra={"endpoint": endpoint, "reason": reason})
 
     async def _wait_refused(self, refusal: NotAllowed) -> None:
         """The right coordinator says no. At the first contact that is final; later it may pass."""

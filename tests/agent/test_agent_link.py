@@ -137,6 +137,21 @@ async def test_a_coordinator_that_comes_back_gets_everything_in_order(coordinato
     assert indexes == list(range(3200))
 
 
+async def test_a_long_absence_is_not_told_with_every_try(coordinator, caplog):
+    caplog.set_level(logging.DEBUG, "planetmesh")
+    async with Side(coordinator.agent_home()).running() as side:
+        await coordinator.until(lambda: side.link.is_up)
+        await coordinator.close()
+        ends = lambda level: [r for r in caplog.records if (r.msg, r.levelno) == ("link.ended", level)]  # noqa: E731
+        await coordinator.until(lambda: len(ends(logging.DEBUG)) > 3)
+        assert len(ends(logging.INFO)) <= 2
+        await coordinator.open()
+        await coordinator.until(lambda: side.link.is_up)
+        await coordinator.close()
+        before = len(ends(logging.INFO))
+        await coordinator.until(lambda: len(ends(logging.INFO)) > before)
+
+
 async def test_no_more_is_sent_than_the_window_holds(coordinator):
     coordinator.acknowledges = False
     async with Side(coordinator.agent_home()).running() as side:
