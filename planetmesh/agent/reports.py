@@ -18,6 +18,7 @@ _OUTCOMES = {
     Why.SILENCE: Outcome.SILENT,
     Why.MEMORY: Outcome.MEMORY,
     Why.PROCESSES: Outcome.SIGNAL,
+    Why.DISK: Outcome.SIGNAL,
     Why.KILLED: Outcome.CANCELLED,
 }
 _WITHOUT_CODE = frozenset({Outcome.STAGING, Outcome.CANCELLED})

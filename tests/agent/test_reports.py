@@ -33,6 +33,7 @@ def end(why, code=0, number=0, message="", stopped=""):
         (Why.SILENCE, 143, Outcome.SILENT, 143),
         (Why.MEMORY, 137, Outcome.MEMORY, 137),
         (Why.PROCESSES, 137, Outcome.SIGNAL, 137),
+        (Why.DISK, 137, Outcome.SIGNAL, 137),
         (Why.KILLED, 143, Outcome.CANCELLED, None),
     ],
 )

@@ -5,7 +5,7 @@
     zygote (forked first)       zygote.py: forks launchers, kills what a dead one leaves
       │ fork
     launcher (one per job)      launcher.py: the loop; confine.py (landlock, views, veil): once, for good
-      │ vfork and exec          attempt.py, deadlines.py, lent_folders.py, offspring.py, watch.py
+      │ vfork and exec          attempt.py, deadlines.py, lent_folders.py, offspring.py, watch.py, disk.py
     tasks
 
 The agent and a launcher speak messages.py in frames.py over a socket of their own. Whoever loses the

@@ -24,6 +24,7 @@ assert sys.platform != "win32"  # for the type checker: another way stands there
 from planetmesh.agent.sandbox import environment
 from planetmesh.agent.sandbox.attempt import Attempt, Ground, not_started, start_attempt
 from planetmesh.agent.sandbox.deadlines import Deadlines
+from planetmesh.agent.sandbox.disk import find_filler
 from planetmesh.agent.sandbox.frames import RECEIVE_BYTES, FrameReader, FrameWriter
 from planetmesh.agent.sandbox.lent_folders import LentFolders
 from planetmesh.agent.sandbox.messages import (
@@ -391,7 +392,11 @@ class Launcher:
     def _watch(self, now: float) -> None:
         self._watch_at = now + WATCH_SECONDS
         grown_up = [attempt for attempt in self._running.values() if attempt.started + WATCH_SECONDS <= now]
-        if not grown_up or not (self._limits.memory_bytes or self._limits.processes):
+        if not grown_up:
+            return
+        for attempt, why, text in find_filler(self._spec.folder, grown_up):
+            self._stop(attempt, why, text, 0.0)
+        if not (self._limits.memory_bytes or self._limits.processes):
             return
         for attempt, why, text in find_greedy(self._offspring, self._running, self._open, self._limits):
             self._stop(attempt, why, text, 0.0)

@@ -31,6 +31,8 @@ class Why(StrEnum):
     SILENCE = "silence"
     MEMORY = "memory"
     PROCESSES = "processes"
+    DISK = "disk"
+    """The disk was almost full, and it was this task's doing."""
     KILLED = "killed"
     """The agent asked for it; also of one that had not started yet."""
 
