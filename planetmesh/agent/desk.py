@@ -12,6 +12,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from planetmesh.agent import reports as words
 from planetmesh.agent.link import Link
 from planetmesh.agent.outbox import Durable, Outbox
@@ -78,6 +80,10 @@ class Desk:
         self._name = name
         self._instance = secrets.token_hex(8)
         self._idle_since: dict[JobId, float] = {}
+
+    def refuse(self, reason: str) -> None:
+        """Take no task from now on; the next hello says why."""
+        self._info = msgspec.structs.replace(self._info, refuses=reason)
 
     # From the coordinator
 

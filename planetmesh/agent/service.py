@@ -55,6 +55,9 @@ STOP_SECONDS = 4.0
 """After that, or the second signal, they are killed: SIGTERM, a moment of grace, SIGKILL."""
 FLUSH_SECONDS = 2.0
 """For the last messages to be confirmed; what is not stays in the outbox."""
+ORPHANED = signal.SIGTERM if sys.platform == "win32" else signal.SIGUSR1
+"""Says that whoever started this agent is gone: end what runs, begin nothing, then end too."""
+ORPHAN_REFUSES = "it finishes what it had when its coordinator stopped"
 TICK_SECONDS = 0.25
 FIND_SECONDS = 4.0
 """A coordinator answers mDNS within a second."""
@@ -157,7 +160,9 @@ async def run_agent(
                 ]
                 if not refuses:
                     desk.runner.warm.open_ahead()
-                await stops.first.wait()
+                await stops.any.wait()
+                if not stops.first.is_set():
+                    await _finish(desk, stops)
                 on_state(AgentState(Phase.DRAINING, "Running tasks have a moment to end."))
                 await _leave(desk, stops)
                 for loop in loops:
@@ -168,14 +173,21 @@ async def run_agent(
 
 
 class Stops:
-    """How often this process was told to stop."""
+    """How this process was told to stop, and how often."""
 
     def __init__(self) -> None:
+        self.any = asyncio.Event()
+        """Told to stop, or orphaned."""
         self.first = asyncio.Event()
         self.second = asyncio.Event()
 
     def tell(self) -> None:
         (self.second if self.first.is_set() else self.first).set()
+        self.any.set()
+
+    def orphan(self) -> None:
+        """Whoever started this process is gone."""
+        self.any.set()
 
 
 # Loops
@@ -200,6 +212,16 @@ async def _tick(desk: Desk) -> None:
 # The end
 
 
+async def _finish(desk: Desk, stops: Stops) -> None:
+    """Let what runs go on to its end, however long that takes; take nothing new."""
+    log.warning("agent.orphaned", extra={"running": desk.worklist.running})
+    desk.refuse(ORPHAN_REFUSES)
+    desk.is_leaving = True
+    desk.worklist.drain(on=True)
+    desk.work()
+    await _wait_until_idle(desk, None, stops.first)
+
+
 async def _leave(desk: Desk, stops: Stops) -> None:
     """Give back what has not started, let the rest end, kill what does not, send the last words."""
     desk.is_leaving = True
@@ -215,7 +237,7 @@ async def _leave(desk: Desk, stops: Stops) -> None:
     await desk.link.flush(FLUSH_SECONDS)
 
 
-async def _wait_until_idle(desk: Desk, seconds: float, hurry: asyncio.Event | None) -> None:
+async def _wait_until_idle(desk: Desk, seconds: float | None, hurry: asyncio.Event | None) -> None:
     try:
         async with asyncio.timeout(seconds):
             # Looked at, not waited for: a launcher, the coordinator and a signal can all bring it about.
@@ -227,22 +249,31 @@ async def _wait_until_idle(desk: Desk, seconds: float, hurry: asyncio.Event | No
 
 @contextmanager
 def _signals(stops: Stops) -> Iterator[None]:
-    """SIGINT and SIGTERM tell `stops`, for as long as this lasts."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    """SIGINT, SIGTERM and ORPHANED tell `stops`, for as long as this lasts."""
+    told = {signal.SIGINT: stops.tell, ORPHANED: stops.orphan, signal.SIGTERM: stops.tell}
     loop = asyncio.get_running_loop()
-    before = [signal.getsignal(number) for number in numbers]
-    for number in numbers:
+    before = {number: signal.getsignal(number) for number in told}
+    for number, tell in told.items():
         if sys.platform == "win32":
-            signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(stops.tell))
+            signal.signal(number, _in_loop(loop, tell))
         else:
-            loop.add_signal_handler(number, stops.tell)
+            loop.add_signal_handler(number, tell)
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in before.items():
             if sys.platform != "win32":
                 loop.remove_signal_handler(number)
             signal.signal(number, handler)
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, tell: Callable[[], None]) -> Callable[[int, object], None]:
+    """A handler for `signal.signal` that tells in the loop."""
+
+    def handle(_number: int, _frame: object) -> None:
+        loop.call_soon_threadsafe(tell)
+
+    return handle
 
 
 @contextmanager

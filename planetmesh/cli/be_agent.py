@@ -36,10 +36,13 @@ def be_agent(face: Face, home: Home, part: Part, settings: Settings, *, tied: bo
 
 
 def be_local_agent(home: Home, part: Part, settings: Settings) -> int:
-    """The same for the process that `up` started: quiet, and gone when `up` is."""
-    from planetmesh.agent.service import main
+    """The same for the process that `up` started: quiet, and gone soon after `up` is.
 
-    life_line = LifeLine()
+    A coordinator that crashed must not cost what runs here: the tasks end first, and nothing new begins.
+    """
+    from planetmesh.agent.service import ORPHANED, main
+
+    life_line = LifeLine(ORPHANED)
     main(agent_options(home, part, settings, beside_coordinator=True), lambda _state: life_line.hold())
     return 0
 

@@ -1,7 +1,8 @@
 """The agent beside a coordinator: a process of its own, kept running for as long as `up` runs.
 
 It pairs with nobody: the coordinator issued its identity; otherwise it is an agent like any other. It holds
-the read end of a pipe as its stdin: when `up` dies, however it dies, the agent sees the end and goes too.
+the read end of a pipe as its stdin: when `up` dies, however it dies, the agent sees the end, lets its running
+tasks end and goes too. An `up` that is started meanwhile waits for that: those tasks must not run twice.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import time
 
 from planetmesh.cli.own_program import own_command, own_environment
 from planetmesh.cli.part import Part, Role, write_part
-from planetmesh.errors import NotAllowed
+from planetmesh.errors import Conflict, NotAllowed
 from planetmesh.paths import Home
 
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 20.0
 """For the agent to give its running tasks a moment and its work back; then it is killed."""
+FINISHING_LOOK_SECONDS = 0.5
 RESTART_FIRST_SECONDS = 1.0
 RESTART_MOST_SECONDS = 30.0
 STEADY_SECONDS = 60.0
@@ -49,6 +51,7 @@ class LocalAgent:
         write_part(self._home, self._part)
         pause = RESTART_FIRST_SECONDS
         while True:
+            await self._let_the_last_one_finish()
             started = time.monotonic()
             status = await self._live()
             if status == NotAllowed.exit_code:
@@ -59,6 +62,24 @@ class LocalAgent:
             log.warning("local_agent.ended", extra={"status": status, "again_in_seconds": pause})
             await asyncio.sleep(pause)
             pause = min(pause * 2, RESTART_MOST_SECONDS)
+
+    async def _let_the_last_one_finish(self) -> None:
+        """Wait while the agent of a coordinator that crashed still has tasks in hand."""
+        is_told = False
+        while self._is_taken():
+            if not is_told:
+                log.warning(
+                    "local_agent.finishing", extra={"hint": "its tasks end first, then a new one begins"}
+                )
+                is_told = True
+            await asyncio.sleep(FINISHING_LOOK_SECONDS)
+
+    def _is_taken(self) -> bool:
+        try:
+            with self._home.locked():
+                return False
+        except Conflict:
+            return True
 
     async def _live(self) -> int:
         """One life of the process; its status."""
