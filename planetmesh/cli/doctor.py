@@ -36,9 +36,9 @@ def doctor(face: Face) -> int:
     findings = examine(face.home)
     shape: Shape[Finding] = Shape(
         (
-            Column("check", lambda each: each.check),
-            Column("status", lambda each: each.status, style=lambda each: STYLES[each.status]),
-            Column("detail", lambda each: each.detail),
+            Column("CHECK", lambda each: each.check),
+            Column("STATUS", lambda each: each.status, style=lambda each: STYLES[each.status]),
+            Column("DETAIL", lambda each: each.detail, long=True),
         ),
         key=lambda each: f"{each.check} {each.status}",
     )

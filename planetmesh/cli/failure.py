@@ -27,9 +27,11 @@ def show_error(code: str, message: str, hint: str, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"error": {"code": code, "message": message, "hint": hint}}), flush=True)
         return
-    print(f"error: {_printable(message)}", file=sys.stderr)
+    from planetmesh.cli.output import wrapped
+
+    print(wrapped(f"error: {_printable(message)}"), file=sys.stderr)
     if hint:
-        print(f"hint: {_printable(hint)}", file=sys.stderr)
+        print(wrapped(f"hint: {_printable(hint)}"), file=sys.stderr)
 
 
 def show_crash(error: BaseException, face: Face) -> int:

@@ -7,7 +7,10 @@ escaped by JSON; nothing from the mesh is ever read as markup.
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -31,6 +34,12 @@ class Column(Generic[T]):
     right: bool = False
     style: Callable[[T], str] | None = None
     """A colour for a terminal."""
+    drop: int = 0
+    """Where a terminal is too narrow the highest goes first; 0 stays."""
+    long: bool = False
+    """Sentences: they wrap in what is left of the line, or below it. One column of a shape."""
+    most: int = CELL_MOST_LETTERS
+    """Letters shown on a terminal."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,8 @@ class Printer(Protocol):
     """What commands print with."""
 
     form: Literal["table", "json", "quiet"]
+    make_room: Callable[[], None]
+    """Wipes what is drawn on the terminal's last line, before anything is said there."""
 
     def rows(self, things: Sequence[T], shape: Shape[T]) -> None:
         """A list of things, complete."""
@@ -85,13 +96,47 @@ def write_json(document: Any) -> None:
     sys.stdout.flush()
 
 
-def _tell(sentence: str) -> None:
-    sys.stdout.flush()
-    sys.stderr.write(clean(sentence, SENTENCE_MOST_LETTERS) + "\n")
-    sys.stderr.flush()
+def wrapped(text: str) -> str:
+    """Broken at blanks where stderr is a terminal that is narrower; never inside a `command`."""
+    if not sys.stderr.isatty():
+        return text
+    if "\n" in text:
+        return "\n".join(wrapped(line) for line in text.split("\n"))
+    width = shutil.get_terminal_size().columns - 1
+    if len(text) <= width:
+        return text
+    glued = re.sub(r"`[^`]+`", lambda found: found[0].replace(" ", _GLUE), text)
+    indent = " " * (len(text) - len(text.lstrip(" ")) + (2 if text.startswith(" ") else 0))
+    filled = textwrap.fill(
+        glued, width, break_long_words=False, break_on_hyphens=False, subsequent_indent=indent
+    )
+    return filled.replace(_GLUE, " ")
 
 
-class TablePrinter:
+_GLUE = "\N{NO-BREAK SPACE}"
+
+
+class _Teller:
+    """What all printers share: sentences on stderr, below nothing that is drawn there."""
+
+    def __init__(self) -> None:
+        self.make_room: Callable[[], None] = _do_nothing
+
+    def warn(self, sentence: str) -> None:
+        self._tell(f"warning: {sentence}")
+
+    def _tell(self, sentence: str) -> None:
+        self.make_room()
+        sys.stdout.flush()
+        sys.stderr.write(wrapped(clean(sentence, SENTENCE_MOST_LETTERS)) + "\n")
+        sys.stderr.flush()
+
+
+def _do_nothing() -> None:
+    pass
+
+
+class TablePrinter(_Teller):
     """For people."""
 
     form: Literal["table", "json", "quiet"] = "table"
@@ -100,10 +145,12 @@ class TablePrinter:
         if not things:
             self.note(shape.empty)
             return
+        from planetmesh.cli.tables import print_on_terminal, print_plain
+
         if sys.stdout.isatty():
-            _print_table(things, shape)
+            print_on_terminal(things, shape)
         else:
-            _print_plain(things, shape)
+            print_plain(things, shape)
 
     def sheet(self, thing: T, lines: Sequence[tuple[str, str]], shape: Shape[T]) -> None:  # noqa: ARG002
         width = max(len(title) for title, _ in lines)
@@ -117,18 +164,16 @@ class TablePrinter:
         pass
 
     def note(self, sentence: str) -> None:
-        _tell(sentence)
-
-    def warn(self, sentence: str) -> None:
-        _tell(f"warning: {sentence}")
+        self._tell(sentence)
 
 
-class JsonPrinter:
+class JsonPrinter(_Teller):
     """For programs."""
 
     form: Literal["table", "json", "quiet"] = "json"
 
     def __init__(self, *, quiet: bool) -> None:
+        super().__init__()
         self._quiet = quiet
 
     def rows(self, things: Sequence[T], shape: Shape[T]) -> None:  # noqa: ARG002
@@ -145,13 +190,10 @@ class JsonPrinter:
 
     def note(self, sentence: str) -> None:
         if not self._quiet:
-            _tell(sentence)
-
-    def warn(self, sentence: str) -> None:
-        _tell(f"warning: {sentence}")
+            self._tell(sentence)
 
 
-class QuietPrinter:
+class QuietPrinter(_Teller):
     """For scripts: one word a line."""
 
     form: Literal["table", "json", "quiet"] = "quiet"
@@ -172,37 +214,3 @@ class QuietPrinter:
 
     def note(self, sentence: str) -> None:
         pass
-
-    def warn(self, sentence: str) -> None:
-        _tell(f"warning: {sentence}")
-
-
-def _print_table(things: Sequence[T], shape: Shape[T]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in shape.columns:
-        table.add_column(Text(column.title), justify="right" if column.right else "left", overflow="ellipsis")
-    for thing in things:
-        table.add_row(*(Text(cell(each.text(thing)), style=_style(each, thing)) for each in shape.columns))
-    Console(highlight=False, markup=False, emoji=False).print(table)
-
-
-def _style(column: Column[T], thing: T) -> str:
-    return column.style(thing) if column.style else ""
-
-
-def _print_plain(things: Sequence[T], shape: Shape[T]) -> None:
-    """For pipes and files: never cut to a width, no frames, the same columns."""
-    table = [[column.title for column in shape.columns]]
-    table += [[cell(column.text(thing)) for column in shape.columns] for thing in things]
-    widths = [max(len(row[number]) for row in table) for number in range(len(shape.columns))]
-    for row in table:
-        aligned = [
-            text.rjust(width) if column.right else text.ljust(width)
-            for text, width, column in zip(row, widths, shape.columns, strict=True)
-        ]
-        print("  ".join(aligned).rstrip())

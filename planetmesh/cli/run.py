@@ -102,7 +102,7 @@ def show_tasks(face: Face, spec: JobSpec) -> int:
     ]
     columns = (
         Column[dict[str, Any]]("TASK", lambda task: str(task["index"]), right=True),
-        Column[dict[str, Any]]("COMMAND", lambda task: task["command"]),
+        Column[dict[str, Any]]("COMMAND", lambda task: task["command"], long=True),
     )
     face.printer.rows(tasks, Shape(columns, lambda task: task["command"]))
     face.printer.note(f"{len(tasks)} task{'s' if len(tasks) != 1 else ''}; nothing was sent.")

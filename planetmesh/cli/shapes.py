@@ -65,11 +65,11 @@ def show_tasks(job: JobView) -> str:
 JOBS = Shape[JobView](
     (
         Column("ID", lambda job: job.id),
-        Column("NAME", lambda job: job.name or "-"),
+        Column("NAME", lambda job: job.name or "-", drop=3, most=30),
         Column("STATUS", lambda job: job.status, style=lambda job: colour(job.status)),
-        Column("TASKS", show_tasks, right=True),
-        Column("CREATED", lambda job: show_time(job.created_at)),
-        Column("TIME", lambda job: show_between(job.started_at, job.completed_at), right=True),
+        Column("TASKS", show_tasks, right=True, drop=1),
+        Column("CREATED", lambda job: show_time(job.created_at), drop=4),
+        Column("TIME", lambda job: show_between(job.started_at, job.completed_at), right=True, drop=2),
     ),
     key=lambda job: job.id,
     empty="There are no jobs yet. Try: planetmesh run hostname",
@@ -80,11 +80,13 @@ TASKS = Shape[TaskView](
         Column("TASK", lambda task: str(task.index), right=True),
         Column("STATUS", lambda task: task.status, style=lambda task: colour(task.status)),
         Column("NODE", lambda task: task.node or "-"),
-        Column("TRIES", lambda task: str(task.attempts), right=True),
-        Column("EXIT", lambda task: "-" if task.exit_code is None else str(task.exit_code), right=True),
-        Column("TIME", lambda task: show_between(task.started_at, task.finished_at), right=True),
-        Column("INPUT", lambda task: task.payload if task.payload is not None else "-"),
-        Column("ERROR", lambda task: task.last_error or ""),
+        Column("TRIES", lambda task: str(task.attempts), right=True, drop=4),
+        Column(
+            "EXIT", lambda task: "-" if task.exit_code is None else str(task.exit_code), right=True, drop=2
+        ),
+        Column("TIME", lambda task: show_between(task.started_at, task.finished_at), right=True, drop=3),
+        Column("INPUT", lambda task: task.payload if task.payload is not None else "-", drop=1, most=40),
+        Column("ERROR", lambda task: task.last_error or "", long=True),
     ),
     key=lambda task: task.id,
     empty="There are no such tasks.",
@@ -108,15 +110,19 @@ NODES = Shape[NodeView](
     (
         Column("NAME", lambda node: node.name),
         Column("STATE", node_word, style=lambda node: colour(node.state)),
-        Column("CPUS", lambda node: f"{node.offer_cpus or node.cpus:g}", right=True),
-        Column("MEMORY", lambda node: show_size(node.offer_memory_bytes or node.memory_bytes), right=True),
-        Column("GPUS", lambda node: str(len(node.gpus)), right=True),
-        Column("RUNNING", lambda node: str(node.running), right=True),
-        Column("LOAD", lambda node: "-" if node.load is None else f"{node.load:.0%}", right=True),
-        Column("RTT", lambda node: "-" if node.rtt_ms is None else f"{node.rtt_ms:.1f} ms", right=True),
-        Column("SANDBOX", lambda node: node.sandbox.tier),
-        Column("TAGS", lambda node: ",".join(node.tags) or "-"),
-        Column("NOTE", lambda node: node.note),
+        Column("CPUS", lambda node: f"{node.offer_cpus or node.cpus:g}", right=True, drop=4),
+        Column(
+            "MEMORY", lambda node: show_size(node.offer_memory_bytes or node.memory_bytes), right=True, drop=6
+        ),
+        Column("GPUS", lambda node: str(len(node.gpus) or "-"), right=True, drop=7),
+        Column("RUNNING", lambda node: str(node.running), right=True, drop=1),
+        Column("LOAD", lambda node: "-" if node.load is None else f"{node.load:.0%}", right=True, drop=2),
+        Column(
+            "RTT", lambda node: "-" if node.rtt_ms is None else f"{node.rtt_ms:.1f} ms", right=True, drop=5
+        ),
+        Column("SANDBOX", lambda node: node.sandbox.tier, drop=8),
+        Column("TAGS", lambda node: ",".join(node.tags) or "-", drop=3),
+        Column("NOTE", lambda node: node.note, long=True),
     ),
     key=lambda node: node.name,
     empty="There are no nodes yet. On each machine: planetmesh up",

@@ -1,0 +1,83 @@
+"""Tables on terminals of any width: nothing is cut in the middle of a word that somebody needs."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planetmesh.cli.output import printer_for, wrapped
+from planetmesh.cli.shapes import NODES, TASKS
+from planetmesh.cli.tables import lay_out
+from planetmesh.model.node import NodeState, Sandbox
+from planetmesh.wire.api import NodeView, TaskView
+
+
+def node(name: str, note: str = "", **more) -> NodeView:
+    usual = {
+        "id": name, "name": name, "state": NodeState.HEALTHY, "cpus": 2, "memory_bytes": 2**34, "gpus": (),
+        "tags": (), "running": 0, "load": 0.5, "rtt_ms": 1.0, "reliability": 1.0, "last_heartbeat_at": None,
+        "draining": bool(note), "sandbox": Sandbox("user+landlock"), "version": "1", "note": note,
+    }  # fmt: skip
+    return NodeView(**{**usual, **more})
+
+
+NOTE = "It is draining (`planetmesh node resume attic`)."
+
+
+@pytest.fixture
+def shown(capsys, monkeypatch):
+    """What a terminal of this width shows."""
+
+    def shown(things, shape, width: int) -> list[str]:
+        monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+        monkeypatch.setenv("COLUMNS", str(width))
+        printer_for(json=False, quiet=False).rows(things, shape)
+        return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+
+    return shown
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_nodes_fit_a_terminal_and_say_name_state_and_note(shown, width: int) -> None:
+    lines = shown([node("desk"), node("attic", NOTE)], NODES, width)
+    assert all(len(line) <= width for line in lines), lines
+    assert lines[0].split()[:2] == ["NAME", "STATE"]
+    assert "HEALTHY, draining" in "\n".join(lines)
+    assert "…" not in "\n".join(lines)
+    assert NOTE in " ".join(" ".join(lines).split())
+
+
+def test_a_wide_terminal_shows_every_column(shown) -> None:
+    titles = shown([node("desk", tags=("gpu",), note="x")], NODES, 200)[0].split()
+    assert titles == [column.title for column in NODES.columns]
+
+
+def test_columns_that_say_nothing_go_first() -> None:
+    short, _ = lay_out([node("desk")], NODES, 70)
+    assert {"GPUS", "TAGS"}.isdisjoint(each.column.title for each in short)
+    assert "SANDBOX" in {each.column.title for each in short}
+
+
+@given(st.text(min_size=1), st.text(), st.integers(1, 200))
+def test_any_text_at_any_width_is_laid_out(payload: str, error: str, width: int) -> None:
+    task = TaskView(
+        id="a/0", job_id="a", index=0, status="FAILED", node="n", node_id="n", attempts=1, exit_code=1,
+        started_at=None, finished_at=None, last_error=error, payload=payload,
+    )  # fmt: skip
+    short, _ = lay_out([task], TASKS, width)
+    assert {"TASK", "STATUS", "NODE"} <= {each.column.title for each in short}
+
+
+def test_sentences_break_at_blanks_and_never_inside_a_command(monkeypatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    text = f"Waiting: No machine can run it now. attic: {NOTE} " + "word " * 20
+    lines = wrapped(text).splitlines()
+    assert len(lines) > 3
+    assert "`planetmesh node resume attic`" in "\n".join(lines)
+    assert " ".join(lines).split() == text.split()
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False)
+    assert wrapped(text) == text
