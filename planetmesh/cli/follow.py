@@ -7,6 +7,8 @@ for byte; what we have to say goes to stderr.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from planetmesh.cli.bytes_out import Outputs
 from planetmesh.cli.output import Printer
@@ -18,16 +20,25 @@ from planetmesh.wire.api import JobView, TaskView
 
 PATIENT_SECONDS = 2.0
 """Nothing runs for so long: say why."""
+T = TypeVar("T")
 
 
 async def follow_single(mesh: AsyncMesh, handle: JobHandle, outputs: Outputs, printer: Printer) -> TaskView:
     """Print the task's output until it has ended; gives its end."""
-    async with asyncio.TaskGroup() as group:
-        watching = group.create_task(watch_waiting(mesh, handle, printer))
-        await _print_output(mesh, handle, outputs)
-        watching.cancel()
+    await saying_why_it_waits(mesh, handle, printer, _print_output(mesh, handle, outputs))
     handle.view = await mesh.wait(handle.id)
     return await mesh.task(handle.id, 0)
+
+
+async def saying_why_it_waits(
+    mesh: AsyncMesh, handle: JobHandle, printer: Printer, work: Coroutine[Any, Any, T]
+) -> T:
+    """Do `work`, which lasts as long as the job; meanwhile say why nothing of it runs."""
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(watch_waiting(mesh, handle, printer))
+        done = await work
+        watching.cancel()
+    return done
 
 
 async def _print_output(mesh: AsyncMesh, handle: JobHandle, outputs: Outputs) -> None:
@@ -39,6 +50,8 @@ async def _print_output(mesh: AsyncMesh, handle: JobHandle, outputs: Outputs) ->
 async def watch_waiting(mesh: AsyncMesh, handle: JobHandle, printer: Printer) -> None:
     """Say why nothing runs, and what is tried again, until cancelled or the job has ended."""
     said: set[str] = set()
+    # What it waits for at first was a warning of its submit already.
+    is_told = bool(handle.warnings)
     while True:
         view = await mesh.job(handle.id, wait_seconds=PATIENT_SECONDS)
         if view.status in JOB_ENDED:
@@ -46,7 +59,9 @@ async def watch_waiting(mesh: AsyncMesh, handle: JobHandle, printer: Printer) ->
         for sentence in [*_why_waiting(view), *await _what_retries(mesh, view)]:
             if sentence not in said:
                 said.add(sentence)
-                printer.note(sentence)
+                if not is_told:
+                    printer.note(sentence)
+        is_told = False
         if view.tasks.running:
             # Nothing to say for long: ask rarely, the coordinator answers at once when the job has ended.
             await mesh.job(handle.id, wait_seconds=LONG_POLL_SECONDS / 5)

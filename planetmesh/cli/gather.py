@@ -17,6 +17,7 @@ from typing import IO
 import msgspec
 
 from planetmesh.cli.bytes_out import Outputs
+from planetmesh.cli.follow import watch_waiting
 from planetmesh.cli.output import Printer
 from planetmesh.cli.progress import ProgressLine
 from planetmesh.client.async_client import AsyncMesh
@@ -63,6 +64,7 @@ class Gatherer:
         self._outputs = outputs
         self._printer = printer
         self._line = ProgressLine(enabled=printer.form == "table")
+        printer.make_room = self._line.wipe
         self._news = asyncio.Event()
         self._ended: dict[int, TaskView] = {}
         """Ended and not yet printed."""
@@ -82,10 +84,12 @@ class Gatherer:
             async with asyncio.TaskGroup() as group:
                 listening = group.create_task(self._listen(events))
                 waiting = group.create_task(self._wait_for_end())
+                explaining = group.create_task(watch_waiting(self._mesh, self._handle, self._printer))
                 while not self._over:
                     await self._pause()
                     await flush()
                 listening.cancel()
+                explaining.cancel()
                 view = await waiting
             await self._flush_rest(keep_order=keep_order)
         finally:

@@ -57,7 +57,11 @@ async def _show(face: Face, job_id: str, index: int | None, *, follow: bool, raw
             raise BadInput(f"Job {view.id} has {view.tasks.total} tasks; they are counted from 0.")
         labelled = view.tasks.total > 1 and index is None
         if follow:
-            await _follow(mesh, view.id, index, Labels(outputs, enabled=labelled))
+            from planetmesh.cli.follow import saying_why_it_waits
+            from planetmesh.client.handles import JobHandle
+
+            following = _follow(mesh, view.id, index, Labels(outputs, enabled=labelled))
+            await saying_why_it_waits(mesh, JobHandle(mesh, view), face.printer, following)
         elif index is not None:
             await _print_task(mesh, view.id, index, outputs)
         else:

@@ -10,6 +10,7 @@ import click
 from planetmesh.cli.face import Face
 
 if TYPE_CHECKING:
+    from planetmesh.client.async_client import AsyncMesh
     from planetmesh.wire.api import JobView
 
 _EXAMPLES = """
@@ -48,4 +49,12 @@ async def _wait(face: Face, job_ids: tuple[str, ...], seconds: float | None) -> 
     async with face.mesh() as mesh, asyncio.timeout(seconds):
         # All must exist before we wait for the first.
         views = [await mesh.job(job_id) for job_id in job_ids]
-        return [await mesh.wait(view.id) for view in views]
+        return [await _wait_for(face, mesh, view) for view in views]
+
+
+async def _wait_for(face: Face, mesh: AsyncMesh, view: JobView) -> JobView:
+    from planetmesh.cli.follow import saying_why_it_waits
+    from planetmesh.client.handles import JobHandle
+
+    handle = JobHandle(mesh, view)
+    return await saying_why_it_waits(mesh, handle, face.printer, mesh.wait(view.id))

@@ -198,6 +198,18 @@ def test_says_why_nothing_runs(say, double: Double, home) -> None:
     assert f"Job {job.id} is cancelled".encode() in rest
 
 
+@pytest.mark.parametrize("command", ["run x ::: a b", "wait last", "logs -f last"])
+def test_whoever_waits_is_told_why_nothing_runs(say, double: Double, home, command: str) -> None:
+    double.hold = True
+    double.waiting = "No machine has the tag gpu."
+    say("run", "--detach", "x", ":::", "a", "b")
+    with running(*command.split(), home=home) as process:
+        heard = read_until(process.stderr, b"Waiting", seconds=10)
+        assert b"Waiting: No machine has the tag gpu." in heard
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+
+
 def test_a_second_interrupt_leaves_at_once(double: Double, home) -> None:
     double.plan = lambda spec, index: Does(seconds=60, pieces=((1, b"started\n"),))
     with running("run", "x", home=home) as process:
