@@ -55,12 +55,16 @@ STOP_SECONDS = 4.0
 """After that, or the second signal, they are killed: SIGTERM, a moment of grace, SIGKILL."""
 FLUSH_SECONDS = 2.0
 """For the last messages to be confirmed; what is not stays in the outbox."""
-ORPHANED = signal.SIGTERM if sys.platform == "win32" else signal.SIGUSR1
-"""Says that whoever started this agent is gone: end what runs, begin nothing, then end too."""
 ORPHAN_REFUSES = "it finishes what it had when its coordinator stopped"
 TICK_SECONDS = 0.25
 FIND_SECONDS = 4.0
 """A coordinator answers mDNS within a second."""
+
+if sys.platform == "win32":
+    ORPHANED = signal.SIGTERM
+else:
+    ORPHANED = signal.SIGUSR1
+    """Says that whoever started this agent is gone: end what runs, begin nothing, then end too."""
 
 
 class AgentOptions(msgspec.Struct, frozen=True, kw_only=True):
