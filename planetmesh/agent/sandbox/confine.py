@@ -1,7 +1,7 @@
 """What a launcher takes away from itself, once, before it starts anything.
 
 In order: session, limits, Landlock rules (built while still able to look around), the unprivileged
-user, no_new_privs, Landlock enforced. Linux; called by launcher.py only.
+user, no_new_privs, Landlock enforced, the filter of calls. Linux; called by launcher.py only.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from typing import NamedTuple
 
 from planetmesh.agent.sandbox import tree
+from planetmesh.agent.sandbox.filter import forbid_limits_of_others
 from planetmesh.agent.sandbox.folders import TaskUser
 from planetmesh.agent.sandbox.messages import LauncherSpec, Limits
 from planetmesh.errors import NotAllowed
@@ -100,6 +101,7 @@ def confine(spec: LauncherSpec, user: TaskUser | None) -> Confinement:
             _take_user(user)
             rules.restrict()
             is_scoped = Scope.SIGNAL in rules.scoped and not _can_signal(os.getppid())
+    forbid_limits_of_others()
     # A change of user clears it, so it comes last.
     forbid_inspection()
     return Confinement(abi, is_scoped, is_veiled, has_own_memory)

@@ -62,8 +62,6 @@ async def test_a_clean_launcher_serves_the_next_job_with_nothing_of_the_first(op
         "os.mkfifo('../pipe')",
         "os.chmod('..', 0o777)",
         "os.chmod('..', 0)",
-        "resource.prlimit(launcher, resource.RLIMIT_NOFILE, (100, 100))",
-        "resource.prlimit(launcher, resource.RLIMIT_CPU, (1000, 1000))",
         "os.setpriority(os.PRIO_PROCESS, launcher, 19)",
         "os.sched_setaffinity(launcher, {min(os.sched_getaffinity(0))})",
         "os.sched_setscheduler(launcher, os.SCHED_BATCH, os.sched_param(0))",
@@ -141,6 +139,27 @@ async def test_jobs_share_no_memory(open_job):
     await other.shell("cat /dev/shm/*; ls -A /dev/shm; cat /proc/sysvipc/shm | wc -l")
     assert other.text(1) == "1\n"
     assert not Path("/dev/shm/planetmesh-test").exists()
+
+
+async def test_nobody_sets_the_limits_of_another_process(open_job):
+    one, job = await open_job(), await open_job()
+    index = one.start("/bin/sleep", "60")
+    victim = (await one.started(index)).pid
+    text = f"""
+for pid in ({victim}, {one.handle.ready.pid}, launcher):
+    resource.prlimit(pid, resource.RLIMIT_CPU)
+    try:
+        resource.prlimit(pid, resource.RLIMIT_CPU, (1, 1))
+    except PermissionError:
+        print("refused")
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+resource.prlimit(0, resource.RLIMIT_NOFILE, (32, 32))
+print(resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    end = await job.end(python(job, text))
+    assert job.text(1) == "refused\nrefused\nrefused\n(32, 32)\n", job.text(1, 2)
+    assert end.exit_code == 0
+    assert await rested(job)
 
 
 @needs_scopes
