@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _LONGEST_FIELD = 2000
+NEWS = "planetmesh.news"
+"""Loggers below this one tell what somebody at the terminal wants to know as it happens."""
 
 
 def clean(text: str, longest: int = _LONGEST_FIELD) -> str:
@@ -32,12 +34,17 @@ def clean(text: str, longest: int = _LONGEST_FIELD) -> str:
 
 
 def set_up(form: Literal["text", "json"], *, verbose: bool = False) -> None:
-    """Send this process's log to stderr in the given form."""
+    """Send this process's log to stderr in the given form.
+
+    Lines for people on a terminal are warnings and news only: the log's details would bury what `up` says.
+    """
+    calm = form == "text" and not verbose and sys.stderr.isatty()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     root = logging.getLogger("planetmesh")
     root.handlers[:] = [handler]
-    root.setLevel(logging.DEBUG if verbose else logging.INFO)
+    root.setLevel(logging.DEBUG if verbose else logging.WARNING if calm else logging.INFO)
+    logging.getLogger(NEWS).setLevel(logging.INFO if calm else logging.NOTSET)
     root.propagate = False
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planetmesh.logs import JsonLines, TextLines, clean, set_up
+from planetmesh.logs import NEWS, JsonLines, TextLines, clean, set_up
 
 NASTY = [
     "\x1b[31mred", "\x1b]52;c;aGk=\x07", "\x1b]8;;http://x\x1b\\y", "\x9b31m", "a\nb", "a\r\nb", "a\u2028b",
@@ -103,3 +103,36 @@ def test_set_up_speaks_to_stderr_once(capsys: pytest.CaptureFixture[str], verbos
     assert out == ""
     assert len(err.splitlines()) == shown
     assert json.loads(err.splitlines()[0])["event"] == "hello"
+
+
+@pytest.mark.parametrize(
+    ("terminal", "form", "verbose", "shown"),
+    [
+        (True, "text", False, ["node.healthy", "trouble"]),
+        (True, "text", True, ["details", "node.healthy", "trouble"]),
+        (True, "json", False, ["details", "node.healthy", "trouble"]),
+        (False, "text", False, ["details", "node.healthy", "trouble"]),
+    ],
+)
+def test_a_terminal_gets_news_and_warnings_only(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch,
+    terminal: bool,
+    form: str,
+    verbose: bool,
+    shown: list[str],
+):
+    root, news = logging.getLogger("planetmesh"), logging.getLogger(NEWS)
+    before = (root.handlers[:], root.level, root.propagate, news.level)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    try:
+        set_up(form, verbose=verbose)
+        logging.getLogger("planetmesh.test").info("details")
+        logging.getLogger(f"{NEWS}.nodes").info("node.healthy")
+        logging.getLogger("planetmesh.test").warning("trouble")
+    finally:
+        root.handlers[:], root.propagate = before[0], before[2]
+        root.setLevel(before[1])
+        news.setLevel(before[3])
+    lines = capsys.readouterr().err.splitlines()
+    assert [event for line, event in zip(lines, shown, strict=True) if event in line] == shown

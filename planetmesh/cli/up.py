@@ -62,7 +62,12 @@ class How:
 @click.option("--hide", multiple=True, metavar="PATH", help="Keep this from tasks too. Repeatable.")
 @click.option("--agent/--no-agent", default=None, help="Coordinator: run tasks here too (default: yes).")
 @click.option("--mdns/--no-mdns", default=None, help="Announce and search by mDNS (default: yes).")
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Of stderr.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="Of stderr. Text on a terminal: warnings and news only; -v: all.",
+)
 @click.option("--tied", is_flag=True, hidden=True, help="End when stdin ends.")
 @click.pass_obj
 def up(face: Face, /, *, new: bool, log_format: LogFormat, tied: bool, **given: Any) -> int:

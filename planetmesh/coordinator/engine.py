@@ -17,6 +17,7 @@ from collections.abc import Callable
 import msgspec
 
 from planetmesh.coordinator.feed import Feed
+from planetmesh.coordinator.news import NodeNews
 from planetmesh.coordinator.restore import restore
 from planetmesh.coordinator.switchboard import Switchboard
 from planetmesh.coordinator.turn import Turn
@@ -72,6 +73,7 @@ class Engine:
         self.state = MeshState(settings, spread)
         self.switchboard = Switchboard()
         self.feed = Feed(settings)
+        self.news = NodeNews()
         self.storage_error = ""
         self._inbox: deque[_Item] = deque()
         self._wake = asyncio.Event()
@@ -86,6 +88,7 @@ class Engine:
         snapshot = await self.store.load()
         self.state = restore(snapshot, self.settings, self.spread, self.read_clock())
         self.feed.start_at(snapshot.feed_number)
+        self.news.start_with(self.state)
         return snapshot.certificates
 
     def post(self, happening: Happening, answer: Answer | None = None, also: Changes | None = None) -> None:
@@ -192,6 +195,7 @@ class Engine:
         self.feed.publish(
             self.state, turn.changed_jobs, turn.job_ends, turn.tasks.values(), turn.changed_nodes, now
         )
+        self.news.tell(self.state, turn.changed_nodes | turn.node_changes)
         for ended in turn.job_ends:
             waiters = self._waiters.pop(ended.job.id, None)
             if not waiters:

@@ -193,3 +193,21 @@ async def test_a_full_disk_is_said_and_nothing_is_taken(tmp_path: Path):
         status = (await operator.get("/v1/status")).json
         assert status["storage_error"] == "The disk is full."
         assert msgspec.json.decode(answer.body)["error"]["hint"]
+
+
+async def test_a_change_of_a_nodes_state_is_one_line_of_log(world: World, caplog) -> None:
+    with caplog.at_level("INFO", logger="planetmesh.news"):
+        await world.add_node("desk")
+        await world.add_node("attic")
+        await world.leave("desk")
+        await world.join("desk", session=2)
+        # Its record changes, its state does not.
+        client = await world.client()
+        await client.ask("PATCH", "/v1/nodes/desk", {"draining": True})
+    told = [(record.message, record.node) for record in caplog.records if record.message.startswith("node.")]
+    assert told == [
+        ("node.healthy", "desk"),
+        ("node.healthy", "attic"),
+        ("node.offline", "desk"),
+        ("node.healthy", "desk"),
+    ]
