@@ -22,7 +22,7 @@ from planetmesh.errors import BadInput, MeshError, NotAllowed
 from planetmesh.model.endpoint import parse_endpoint
 from planetmesh.paths import Home
 from planetmesh.trust.identity import Identity
-from planetmesh.trust.tls import client_context
+from planetmesh.trust.tls import client_context, cut
 
 CONNECT_SECONDS = 3.0
 """TCP and TLS to one address: long for a LAN, short enough to try the next one."""
@@ -200,7 +200,6 @@ class Link:
 
 def _cut_off(response: aiohttp.ClientResponse) -> None:
     """Leave an answer unread: without a goodbye, since more of it may come for ever."""
-    connection = response.connection
-    if connection is not None and connection.transport is not None:
-        connection.transport.abort()
+    if response.connection is not None:
+        cut(response.connection.transport)
     response.close()

@@ -22,6 +22,7 @@ from planetmesh.model.clock import Moment
 from planetmesh.model.identity import CertificateRecord, Principal, Role
 from planetmesh.store.changes import AuditRow, Changes
 from planetmesh.trust.serials import ActiveSerials
+from planetmesh.trust.tls import cut
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class Connection:
 
     def abort(self) -> None:
         """Cut it now, whatever is on its way."""
-        self.transport.abort()
+        cut(self.transport)
 
 
 class Connections:

@@ -42,7 +42,7 @@ from planetmesh.trust.pairing import (
     decode,
 )
 from planetmesh.trust.renewal import make_csr
-from planetmesh.trust.tls import HANDSHAKE_SECONDS, pairing_client_context
+from planetmesh.trust.tls import HANDSHAKE_SECONDS, cut, pairing_client_context
 
 CONNECT_SECONDS = 5.0
 EXCHANGE_SECONDS = 15.0
@@ -129,7 +129,7 @@ class _Joining:
         try:
             return await self._pair(reader, writer, host)
         finally:
-            writer.transport.abort()
+            cut(writer.transport)
 
     async def _pair(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str) -> Identity:
         shown = writer.get_extra_info("ssl_object").getpeercert(True)

@@ -20,7 +20,7 @@ from typing import Any
 
 from planetmesh.errors import Conflict
 from planetmesh.trust.pairing import FRAME_MOST_BYTES
-from planetmesh.trust.tls import HANDSHAKE_SECONDS
+from planetmesh.trust.tls import HANDSHAKE_SECONDS, cut
 from planetmesh.trust.windows import PairingLimits
 
 logger = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class PairingListener:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
         finally:
-            transport.abort()
+            cut(transport)
 
 
 def _close(listening: socket.socket, _: asyncio.Task[None]) -> None:

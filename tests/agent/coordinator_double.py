@@ -21,7 +21,7 @@ from planetmesh.paths import Home
 from planetmesh.settings import Settings
 from planetmesh.trust.authority import Authority
 from planetmesh.trust.identity import Membership
-from planetmesh.trust.tls import principal_of, serve_context
+from planetmesh.trust.tls import cut, principal_of, serve_context
 from planetmesh.wire.agent import (
     DURABLE,
     Acknowledge,
@@ -99,12 +99,8 @@ class CoordinatorDouble:
             self._runner = None
 
     def cut(self) -> None:
-        if (
-            self.socket is not None
-            and self.socket._req is not None
-            and self.socket._req.transport is not None
-        ):
-            self.socket._req.transport.abort()
+        if self.socket is not None and self.socket._req is not None:
+            cut(self.socket._req.transport)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         self.serials.append(principal_of(request.get_extra_info("ssl_object")).serial)

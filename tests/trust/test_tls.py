@@ -210,6 +210,20 @@ async def test_a_renewed_certificate_is_used_without_a_restart(mesh):
     assert agent.principal.serial in {each.serial for each in came}
 
 
+@pytest.mark.parametrize("closings", [0, 1, 2])
+async def test_what_has_gone_can_be_cut_all_the_same(mesh, closings):
+    async with echo_server(tls.serve_context(mesh.coordinator)) as (port, _):
+        client = tls.client_context(mesh.member(Role.AGENT))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client, server_hostname="x")
+        for _ in range(closings):
+            writer.transport.close()
+        for _ in range(2):
+            tls.cut(writer.transport)
+        assert writer.transport.is_closing()
+        assert await reader.read() == b""
+    tls.cut(None)
+
+
 def imposters(mesh: Mesh) -> dict[str, ssl.SSLContext]:
     """Servers with a good chain to our authority that are yet not the coordinator we know."""
     return {

@@ -17,6 +17,7 @@ from aiohttp.typedefs import Middleware
 from planetmesh.coordinator.access import connection_of
 from planetmesh.coordinator.api.call import Call, Parts
 from planetmesh.errors import BadInput, MeshError, NotAllowed, NotFound
+from planetmesh.trust.tls import cut
 from planetmesh.wire.api import ApiError, ErrorAnswer
 from planetmesh.wire.codec import to_json
 
@@ -106,8 +107,7 @@ async def _deliver(request: web.Request, response: web.StreamResponse) -> web.St
             await response.prepare(request)
             await response.write_eof()
     except TimeoutError:
-        if request.transport is not None:
-            request.transport.abort()
+        cut(request.transport)
     except ConnectionError:
         log.debug("api.caller_gone")
     return response

@@ -18,7 +18,7 @@ from aiohttp.web_protocol import RequestHandler
 from planetmesh import __version__
 from planetmesh.coordinator.access import Connection, Connections
 from planetmesh.errors import BadInput, MeshError
-from planetmesh.trust.tls import principal_of
+from planetmesh.trust.tls import cut, principal_of
 from planetmesh.wire.api import ApiError, ErrorAnswer
 from planetmesh.wire.codec import to_json
 
@@ -97,7 +97,7 @@ class GuardedHandler(RequestHandler):
                 self.connection = connection
         super().connection_made(transport)
         if self.connection is None:
-            transport.abort()
+            cut(transport)
         else:
             self._watch_head()
 
