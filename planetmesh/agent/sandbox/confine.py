@@ -15,7 +15,6 @@ import sys
 from typing import NamedTuple
 
 from planetmesh.agent.sandbox import tree
-from planetmesh.agent.sandbox.filter import forbid_limits_of_others
 from planetmesh.agent.sandbox.folders import TaskUser
 from planetmesh.agent.sandbox.messages import LauncherSpec, Limits
 from planetmesh.errors import NotAllowed
@@ -25,6 +24,7 @@ assert sys.platform == "linux"  # tells the type checker; nobody imports this el
 from landlockpy import Scope
 
 from planetmesh.agent.sandbox import landlock, veil
+from planetmesh.agent.sandbox.filter import forbid_limits_of_others
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
