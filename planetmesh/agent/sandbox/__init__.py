@@ -4,7 +4,7 @@
       │ one byte and a descriptor per job
     zygote (forked first)       zygote.py: forks launchers, kills what a dead one leaves
       │ fork
-    launcher (one per job)      launcher.py: the loop; confine.py (landlock, views, veil, filter): once, for good
+    launcher (one per job)      launcher.py: the loop; confine.py (landlock, views, veil, filter): once
       │ vfork and exec          attempt.py, deadlines.py, lent_folders.py, offspring.py, watch.py, disk.py
     tasks
 
