@@ -18,10 +18,12 @@ from typing import Any
 import msgspec
 
 from planetmesh.errors import BadInput, TooLarge
+from planetmesh.jobtypes.replace import STRINGS
 from planetmesh.model.job import Inputs, Items, One, Range
 from planetmesh.settings import Settings
 
 MARK = ":::"
+_POSITION = re.compile(r"\{\d+[./#]*\}")
 _RANGE = re.compile(r"(-?\d{1,18})\.\.(-?\d{1,18})(?::(-?\d{1,18}))?")
 _UNKNOWN_MARKS = {
     "::::": "To read inputs from a file: --lines FILE.",
@@ -96,6 +98,17 @@ def combine(lists: Sequence[Sequence[str]]) -> Items:
     """Every combination, as GNU parallel orders them."""
     _refuse_too_many(math.prod(len(inputs) for inputs in lists))
     return Items(tuple(" ".join(each) for each in itertools.product(*lists)))
+
+
+def refuse_positions(command: Sequence[str], lists: Sequence[Sequence[str]]) -> None:
+    """GNU parallel's `{1} {2}` would stay as they are: better said than run."""
+    text = " ".join(command)
+    position = _POSITION.search(text)
+    if len(lists) > 1 and position and not any(each in text for each in STRINGS):
+        raise BadInput(
+            f"{position[0]} is not replaced here: {{}} is the whole combination, joined by one blank.",
+            hint="The shell can take it apart: 'echo {} | { read x y; echo $x-$y; }' ::: a b ::: 1 2",
+        )
 
 
 def parse_range(text: str) -> Range:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from planetmesh.cli.face import Face
-from planetmesh.cli.inputs import Sources, read_inputs, split_command
+from planetmesh.cli.inputs import Sources, read_inputs, refuse_positions, split_command
 from planetmesh.cli.spec import (
     JobOptions,
     build_spec,
@@ -80,6 +80,7 @@ def run(face: Face, /, command: tuple[str, ...], **values: Any) -> int:
 
 def _make_spec(command: tuple[str, ...], values: dict[str, Any], options: JobOptions) -> JobSpec:
     words, lists = split_command(command)
+    refuse_positions(words, lists)
     if values["script"]:
         kind = script_payload(values["script"], words, values["interpreter"])
     elif values["interpreter"]:

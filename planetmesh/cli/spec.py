@@ -20,7 +20,10 @@ SCRIPT_MOST_BYTES = 1024 * 1024
 """As `jobtypes.script` allows; said here before the whole file is read."""
 RETRIES_OF_MANY = 2
 """One flaky task should not spoil a batch; a single command is its user's to repeat."""
-RETRIES_MOST = 100
+RETRIES_MOST = 99
+"""A task is tried a hundred times at most."""
+OWN_VARIABLES = frozenset({"HOME", "TMPDIR"})
+"""Each task's own folder; what a job says of them would be overwritten."""
 PRIORITY_MOST = 1000
 
 _VARIABLE = re.compile(r"[^=\0]+")
@@ -142,6 +145,11 @@ def parse_env(given: tuple[str, ...]) -> dict[str, str]:
         name, sign, value = text.partition("=")
         if not _VARIABLE.fullmatch(name):
             raise BadInput(f"--env '{text}' names no variable.", hint="Say it like --env LEVEL=3.")
+        if name in OWN_VARIABLES or name.startswith("PLANETMESH_"):
+            raise BadInput(
+                f"--env {name}: each task has its own {name}.",
+                hint=f"Set it inside the command: planetmesh run '{name}=… COMMAND'",
+            )
         if not sign and name not in os.environ:
             raise BadInput(f"--env {name}: this shell has no such variable.", hint=f"Say --env {name}=VALUE.")
         found[name] = value if sign else os.environ[name]

@@ -178,6 +178,26 @@ def test_refused_before_anything_is_sent(say, arguments, sentence) -> None:
     assert said.out == b""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["mv", "{1}", "{2}", ":::", "a", ":::", "b"], "{1} is not replaced here"),
+        (["--env", "HOME=/data", "x"], "own HOME"),
+        (["--env", "PLANETMESH_TASK=1", "x"], "own PLANETMESH_TASK"),
+        (["--retries", "100", "x"], "--retries"),
+    ],
+)
+def test_what_would_not_be_done_as_it_was_said_is_refused(say, arguments, words: str) -> None:
+    said = say("run", "--dry-run", *arguments)
+    assert (said.status, said.out) == (2, b"")
+    assert words in said.error
+
+
+def test_a_brace_with_a_number_stays_what_it_is_where_it_can_mean_nothing_else(say) -> None:
+    assert say("run", "--dry-run", "grep", "a{2}", ":::", "x").status == 0
+    assert say("run", "--dry-run", "grep", "a{2}", "{}", ":::", "x", ":::", "y").status == 0
+
+
 def test_dry_run_shows_tasks_and_sends_nothing(say) -> None:
     said = say("run", "--dry-run", "--json", "mv", "{}", "{.}.bak", ":::", "a b.txt", "c.txt")
     assert [task["command"] for task in said.json] == ["mv 'a b.txt' 'a b.bak'", "mv c.txt c.bak"]
