@@ -17,20 +17,28 @@ Examples:
   planetmesh job last
   planetmesh job k3v --tasks
   planetmesh job last --tasks --failed
+  planetmesh job k3v/17
 """
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument("job_id", metavar="ID")
+@click.argument("job_id", metavar="ID[/TASK]")
 @click.option("--tasks", is_flag=True, help="Its tasks instead of itself.")
 @click.option("--failed", is_flag=True, help="With --tasks: only the failed ones.")
 @click.pass_obj
 def job(face: Face, job_id: str, *, tasks: bool, failed: bool) -> None:
-    """Show one job: by id, an unambiguous prefix or name, or 'last'."""
-    from planetmesh.cli.shapes import JOBS, TASKS, job_sheet
+    """Show one job or one task: by id, an unambiguous prefix or name, or 'last'."""
+    from planetmesh.cli.logs import parse_target
+    from planetmesh.cli.shapes import JOBS, TASKS, job_sheet, task_sheet
 
     if failed and not tasks:
         raise click.UsageError("--failed needs --tasks.")
+    name, slash, number = job_id.rpartition("/")
+    if slash and number.isdigit() and not tasks:
+        _, index = parse_target(f"/{number}")
+        task = face.with_mesh(lambda mesh: mesh.task(name, index or 0))
+        face.printer.sheet(task, task_sheet(task), TASKS)
+        return
     if tasks:
         face.printer.rows(face.run(_tasks(face, job_id, failed=failed)), TASKS)
         return

@@ -19,6 +19,8 @@ from click.shell_completion import CompletionItem
 from planetmesh import __version__
 from planetmesh.cli.face import Face
 
+BELOW = {"node": frozenset({"drain", "resume", "rename", "tag", "revoke", "forget"})}
+"""Commands of a group that people look for at the top."""
 EVERYWHERE = "Everywhere: --home DIR, --json, -q/--quiet, -v/--verbose, --version."
 
 
@@ -55,7 +57,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self._table and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            below = [f"{group} {args[0]}" for group, names in BELOW.items() if args[0] in names]
+            near = below or difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
             instead = f" Did you mean '{near[0]}'?" if near else ""
             raise click.UsageError(f"There is no command '{args[0]}'.{instead}", ctx)
         return super().resolve_command(ctx, args)

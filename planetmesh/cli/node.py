@@ -15,6 +15,13 @@ Examples:
   planetmesh node revoke attic && planetmesh node forget attic
 """
 
+_TAG_EXAMPLES = """
+\b
+Examples:
+  planetmesh node tag attic gpu big
+  planetmesh node tag attic            takes all away
+"""
+
 
 @click.group(epilog=_EXAMPLES)
 def node() -> None:
@@ -57,9 +64,7 @@ def rename(face: Face, name: str, new_name: str) -> None:
     face.printer.done(f"It is called {changed.name} now.", changed, word=changed.name)
 
 
-@node.command(
-    epilog="Examples: planetmesh node tag attic gpu big; planetmesh node tag attic (takes all away)"
-)
+@node.command(epilog=_TAG_EXAMPLES)
 @click.argument("name")
 @click.argument("tags", nargs=-1)
 @click.pass_obj
@@ -72,7 +77,9 @@ def tag(face: Face, name: str, tags: tuple[str, ...]) -> None:
     face.printer.done(f"{changed.name} has the tags: {shown}.", changed, word=changed.name)
 
 
-@node.command(epilog="Example: planetmesh node revoke attic")
+@node.command(
+    epilog="Example: planetmesh node revoke attic", short_help="Take its certificate away for good."
+)
 @click.argument("name")
 @click.pass_obj
 def revoke(face: Face, name: str) -> None:
@@ -82,7 +89,7 @@ def revoke(face: Face, name: str) -> None:
     face.printer.done(sentence, changed, word=changed.name)
 
 
-@node.command(epilog="Example: planetmesh node forget attic")
+@node.command(epilog="Example: planetmesh node forget attic", short_help="Strike it from the list.")
 @click.argument("name")
 @click.pass_obj
 def forget(face: Face, name: str) -> None:

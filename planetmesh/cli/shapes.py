@@ -98,6 +98,8 @@ def reason_of(task: TaskView) -> str:
     if not task.node:
         return task.last_error or task.status
     reason = (task.last_error or task.status).removeprefix(f"{task.node}: ")
+    # The node stands in front already.
+    reason = reason.replace(f" on {task.node}.", ".", 1)
     return f"on {task.node}: {reason}"
 
 
@@ -151,6 +153,23 @@ def job_sheet(job: JobView, command: str) -> list[tuple[str, str]]:
         ("waiting", job.waiting),
         ("error", job.error),
         ("cancelled", job.cancel_reason),
+    ]
+    return [(title, text) for title, text in lines if text]
+
+
+def task_sheet(task: TaskView) -> list[tuple[str, str]]:
+    """All that is known of one task."""
+    lines = [
+        ("id", task.id),
+        ("status", task.status),
+        ("input", task.payload or ""),
+        ("node", task.node or ""),
+        ("attempts", str(task.attempts)),
+        ("exit code", "" if task.exit_code is None else str(task.exit_code)),
+        ("started", show_time(task.started_at)),
+        ("ended", show_time(task.finished_at)),
+        ("time", show_between(task.started_at, task.finished_at)),
+        ("error", task.last_error or ""),
     ]
     return [(title, text) for title, text in lines if text]
 

@@ -41,7 +41,7 @@ def status(face: Face, *, wait: bool, timeout: str | None) -> int:
     found, problem = face.run(_look(face, seconds))
     document = _document(face, found)
     if found is not None and problem is None:
-        face.printer.sheet(document, _sheet(found), _SHAPE)
+        face.printer.sheet(document, _sheet(found, document), _SHAPE)
         return 0
     return _show_problem(face, document, problem)
 
@@ -70,22 +70,23 @@ async def _look_once(face: Face) -> tuple[MeshStatus | None, MeshError | None]:
 
 
 def _document(face: Face, found: MeshStatus | None) -> dict[str, Any]:
-    """CLI.md's keys, then the rest."""
+    """The keys that stay, the same whether the coordinator answers or not; then the rest."""
+    known = _membership(face)
     if found is not None:
         return {
             "mesh": found.mesh,
-            "node": found.node,
+            "node": known.name if known else found.node,
             "role": found.role,
-            "coordinator": found.coordinator,
+            "coordinator": known.endpoints[0] if known and known.endpoints else None,
             "reachable": True,
             "nodes": found.nodes,
             "jobs": found.jobs,
             "mesh_id": found.mesh_id,
+            "coordinator_id": found.coordinator,
             "version": found.version,
             "fingerprint": found.fingerprint,
             "storage_error": found.storage_error,
         }
-    known = _membership(face)
     return {
         "mesh": known.mesh_name if known else None,
         "node": known.name if known else None,
@@ -125,11 +126,11 @@ def _show_problem(face: Face, document: dict[str, Any], problem: MeshError | Non
     return problem.exit_code if has_identity else Unreachable.exit_code
 
 
-def _sheet(found: MeshStatus) -> list[tuple[str, str]]:
+def _sheet(found: MeshStatus, document: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [
         ("mesh", f"{found.mesh} ({found.mesh_id[:8]})"),
-        ("you are", f"{found.role} {found.node}".strip()),
-        ("coordinator", f"{found.coordinator}, version {found.version}"),
+        ("you are", f"{found.role}, as '{document['node']}'"),
+        ("coordinator", f"{document['coordinator']}, version {found.version}"),
         ("nodes", _counts(found.nodes)),
         ("jobs", _counts(found.jobs)),
         ("storage", found.storage_error),

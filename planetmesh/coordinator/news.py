@@ -44,4 +44,4 @@ def _say(name: str, state: NodeState, *, is_new: bool) -> None:
     if is_new and state is NodeState.OFFLINE:
         return  # paired a moment ago; it has not called yet
     level = logging.WARNING if state is NodeState.OFFLINE else logging.INFO
-    log.log(level, f"node.{state.lower()}", extra={"node": name})
+    log.log(level, "node.%s", state.lower(), extra={"node": name})

@@ -8,6 +8,7 @@ import pytest
 from api_double import AT, Does, Double
 
 from planetmesh.model.identity import Role
+from planetmesh.trust.identity import Identity
 
 HOSTILE = "\x1b]52;c;AAAA\x07\x9b31m\u202e[red]x[/]\n\x00" + "宽" * 10_000
 JOB_KEYS = {
@@ -24,11 +25,13 @@ NODE_KEYS = {
 }  # fmt: skip
 
 
-def test_status_of_a_mesh(say, double: Double) -> None:
+def test_status_of_a_mesh(say, double: Double, home) -> None:
     said = say("status", "--json")
     assert said.status == 0
     assert {"mesh", "node", "role", "coordinator", "reachable", "nodes", "jobs"} <= said.json.keys()
     assert said.json["reachable"] is True
+    known = Identity.load(home.operator).membership
+    assert (said.json["node"], said.json["coordinator"]) == (known.name, known.endpoints[0])
     assert "mesh         home" in say("status").text
 
 
@@ -103,6 +106,8 @@ def test_jobs_and_job_and_tasks(say, double: Double) -> None:
     assert tasks[0].keys() >= TASK_KEYS
     assert say("job", "last", "--tasks", "--failed", "-q").text == f"{job_id}/1\n"
     assert "exit code 1" in say("job", "last", "--tasks").text
+    assert say("job", f"{job_id[:6]}/1", "--json").json["id"] == f"{job_id}/1"
+    assert "input      b" in say("job", "last/1").text
 
 
 def test_wait_says_how_they_ended(say, double: Double) -> None:

@@ -164,3 +164,9 @@ def test_run_without_arguments_shows_help(capfd) -> None:
 
 def test_json_errors_are_one_document(say) -> None:
     assert json.loads(say("--json", "jobs").out)["error"]["hint"]
+
+
+def test_a_command_of_a_group_that_is_sought_at_the_top_is_named(say) -> None:
+    said = say("drain", "attic")
+    assert said.status == 2
+    assert "'node drain'" in said.error
