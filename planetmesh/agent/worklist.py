@@ -303,7 +303,11 @@ class Worklist:
             self._recalled.discard((job_id, index, attempt))
 
     def on_launcher_gone(self, job_id: JobId) -> tuple[OnLauncher, ...]:
-        """Take off what the job's launcher was running and return it; what it had not started waits again."""
+        """Take off what the job's launcher may have been running and return it; the rest waits again.
+
+        A start is told a moment late, so the tasks whose turn it was count as started; if they may run
+        only once, all that was handed over does.
+        """
         job = self.jobs.get(job_id)
         if job is None:
             return ()
@@ -314,8 +318,11 @@ class Worklist:
             else:
                 del self.jobs[job_id]
             return ()
-        lost = tuple(held for held in job.launched.values() if held.running)
-        self.on_recalled(job_id, [key for key, held in job.launched.items() if not held.running])
+        handed = list(job.launched.items())
+        turn = len(handed) if job.opened.at_most_once else job.slots
+        begun = dict(handed[:turn]) | {key: held for key, held in handed if held.running}
+        self.on_recalled(job_id, [key for key, _held in handed if key not in begun])
+        lost = tuple(begun.values())
         for held in lost:
             self._free_gpus += held.gpus
         job.launched.clear()

@@ -37,7 +37,7 @@ def decide(
         return GiveUp("it may have run, and this job's tasks run at most once")
     if outcome is Outcome.LOST:
         if task.losses >= settings.max_node_losses:
-            return GiveUp(f"it was running on {task.losses} machines when they went away")
+            return GiveUp(f"what it ran on went away {task.losses} times")
         return Again(back_off(task.losses, settings, spread()))
     if task.failures >= spec.max_attempts:
         return GiveUp("" if spec.max_attempts == 1 else f"no attempts left of {spec.max_attempts}")

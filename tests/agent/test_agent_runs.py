@@ -32,6 +32,7 @@ from planetmesh.wire.agent import (
     Leaving,
     RecallTasks,
     StopTask,
+    TaskResult,
     TaskReturned,
     TaskStarted,
 )
@@ -167,6 +168,19 @@ async def test_time_limits_and_cancel(coordinator):
         await coordinator.until(lambda: len(coordinator.results()) == 3)
     outcomes = [coordinator.results()[index].outcome for index in range(3)]
     assert outcomes == [Outcome.TIMED_OUT, Outcome.CANCELLED, Outcome.CANCELLED]
+
+
+async def test_a_task_that_kills_its_launcher_is_lost_once_and_not_started_again_here(coordinator):
+    async with agent(coordinator):
+        await coordinator.open_job(JOB, ["sh", "-c", "kill -9 $PPID; sleep 1"])
+        await coordinator.assign(JOB, [0])
+        await coordinator.until(lambda: coordinator.results())
+        assert coordinator.results()[0].outcome is Outcome.LOST
+        await coordinator.open_job("bbbbbbbbbb", ["echo", "fine"])
+        await coordinator.assign("bbbbbbbbbb", [1])
+        await coordinator.until(lambda: len(coordinator.results()) == 2)
+    assert coordinator.results()[1].outcome is Outcome.OK
+    assert len(coordinator.of(TaskResult)) == 2
 
 
 async def test_tasks_run_on_while_the_coordinator_is_away(coordinator):

@@ -28,8 +28,9 @@ from planetmesh.wire.agent import AssignTask, Held, OpenJob
 A, B = JobId("aaaaaaaaaa"), JobId("bbbbbbbbbb")
 
 
-def opening(job_id=A, cpus=1.0, gpus=0, memory=0):
-    return OpenJob(job_id, "command", {}, Resources(int(cpus * 1000), memory, gpus), {}, Limits())
+def opening(job_id=A, cpus=1.0, gpus=0, memory=0, at_most_once=False):
+    requests = Resources(int(cpus * 1000), memory, gpus)
+    return OpenJob(job_id, "command", {}, requests, {}, Limits(), at_most_once)
 
 
 def task(index, job_id=A, attempt=1):
@@ -261,13 +262,23 @@ def test_a_closed_job_is_counted_until_its_launcher_is_gone():
     assert A not in work.jobs
 
 
-def test_a_lost_launcher_costs_only_what_it_was_running():
-    work = worklist(cpus=2)
-    begin(work, 3)
+def test_a_lost_launcher_costs_those_whose_turn_it_was():
+    """A start is told a moment late: one that was handed over into a slot may have run."""
+    work = worklist(cpus=1)
+    begin(work, 4)
     work.on_ended(A, 0, 1, 0.001)
-    work.next_steps()
+    assert started(work.next_steps()) == [(A, 1), (A, 2), (A, 3)]
     assert [each.task.index for each in work.on_launcher_gone(A)] == [1]
-    assert work.next_steps() == [SetSlots(A, 1), Start(task(2), ())]
+    assert started(work.next_steps()) == [(A, 2), (A, 3)]
+
+
+def test_a_lost_launcher_costs_all_that_may_run_only_once():
+    work = worklist(cpus=1)
+    begin(work, 4, at_most_once=True)
+    work.on_ended(A, 0, 1, 0.001)
+    assert started(work.next_steps()) == [(A, 1), (A, 2), (A, 3)]
+    assert [each.task.index for each in work.on_launcher_gone(A)] == [1, 2, 3]
+    assert started(work.next_steps()) == []
 
 
 class AnyOrder(RuleBasedStateMachine):

@@ -203,7 +203,7 @@ class TestLoss:
                 mesh.hear(*[n for n in ("m1", "m2", "m3", "m4") if mesh.node(n).connected])
                 mesh.wait(5.0)
         assert _lines(mesh)[-2:] == [
-            f"job a ended FAILED: {reactor.LOSS_ERROR} (it was running on 3 machines when they went away)",
+            f"job a ended FAILED: {reactor.LOSS_ERROR} (what it ran on went away 3 times)",
             "node m3 changed",
         ]
 
