@@ -22,14 +22,14 @@ PACKAGE = "planetmesh"
 # What is allowed
 
 FLOORS = (
-    {"model", "errors", "settings", "paths", "logs"},
+    {"model", "errors", "groups", "settings", "paths", "logs"},
     {"wire"},
     {"mesh", "jobtypes", "trust", "store", "blobs", "discovery"},
     {"coordinator", "agent", "client", "child"},
     {"cli", "dashboard", "install"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-GROUND_ORDER = ("errors", "model", "logs", "paths", "settings")
+GROUND_ORDER = ("errors", "groups", "model", "logs", "paths", "settings")
 """On the ground a file may use those named before it."""
 COORDINATOR_ONLY = {"mesh", "store"}
 PURE = {"model", "wire", "mesh", "jobtypes"}

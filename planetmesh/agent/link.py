@@ -22,6 +22,7 @@ from planetmesh.agent import renewal
 from planetmesh.agent.outbox import Outbox
 from planetmesh.agent.window import Window
 from planetmesh.errors import BadInput, MeshError, NotAllowed, PeerMisbehaved, Unreachable
+from planetmesh.groups import TaskGroup
 from planetmesh.logs import clean
 from planetmesh.model.endpoint import parse_endpoint
 from planetmesh.settings import Settings
@@ -140,7 +141,7 @@ class Link:
         base = URL.build(scheme="https", host=host, port=port)
         async with _session(self._identity) as session, await _open_socket(session, base) as socket:
             await self._greet(socket, endpoint)
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 group.create_task(self._send(socket))
                 group.create_task(self._receive(socket))
                 group.create_task(

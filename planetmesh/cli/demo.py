@@ -21,6 +21,7 @@ import click
 from planetmesh.cli.face import Face
 from planetmesh.cli.interrupt import INTERRUPTED, Interruption
 from planetmesh.errors import BadInput, Conflict
+from planetmesh.groups import TaskGroup
 
 if TYPE_CHECKING:
     from planetmesh.cli.demo_job import Assembly, Plan
@@ -177,7 +178,7 @@ class Show:
         canvas = Canvas(self.plan.picture)
         width, height = self.plan.picture
         screen.tell(f"{view.total} tiles of a Julia set, {width}×{height}.")
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             watching = group.create_task(self._watch(mesh, handle, screen, view))
             async for piece in handle.output():
                 pixels = assembly.take(piece)

@@ -23,6 +23,7 @@ import psutil
 from planetmesh.cli.own_program import own_command, own_environment
 from planetmesh.client.async_client import AsyncMesh
 from planetmesh.errors import Conflict, Unreachable
+from planetmesh.groups import TaskGroup
 from planetmesh.paths import Home, work_root
 
 NAMES = ("mercury", "venus", "mars", "jupiter", "saturn", "uranus", "neptune", "ceres")
@@ -85,7 +86,7 @@ async def demo_mesh(agents: int, cpus_each: int, say: Callable[[str], None]) -> 
     root = _make_root()
     machines: list[Machine] = []
     try:
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             readers: list[asyncio.Task[None]] = []
 
             def spawn(work: Coroutine[Any, Any, None]) -> None:

@@ -6,7 +6,6 @@ for byte; what we have to say goes to stderr.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -15,6 +14,7 @@ from planetmesh.cli.output import Printer
 from planetmesh.cli.shapes import reason_of
 from planetmesh.client.async_client import LONG_POLL_SECONDS, AsyncMesh
 from planetmesh.client.handles import JobHandle
+from planetmesh.groups import TaskGroup
 from planetmesh.model.job import JOB_ENDED, TaskState
 from planetmesh.wire.api import JobView, TaskView
 
@@ -34,7 +34,7 @@ async def saying_why_it_waits(
     mesh: AsyncMesh, handle: JobHandle, printer: Printer, work: Coroutine[Any, Any, T]
 ) -> T:
     """Do `work`, which lasts as long as the job; meanwhile say why nothing of it runs."""
-    async with asyncio.TaskGroup() as group:
+    async with TaskGroup() as group:
         watching = group.create_task(watch_waiting(mesh, handle, printer))
         done = await work
         watching.cancel()

@@ -22,6 +22,7 @@ from planetmesh.cli.output import Printer
 from planetmesh.cli.progress import ProgressLine
 from planetmesh.client.async_client import AsyncMesh
 from planetmesh.client.handles import JobHandle
+from planetmesh.groups import TaskGroup
 from planetmesh.model.job import ENDED
 from planetmesh.wire.api import FeedEvent, JobView, OutputPiece, TaskView
 
@@ -81,7 +82,7 @@ class Gatherer:
         """Print until the job has ended; gives how it ended. The events began before the submit."""
         flush = self._flush_in_order if keep_order else self._flush_finished
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 listening = group.create_task(self._listen(events))
                 waiting = group.create_task(self._wait_for_end())
                 explaining = group.create_task(watch_waiting(self._mesh, self._handle, self._printer))

@@ -11,6 +11,8 @@ from collections.abc import Coroutine
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
+from planetmesh.groups import TaskGroup
+
 INTERRUPTED = 130
 T = TypeVar("T")
 
@@ -43,7 +45,7 @@ class Interruption:
 
     async def interruptible(self, work: Coroutine[Any, Any, T]) -> T | None:
         """The work's result, or None if it was interrupted (then it was cancelled)."""
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             task = group.create_task(work)
             waiting = group.create_task(self._event.wait())
             await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)

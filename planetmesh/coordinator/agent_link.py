@@ -17,6 +17,7 @@ from aiohttp import WSMsgType, web
 
 from planetmesh.coordinator.engine import Engine
 from planetmesh.errors import Forgotten, MeshError, PeerMisbehaved
+from planetmesh.groups import TaskGroup
 from planetmesh.mesh import effects as fx
 from planetmesh.mesh import nodes, reactor
 from planetmesh.mesh.state import MeshState
@@ -107,7 +108,7 @@ class AgentLink:
         switchboard = self.engine.switchboard
         switchboard.connect(self)
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 tasks = [group.create_task(self._write()), group.create_task(self._ping())]
                 try:
                     await self._receive(still_allowed)

@@ -9,6 +9,7 @@ import msgspec
 
 from planetmesh.discovery import Announcement, Announcer
 from planetmesh.errors import MeshError
+from planetmesh.groups import TaskGroup
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Announcing:
             log.warning("discovery.silent", extra={"reason": error.message, "hint": error.hint})
             return
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 group.create_task(announcer.follow_adapters())
                 while True:
                     await self._changed.wait()

@@ -28,6 +28,7 @@ from planetmesh.coordinator.engine import Engine
 from planetmesh.coordinator.enrolment import Enrolment, found_mesh
 from planetmesh.coordinator.listener import bind_port, serve
 from planetmesh.discovery import usable_addresses
+from planetmesh.groups import TaskGroup
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.endpoint import DEFAULT_PORT, format_endpoint
 from planetmesh.paths import Home
@@ -144,7 +145,7 @@ async def running_coordinator(options: CoordinatorOptions) -> AsyncIterator[Coor
 async def _background() -> AsyncIterator[Callable[[Coroutine[Any, Any, None]], None]]:
     """Start tasks that run for ever; they are cancelled at the end, and one that fails ends everything."""
     tasks: list[asyncio.Task[None]] = []
-    async with asyncio.TaskGroup() as group:
+    async with TaskGroup() as group:
         try:
             yield lambda work: tasks.append(group.create_task(work))
         finally:

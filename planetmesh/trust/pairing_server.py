@@ -20,6 +20,7 @@ from typing import Any, Self
 import msgspec
 
 from planetmesh.errors import MeshError, PairingFailed
+from planetmesh.groups import TaskGroup
 from planetmesh.model.identity import Role
 from planetmesh.trust.authority import Authority, Leaf
 from planetmesh.trust.codes import Code, new_code, new_long_code
@@ -105,7 +106,7 @@ class PairingDesk:
         self._running = 0
         self._last_exchange: dict[str, float] = {}
         self._recent_slots: deque[int] = deque(maxlen=RECENT_SLOTS)
-        self._group = asyncio.TaskGroup()
+        self._group = TaskGroup()
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
 
