@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,15 +26,12 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 @pytest.fixture
-def diary(tmp_path: Path) -> Path:
-    """A shared folder in which each task writes down its start and its end."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        if folder.stat().st_uid == os.getuid() and folder != Path("/tmp"):
-            folder.chmod(0o755)
-    path = tmp_path / "diary"
-    path.mkdir()
+def diary() -> Iterator[Path]:
+    """A shared folder in which each task writes down its start and its end; tasks are another user."""
+    path = Path(tempfile.mkdtemp(prefix="planetmesh-test-", dir="/var/tmp"))
     path.chmod(0o777)
-    return path
+    yield path
+    shutil.rmtree(path)
 
 
 def up(machine: Machine, diary: Path) -> None:
