@@ -145,11 +145,15 @@ class LauncherHandle:
         self._is_closing = True
         self._command([Close()])
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
-                await self._gone.wait()
-        except TimeoutError:
-            self._kill()
-            self.abandon("")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+                    await self._gone.wait()
+        finally:
+            # However the wait ended: in a task that is being cancelled, Python 3.11.2 raises CancelledError
+            # instead of TimeoutError.
+            if not self._gone.is_set():
+                self._kill()
+                self.abandon("")
 
     async def opened(self, spec: LauncherSpec) -> Ready:
         """Send the specification and wait for the answer. Raise NotAllowed or Unreachable."""

@@ -162,8 +162,22 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE))
     assert await rested(job)
 
 
+async def close_while_cancelled(handle):
+    async def wait_and_close():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await handle.close()
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(wait_and_close())
+        await asyncio.sleep(0)
+        task.cancel()
+
+
 @needs_scopes
-async def test_a_launcher_that_does_not_listen_is_killed_at_the_end(open_job, monkeypatch):
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_a_launcher_that_does_not_listen_is_killed_at_the_end(open_job, monkeypatch, is_cancelled):
     from planetmesh.agent.sandbox import handle
 
     monkeypatch.setattr(handle, "CLOSE_TIMEOUT_SECONDS", 0.3)
@@ -172,7 +186,7 @@ async def test_a_launcher_that_does_not_listen_is_killed_at_the_end(open_job, mo
     await job.started(index)
     # Nothing stops it, so the zygote sees nothing: it only never reads again.
     monkeypatch.setattr(job.handle, "_command", lambda _batch: None)
-    await job.handle.close()
+    await (close_while_cancelled(job.handle) if is_cancelled else job.handle.close())
     async with asyncio.timeout(5):
         while job.alive():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
