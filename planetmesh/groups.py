@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Coroutine
 from types import TracebackType
+from typing import Any
 
 if sys.version_info >= (3, 13):
     TaskGroup = asyncio.TaskGroup
@@ -43,4 +45,17 @@ else:
             return bool(getattr(self, "_parent_cancel_requested", False))
 
 
-__all__ = ["TaskGroup"]
+def begin_in(group: asyncio.TaskGroup, work: Coroutine[Any, Any, None]) -> bool:
+    """Start `work` in the group, unless that is ending: then nothing happens. Says which it was.
+
+    For calls that come from outside the group, which may fail between two of them.
+    """
+    try:
+        group.create_task(work)
+    except RuntimeError:
+        work.close()
+        return False
+    return True
+
+
+__all__ = ["TaskGroup", "begin_in"]

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from planetmesh.groups import TaskGroup
+from planetmesh.groups import TaskGroup, begin_in
 
 
 async def fail_soon() -> None:
@@ -56,3 +56,27 @@ async def test_an_error_of_the_block_itself_comes_out():
         await fail_in_the_block()
     assert caught.group_contains(ValueError)
     assert asyncio.current_task().cancelling() == 0
+
+
+async def begin_too_late(begun: list[bool]) -> None:
+    async with TaskGroup() as group:
+        group.create_task(begin_at_the_end(group, begun))
+        await asyncio.sleep(0)
+        raise ValueError("here")
+
+
+async def begin_at_the_end(group: asyncio.TaskGroup, begun: list[bool]) -> None:
+    try:
+        await asyncio.sleep(5)
+    finally:
+        begun.append(begin_in(group, fail_soon()))
+
+
+async def test_nothing_begins_in_a_group_that_ends():
+    async with TaskGroup() as group:
+        assert begin_in(group, asyncio.sleep(0))
+    begun: list[bool] = []
+    with pytest.raises(ExceptionGroup) as caught:
+        await begin_too_late(begun)
+    assert begun == [False]
+    assert len(caught.value.exceptions) == 1

@@ -16,6 +16,7 @@ from planetmesh.agent.job_run import JobRun
 from planetmesh.agent.sandbox.messages import OUTPUT_MOST_BYTES, Report, Start
 from planetmesh.agent.warm import LauncherSource, Surroundings, WarmLaunchers
 from planetmesh.errors import Conflict, MeshError
+from planetmesh.groups import begin_in
 from planetmesh.model.ids import JobId
 from planetmesh.wire.agent import AssignTask, OpenJob
 
@@ -122,7 +123,10 @@ class Runner:
         if self.is_paused:
             job.tell(lambda launcher: launcher.pause())
         self._jobs[opened.job_id] = job
-        self._group.create_task(self._serve(job, previous))
+        if not begin_in(self._group, self._serve(job, previous)):
+            # Something ended the agent, and a report of what ran asked for more.
+            job.end()
+            job.done.set()
         return job
 
     async def _serve(self, job: JobRun, previous: JobRun | None) -> None:

@@ -20,6 +20,7 @@ import msgspec
 from planetmesh.agent.sandbox.folders import make_folder, remove_folder
 from planetmesh.agent.sandbox.messages import LauncherSpec, Limits, Report, Share, Start
 from planetmesh.errors import MeshError
+from planetmesh.groups import begin_in
 
 log = logging.getLogger(__name__)
 
@@ -141,8 +142,7 @@ class WarmLaunchers:
     def open_ahead(self) -> None:
         """See that a launcher is ready for whoever comes next."""
         if self._fresh is None and not self._is_opening and not self._is_closed:
-            self._is_opening = True
-            self._group.create_task(self._open_ahead())
+            self._is_opening = begin_in(self._group, self._open_ahead())
 
     async def tend(self) -> None:
         """Runs until cancelled: let go of launchers whose persons have not come back."""
