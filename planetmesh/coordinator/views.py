@@ -114,11 +114,16 @@ def _why_waiting(state: MeshState, live: LiveJob) -> str:
         else:
             return "All machines that can run it are busy."
     objections.sort(key=lambda each: each[1].lasting)
-    named = [f"{name}: {_in_words(reason)}" for name, reason in objections[:NODES_NAMED]]
-    more = len(objections) - len(named)
-    if more > 0:
-        named.append(f"and {more} more (`planetmesh nodes`)")
-    return "No machine can run it now. " + "; ".join(named) + "."
+    return f"No machine can run it now. {_name_some(objections)}."
+
+
+def _name_some(objections: list[tuple[str, fitness.Reason]]) -> str:
+    """What the first ones object. Where the job names its node, nobody asks after the others."""
+    meant = [each for each in objections if each[1].code != "other_node"] or objections
+    named = [f"{name}: {_in_words(reason)}" for name, reason in meant[:NODES_NAMED]]
+    if len(meant) > len(named):
+        named.append(f"and {len(meant) - len(named)} more (`planetmesh nodes`)")
+    return "; ".join(named)
 
 
 def _in_words(reason: fitness.Reason) -> str:
@@ -135,9 +140,8 @@ def never_runnable(state: MeshState, live: LiveJob) -> str:
         return ""
     if not reasons:
         return "No machine has joined this mesh yet; the job waits for one."
-    named = [f"{node.node.name}: {_in_words(reason)}" for node, reason in reasons[:NODES_NAMED] if reason]
-    more = f"; {len(reasons) - len(named)} more" if len(reasons) > len(named) else ""
-    return f"No machine known to this mesh can ever run it. {'; '.join(named)}{more}."
+    objections = [(node.node.name, reason) for node, reason in reasons if reason]
+    return f"No machine known to this mesh can ever run it. {_name_some(objections)}."
 
 
 def task_view(state: MeshState, task: Task, spec: JobSpec) -> TaskView:

@@ -70,6 +70,15 @@ class TestWaiting:
         assert "and 7 more (`planetmesh nodes`)" in sentence
         assert len(sentence) < 300
 
+    def test_only_the_node_that_was_asked_for_is_named(self, state: MeshState):
+        for name in ("desk", "attic", "nas"):
+            add(state, name)
+        sentence = waiting(state, node=node_id("nas"), requests=resources(16))
+        assert sentence.startswith("No machine can run it now. nas: it offers only 1 CPU")
+        assert "another node" not in sentence
+        live = next(iter(state.jobs.values()))
+        assert "desk" not in never_runnable(state, live)
+
     def test_something_that_passes_comes_first(self, state: MeshState):
         add(state, "desk", cpus=1)
         live = add(state, "nas", cpus=16)
