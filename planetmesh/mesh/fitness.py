@@ -6,6 +6,7 @@ Ordered from cheap and lasting to costly and passing; the first that objects giv
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from shlex import quote
 
 import msgspec
 
@@ -44,7 +45,7 @@ def _missing_tags(signature: Signature, live: LiveNode) -> Reason | None:
     return Reason(
         "tags",
         f"it lacks the tag {words}",
-        f"planetmesh node tag {live.node.name} {missing[0]}",
+        f"planetmesh node tag {quote(live.node.name)} {missing[0]}",
         lasting=True,
     )
 
@@ -84,7 +85,7 @@ def _suspect(_signature: Signature, live: LiveNode) -> Reason | None:
 
 def _draining(_signature: Signature, live: LiveNode) -> Reason | None:
     if live.node.draining:
-        return Reason("draining", "it is draining", f"planetmesh node resume {live.node.name}")
+        return Reason("draining", "it is draining", f"planetmesh node resume {quote(live.node.name)}")
     return None
 
 
