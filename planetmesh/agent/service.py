@@ -30,6 +30,7 @@ from planetmesh.agent.state import AgentState, Phase
 from planetmesh.agent.warm import Surroundings
 from planetmesh.agent.worklist import Worklist
 from planetmesh.errors import BadInput, MeshError
+from planetmesh.groups import TaskGroup
 from planetmesh.model.endpoint import format_endpoint
 from planetmesh.model.node import Sandbox
 from planetmesh.model.resources import Resources
@@ -153,7 +154,7 @@ async def run_agent(
     around = Surroundings(folder, hidden_paths(options), shares, has_gpus=bool(info.gpus))
     try:
         with _signals(stops), _plain_errors():
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 desk.runner = Runner(zygote, around, desk, group)
                 loops = [
                     group.create_task(reconnector.keep_connected()),

@@ -46,7 +46,7 @@ async def test_a_node_is_renamed_tagged_and_drained(world: World, operator: Clie
     assert (answer.json["name"], answer.json["tags"]) == ("Big desk", ["fast", "gpu"])
     drained = (await operator.ask("PATCH", "/v1/nodes/big desk", {"draining": True, "now": True})).json
     assert drained["draining"] is True
-    assert drained["note"] == "It is draining (`planetmesh node resume Big desk`)."
+    assert drained["note"] == "It is draining (`planetmesh node resume 'Big desk'`)."
     taken = await operator.ask("PATCH", "/v1/nodes/nas", {"name": "BIG DESK"})
     assert (taken.status, taken.code) == (409, "conflict")
     bad = (
