@@ -220,6 +220,7 @@ async def test_the_hello_names_what_runs_and_drops_what_is_no_longer_ours(coordi
     assert 0 not in coordinator.results()
 
 
+@pytest.mark.slow
 async def test_output_waits_in_its_pipe_while_no_more_can_be_kept(coordinator, monkeypatch):
     monkeypatch.setattr(service_module, "Outbox", partial(Outbox, most_bytes=2**20, segment_bytes=2**18))
     async with agent(coordinator) as running:

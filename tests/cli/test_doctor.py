@@ -16,6 +16,7 @@ from planetmesh.cli.part import Part, Role, write_part
 from planetmesh.paths import Home
 
 
+@pytest.mark.slow
 def test_without_a_mesh_nothing_fails_and_all_is_looked_at(tmp_path: Path):
     """In a process of its own: it forks to try the sandbox, which a process with threads must not."""
     home = tmp_path / "home"

@@ -454,6 +454,7 @@ async def test_a_flood_of_messages_is_slowed_down_and_others_are_served(mesh, mo
     assert mesh.engine.state.nodes[honest.id].connected
 
 
+@pytest.mark.slow
 async def test_a_task_that_is_handed_back_again_and_again_goes_slowly(mesh):
     evil = await mesh.agent("evil")
     job_id = await mesh.submit(node=evil)

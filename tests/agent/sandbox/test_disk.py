@@ -30,6 +30,7 @@ def work_root(ground: Path):
     subprocess.run(["umount", str(root)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script",
     [
@@ -48,6 +49,7 @@ async def test_who_fills_the_disk_is_stopped_and_the_disk_is_free_again(open_job
     await job.handle.close()
 
 
+@pytest.mark.slow
 async def test_a_disk_that_others_fill_stops_nobody(open_job, work_root):
     job = await open_job()
     index = job.start("/bin/sh", "-c", "echo some > file; sleep 1.6")

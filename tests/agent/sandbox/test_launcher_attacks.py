@@ -99,6 +99,7 @@ if os.fork() == 0:
 """
 
 
+@pytest.mark.slow
 @needs_root
 @pytest.mark.parametrize("hide", [HIDE, CHAIN], ids=["no marker", "always another pid"])
 async def test_nothing_hidden_lives_on_into_the_next_job(open_job, hide):
