@@ -39,10 +39,6 @@ class Interruption:
         for number, before in self._before.items():
             signal.signal(number, before)
 
-    @property
-    def happened(self) -> bool:
-        return self._event.is_set()
-
     async def interruptible(self, work: Coroutine[Any, Any, T]) -> T | None:
         """The work's result, or None if it was interrupted (then it was cancelled)."""
         async with TaskGroup() as group:

@@ -265,11 +265,6 @@ class MeshState:
     def waiting(self) -> bool:
         return bool(self.queue)
 
-    def held_tasks(self) -> Iterator[tuple[LiveNode, TaskKey]]:
-        for live in self.nodes.values():
-            for key in live.held:
-                yield live, key
-
 
 def check(state: MeshState) -> None:
     """Compare all tables with each other; AssertionError names the first contradiction."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from planetmesh.errors import Conflict, StorageFailed
 from planetmesh.model.ids import JobId
@@ -19,8 +19,6 @@ from planetmesh.store.pieces import Piece, add_pieces, delete_pieces, pieces_aft
 from planetmesh.store.schema import OUTPUTS
 from planetmesh.wire.api import OutputPiece
 
-COMPANY_SECONDS = 0.05
-"""How long `append_soon` waits for others to share a commit; below what a watching person notices."""
 PAGE_BYTES = 1024 * 1024
 FOLLOWERS_MOST = 1000
 """`logs -f` at the same time, of all clients together."""
@@ -57,14 +55,6 @@ class Outputs:
     async def append(self, pieces: Sequence[Piece]) -> None:
         """Keep these: on disk when this returns. Safe to repeat; what is there already is dropped."""
         await self._settle(self._join(pieces))
-
-    async def append_soon(self, pieces: Sequence[Piece]) -> None:
-        """As `append`, but first give others a moment to share the commit. For pieces nobody waits for."""
-        batch = self._join(pieces)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(COMPANY_SECONDS):
-                await batch.written.wait()
-        await self._settle(batch)
 
     def _join(self, pieces: Sequence[Piece]) -> _Batch:
         self._batch.pieces += pieces

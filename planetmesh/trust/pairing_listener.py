@@ -75,7 +75,7 @@ class PairingListener:
             try:
                 accepted, address = await loop.sock_accept(listening)
             except OSError as error:
-                logger.warning("pairing listener cannot accept: %s", error)
+                logger.warning("pairing.cannot_accept", extra={"reason": str(error)})
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             peer = str(address[0])

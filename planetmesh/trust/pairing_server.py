@@ -211,11 +211,11 @@ class PairingDesk:
                 return
             await self._exchange(hello.slot, raw, reader, writer, peer)
         except (PairingFailed, asyncio.IncompleteReadError, OSError):
-            logger.info("pairing from address=%s failed", peer)
+            logger.info("pairing.broken_off", extra={"address": peer})
         except MeshError as error:
-            logger.warning("pairing from address=%s could not be completed: %s", peer, error)
+            logger.warning("pairing.not_completed", extra={"address": peer, "reason": error.message})
         except Exception:
-            logger.exception("pairing from address=%s ended by a fault of ours", peer)
+            logger.exception("pairing.fault", extra={"address": peer})
 
     def _must_wait(self, peer: str) -> bool:
         now = self._clock()

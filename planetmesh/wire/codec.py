@@ -49,11 +49,6 @@ def _join(parts: list[bytes]) -> bytes:
     return b"\xdd" + len(parts).to_bytes(4, "big") + b"".join(parts)
 
 
-def message_size(message: FromAgent | ToAgent) -> int:
-    """Bytes of one encoded message; must not be over MESSAGE_MOST_BYTES."""
-    return len(_encoder.encode(message))
-
-
 def decode_from_agent(frame: bytes) -> list[FromAgent]:
     """Raises PeerMisbehaved."""
     return _decode(_from_agent, frame)

@@ -127,24 +127,6 @@ async def test_callers_that_come_together_share_a_commit(
     assert len(await outputs.read(JOB, 0)) == 50
     assert commits <= 2
 
-    commits = 0
-    async with asyncio.timeout(2), asyncio.TaskGroup() as group:
-        for index in range(50):
-            group.create_task(outputs.append_soon([piece(index, 1, b"y")]))
-    assert commits == 1
-
-
-async def test_append_soon_takes_the_next_commit_rather_than_its_own(outputs: Outputs) -> None:
-    loop = asyncio.get_running_loop()
-    async with asyncio.TaskGroup() as group:
-        started = loop.time()
-        soon = group.create_task(outputs.append_soon([piece(0, 0, b"first")]))
-        await asyncio.sleep(0)
-        await outputs.append([piece(0, 5, b"second")])
-        await soon
-    assert loop.time() - started < outputs_room.COMPANY_SECONDS
-    assert [p.data for p in await outputs.read(JOB, 0)] == [b"first", b"second"]
-
 
 async def test_a_cancelled_leader_leaves_no_caller_waiting(outputs: Outputs) -> None:
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:

@@ -23,7 +23,6 @@ from planetmesh.wire.codec import (
     decode_to_agent,
     encode_frames,
     from_json,
-    message_size,
     to_json,
 )
 
@@ -67,6 +66,10 @@ def test_many_small_messages_are_spread_over_frames():
     assert [count for count, _frame in frames] == [FRAME_MOST_MESSAGES, FRAME_MOST_MESSAGES, 1]
     for _count, frame in frames:
         decode_to_agent(frame)
+
+
+def message_size(message: wire.TaskOutput) -> int:
+    return len(msgspec.msgpack.encode(message))
 
 
 def test_a_message_that_fits_no_frame_is_refused_before_it_is_sent():
