@@ -12,10 +12,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "client"))
 
-from api_double import Double
+from api_double import Double, running_double
 
 from planetmesh.cli.main import run
-from planetmesh.client.sync_client import LoopThread
 from planetmesh.paths import Home
 
 
@@ -60,15 +59,5 @@ def say(home: Home, capfdbinary, monkeypatch) -> Say:
 
 @pytest.fixture
 def double(tmp_path: Path, home: Home) -> Iterator[Double]:
-    thread = LoopThread()
-
-    async def start() -> Double:
-        double = Double(tmp_path / "double")
-        await double.start()
-        double.operator(home)
-        return double
-
-    double = thread.call(start())
-    yield double
-    thread.call(double.close())
-    thread.stop()
+    with running_double(tmp_path / "double", home) as double:
+        yield double

@@ -11,7 +11,8 @@ import atexit
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
+from planetmesh.client.sync_client import LoopThread
 from planetmesh.errors import Conflict, MeshError, NotFound
 from planetmesh.model.identity import Role
 from planetmesh.model.ids import JobId, NodeId, new_job_id
@@ -431,3 +433,20 @@ class Double:
 
 def _json(value: object, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
+
+
+@contextmanager
+def running_double(folder: Path, home: Home) -> Iterator[Double]:
+    """The double on a thread of its own, with an operator of it in `home`: for callers without a loop."""
+    thread = LoopThread()
+
+    async def start() -> Double:
+        double = Double(folder)
+        await double.start()
+        double.operator(home)
+        return double
+
+    double = thread.call(start())
+    yield double
+    thread.call(double.close())
+    thread.stop()

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from api_double import Does, Double
+from api_double import Does, Double, running_double
 
 import planetmesh
-from planetmesh.client.sync_client import LoopThread, Mesh
+from planetmesh.client.sync_client import Mesh
 from planetmesh.errors import BadInput, NotAllowed, NotFound
 from planetmesh.model.job import Items, JobSpec, JobState
 from planetmesh.paths import Home
@@ -20,18 +20,8 @@ TWO = JobSpec(type="command", payload={"argv": ["echo"]}, inputs=Items(("a", "b"
 
 @pytest.fixture
 def double(tmp_path: Path, home: Home) -> Iterator[Double]:
-    thread = LoopThread()
-
-    async def start() -> Double:
-        double = Double(tmp_path / "double")
-        await double.start()
-        double.operator(home)
-        return double
-
-    double = thread.call(start())
-    yield double
-    thread.call(double.close())
-    thread.stop()
+    with running_double(tmp_path / "double", home) as double:
+        yield double
 
 
 def test_a_job_from_submit_to_logs(double: Double, home: Home) -> None:
