@@ -1,18 +1,32 @@
-"""One frozen value with every number that may be tuned, its unit and its reason.
+"""One frozen value with every number that may be tuned, its bounds, its unit and its reason.
 
 Pure rooms and services receive a `Settings`; nobody reads the environment elsewhere. `load_settings` reads
-what an owner changed; the faces call it once at the start.
+what an owner changed in the home's file; the faces call it once at the start. An operator's changes on the
+running mesh lie over it (`coordinator.tuning`); both pass `read_value` and `check_together`. Settings go by
+flat names: `heartbeat_seconds`, `weights.rtt`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from planetmesh.errors import BadInput
+from planetmesh.logs import clean
+from planetmesh.model.resources import parse_duration, parse_size
 
 MIB = 1024 * 1024
+DAY = 86400.0
+SETTINGS_MOST_BYTES = 64 * 1024
+Value = bool | int | float
+
+_SECONDS = (("d", DAY), ("h", 3600.0), ("m", 60.0))
+_STEPS = {"seconds": _SECONDS, "bytes": (("GiB", 1024 * MIB), ("MiB", MIB), ("KiB", 1024))}
+_SWITCH = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}
+_MEND = "Mend that key, or remove it to get its default."
 
 
 class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,8 +49,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     restart_grace_seconds: float = 15.0
     """After the coordinator's own start (or sleep) nobody is declared dead for so long."""
 
-    max_attempts: int = 3
-    """Failures of one task (exit code, time-out, staging), first run included."""
     max_node_losses: int = 3
     """A task that was on three machines when they died is the culprit."""
     retry_first_seconds: float = 1.0
@@ -70,7 +82,193 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     feed_keep_rows: int = 100_000
 
 
-SETTINGS_MOST_BYTES = 64 * 1024
+class About(msgspec.Struct, frozen=True):
+    """What people are told of one setting, and the values that a mesh stays alive with."""
+
+    sentence: str
+    least: float = 0.0
+    most: float = 1.0
+    live: bool = True
+    """False: only what happens at a start of the coordinator reads it."""
+
+
+ABOUT: dict[str, About] = {
+    "heartbeat_seconds": About("How often nodes and coordinator show each other that they live.", 0.1, 60),
+    "suspect_after_seconds": About("A node silent for so long gets no new work.", 0.2, 3600),
+    "offline_after_seconds": About("A node silent for so long is OFFLINE; its tasks go elsewhere.", 0.3, DAY),
+    "restart_grace_seconds": About(
+        "Nobody is declared OFFLINE for so long after the coordinator's own start or sleep.",
+        0,
+        3600,
+        live=False,
+    ),
+    "max_node_losses": About("A task that was on so many nodes when they died is FAILED.", 1, 100),
+    "retry_first_seconds": About("Pause before a task's first retry; each further one doubles it.", 0, 3600),
+    "retry_longest_seconds": About("The longest pause before a retry.", 0, DAY),
+    "retry_spread": About("Share by which these pauses are spread, so that tasks do not march in step."),
+    "weights.rtt": About("Weight of a node's round trip time when a task is placed.", 0, 1000),
+    "weights.load": About("Weight of a node's processor load when a task is placed.", 0, 1000),
+    "weights.queue": About("Weight of the work that a node has in hand when a task is placed.", 0, 1000),
+    "weights.reliability": About("Weight of a node's past failures when a task is placed.", 0, 1000),
+    "reliability_memory": About("Share of a node's old reliability that is kept with each further end."),
+    "schedule_pass_seconds": About("A scheduling pass stops after so long and goes on later.", 0.001, 1),
+    "prefill_seconds": About("Work that a node may hold beyond its free slots, in seconds of it.", 0, 60),
+    "prefill_most": About("Tasks that a node may hold beyond its free slots.", 0, 4096),
+    "pull_back_after_seconds": About(
+        "Backlog not started after so long is recalled if another node could run it.", 0.1, 3600
+    ),
+    "coalesce_seconds": About("How long a busy agent may hold back ends, to send several at once.", 0, 1),
+    "output_most_bytes": About("Kept of one stream of one attempt; the rest is dropped.", 1024, 2**40),
+    "frame_most_bytes": About(
+        "A job's command, script and variables must fit into so much.", 128 * 1024, MIB
+    ),
+    "api_body_most_bytes": About("The longest job that is taken in one request.", 64 * 1024, 64 * MIB),
+    "tasks_most": About("Tasks in one job.", 1, 10_000_000),
+    "keep_jobs_seconds": About("Jobs and their output are removed so long after their end.", 60, 3650 * DAY),
+    "feed_keep_rows": About(
+        "Events of the feed that are kept, for those who come back later.", 100, 10_000_000
+    ),
+}
+"""By flat name, in the order of the fields. A setting whose name ends in `_seconds` or `_bytes` is a time or
+a size, and may be given like `10s` or `16MiB`."""
+
+
+class Together(msgspec.Struct, frozen=True):
+    """A rule that several settings keep together."""
+
+    names: tuple[str, ...]
+    holds: Callable[[Settings], bool]
+    sentence: str
+
+
+TOGETHER = (
+    Together(
+        ("heartbeat_seconds", "suspect_after_seconds", "offline_after_seconds"),
+        lambda it: 2 * it.heartbeat_seconds <= it.suspect_after_seconds < it.offline_after_seconds,
+        "'suspect_after_seconds' must be at least twice 'heartbeat_seconds', and below "
+        "'offline_after_seconds': one late word would make a node look dead.",
+    ),
+    Together(
+        ("retry_first_seconds", "retry_longest_seconds"),
+        lambda it: it.retry_first_seconds <= it.retry_longest_seconds,
+        "'retry_first_seconds' must not be above 'retry_longest_seconds'.",
+    ),
+)
+
+
+def values(settings: Settings) -> dict[str, Value]:
+    """Every setting by its flat name."""
+    return dict(_flat(msgspec.structs.asdict(settings)))
+
+
+def with_values(settings: Settings, given: Mapping[str, Value]) -> Settings:
+    """The settings with these values, by flat name; each is one that `read_value` let pass."""
+    changes: dict[str, Any] = {}
+    for name, value in given.items():
+        field, _, inner = name.partition(".")
+        if inner:
+            group = changes.get(field, getattr(settings, field))
+            changes[field] = msgspec.structs.replace(group, **{inner: value})
+        else:
+            changes[field] = value
+    return msgspec.structs.replace(settings, **changes)
+
+
+def about(name: str) -> About:
+    """What there is to say of a setting; raises BadInput for a name that none has."""
+    found = ABOUT.get(name)
+    if found is None:
+        raise unknown(name, ABOUT)
+    return found
+
+
+def read_value(name: str, given: object) -> Value:
+    """One setting's value from what a person, a program or a file gave; raises BadInput."""
+    bounds = about(name)
+    kind = type(_DEFAULTS[name])
+    number = _parse(name, given) if isinstance(given, str) else given
+    if kind is bool:
+        if not isinstance(number, bool):
+            raise BadInput(f"'{name}' must be on or off.")
+        return number
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise BadInput(f"'{name}' must be {_words(name)}.")
+    if not bounds.least <= number <= bounds.most:  # also what is not a number
+        low, high = show_value(name, bounds.least), show_value(name, bounds.most)
+        raise BadInput(f"'{name}' must be between {low} and {high}.")
+    if kind is int and number != int(number):
+        raise BadInput(f"'{name}' must be a whole number.")
+    return kind(number)
+
+
+def check_together(settings: Settings) -> None:
+    """Raise BadInput for values that are fine alone and not beside each other."""
+    for rule in TOGETHER:
+        if not rule.holds(settings):
+            now = ", ".join(f"{name} = {show_value(name, values(settings)[name])}" for name in rule.names)
+            raise BadInput(rule.sentence, hint=f"They would be: {now}. Change them in one go.")
+
+
+def show_value(name: str, value: Value) -> str:
+    """As a person would say it, and as it may be typed: `10s`, `14d`, `16MiB`, `0.25`, `on`."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    steps = _STEPS.get(name.rpartition("_")[2], ())
+    for unit, size in steps:
+        if value >= size and value % size == 0:
+            return f"{value // size:.0f}{unit}"
+    if steps is _SECONDS and 0.001 <= value < 1:
+        return f"{value * 1000:.15g}ms"
+    return f"{value:.15g}{'s' if steps is _SECONDS else ''}"
+
+
+def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings by their flat names."""
+    for name, value in tree.items():
+        below = msgspec.structs.asdict(value) if isinstance(value, msgspec.Struct) else value
+        if isinstance(below, dict):
+            yield from _flat(below, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
+_DEFAULTS = values(Settings())
+
+
+def _parse(name: str, text: str) -> object:
+    """A value as typed. What it cannot be is refused by `read_value`, in its words."""
+    if isinstance(_DEFAULTS[name], bool):
+        return _SWITCH.get(text.strip().lower())
+    try:
+        # Also `0s` and `-1s`: whether they make sense here is for the bounds to say.
+        return float(text.strip().removesuffix("s") if name.endswith("_seconds") else text)
+    except ValueError:
+        pass
+    try:
+        if name.endswith("_seconds"):
+            return parse_duration(text)
+        return parse_size(text) if name.endswith("_bytes") else None
+    except BadInput:
+        return None
+
+
+def _words(name: str) -> str:
+    if name.endswith("_seconds"):
+        return "a length of time, like 500ms, 10s or 2m"
+    if name.endswith("_bytes"):
+        return "a size, like 64KiB or 16MiB"
+    return "a number"
+
+
+def unknown(name: str, names: Iterable[str]) -> BadInput:
+    """Says which of the names was probably meant: misspelled, or without its group or unit."""
+    import difflib
+
+    known = list(names)
+    near = [each for each in known if name in (each.rpartition(".")[2], each.rpartition("_")[0])]
+    near += difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean '{near[0]}'?" if near else "`planetmesh settings` lists them."
+    return BadInput(f"There is no setting '{clean(name, 60)}'.", hint=hint)
 
 
 def load_settings(path: Path) -> Settings:
@@ -85,27 +283,12 @@ def load_settings(path: Path) -> Settings:
     if len(content) > SETTINGS_MOST_BYTES:
         raise BadInput(f"{path} is far too large for settings.")
     try:
-        settings = msgspec.json.decode(content, type=Settings)
-    except (msgspec.MsgspecError, UnicodeError) as error:
-        raise BadInput(
-            f"{path} cannot be used: {error}.", hint="Mend that key, or remove it to get its default."
-        ) from error
-    _check(settings, path)
+        given = dict(_flat(msgspec.json.decode(content, type=dict[str, Any])))
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise BadInput(f"{path} cannot be used: {error}.", hint=_MEND) from error
+    try:
+        settings = with_values(Settings(), {name: read_value(name, value) for name, value in given.items()})
+        check_together(settings)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error.message}", hint=error.hint or _MEND) from error
     return settings
-
-
-def _check(settings: Settings, path: Path) -> None:
-    """Numbers that would make a mesh do nothing, or everything at once."""
-    for name in settings.__struct_fields__:
-        value = getattr(settings, name)
-        if isinstance(value, int | float) and value < 0:
-            raise BadInput(f"{path}: '{name}' must not be below zero.")
-    for name in ("heartbeat_seconds", "max_attempts", "frame_most_bytes", "tasks_most", "keep_jobs_seconds"):
-        if getattr(settings, name) <= 0:
-            raise BadInput(f"{path}: '{name}' must be above zero.")
-    order = (settings.heartbeat_seconds, settings.suspect_after_seconds, settings.offline_after_seconds)
-    if list(order) != sorted(set(order)):
-        raise BadInput(
-            f"{path}: 'heartbeat_seconds' must be below 'suspect_after_seconds', "
-            "and that below 'offline_after_seconds'."
-        )
