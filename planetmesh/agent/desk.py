@@ -91,10 +91,13 @@ class Desk:
         held = (*self.worklist.held(), *self.outbox.ended())
         return RegisterNode(PROTOCOL, self._info, self._instance, held, first_unacknowledged)
 
-    def on_registered(self, registered: Registered, endpoint: str) -> None:
+    def on_told(self, registered: Registered) -> None:
         self._name = registered.name or self._name
+        self.worklist.settings = self.link.settings
         if registered.output_most_bytes > 0:
             self.runner.output_most_bytes = registered.output_most_bytes
+
+    def on_registered(self, registered: Registered, endpoint: str) -> None:
         off = time.time() - registered.server_time
         if abs(off) > CLOCK_OFF_SECONDS:
             log.warning("clock.off", extra={"seconds": round(off), "hint": "Set this machine's clock."})

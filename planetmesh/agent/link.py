@@ -76,6 +76,9 @@ class Owner(Protocol):
 
     def on_registered(self, registered: Registered, endpoint: str) -> None: ...
 
+    def on_told(self, registered: Registered) -> None:
+        """What the mesh asks of its agents, at the hello and whenever it changes; `Link.settings` has it."""
+
     def on_messages(self, messages: list[ToAgent]) -> None: ...
 
     def on_confirmed(self) -> None: ...
@@ -93,12 +96,12 @@ class Link:
         self._identity = identity
         self._outbox = outbox
         self._owner = owner
-        self._settings = settings
+        self.settings = settings
+        """This machine's own, and over them what the coordinator told."""
         self._soft: list[FromAgent] = []
         self._pongs: list[FromAgent] = []
         self._wake = asyncio.Event()
         self._window = Window(outbox.first_unacknowledged)
-        self._heartbeat_seconds = settings.heartbeat_seconds
 
     def post(self, message: FromAgent) -> None:
         """Send something that need not survive; dropped while there is no link."""
@@ -118,7 +121,7 @@ class Link:
                     if not self.is_up:
                         return False
                     self._wake.set()
-                    await asyncio.sleep(self._settings.coalesce_seconds)
+                    await asyncio.sleep(self.settings.coalesce_seconds)
         except TimeoutError:
             return False
         return True
@@ -184,10 +187,11 @@ class Link:
             self._owner.on_messages(rest)
 
     def _on_registered(self, registered: Registered, endpoint: str) -> None:
+        self.settings = _as_told(self.settings, registered)
+        self._owner.on_told(registered)
         if self.is_up:
-            raise PeerMisbehaved("The coordinator registered us twice.")
+            return
         self.is_up = True
-        self._heartbeat_seconds = registered.heartbeat_seconds
         self._remember(registered.endpoints, endpoint)
         self._owner.on_registered(registered, endpoint)
 
@@ -203,8 +207,8 @@ class Link:
 
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         """Until the link ends. Silence counts as its end: a cut cable says nothing."""
-        patience = max(SILENT_LEAST_SECONDS, SILENT_HEARTBEATS * self._heartbeat_seconds)
         while True:
+            patience = max(SILENT_LEAST_SECONDS, SILENT_HEARTBEATS * self.settings.heartbeat_seconds)
             self._take(await _next_frame(socket, patience))
             await self._answer_pings(socket)
 
@@ -219,7 +223,7 @@ class Link:
         while True:
             await self._wake.wait()
             if self._owner.is_busy():
-                await asyncio.sleep(self._settings.coalesce_seconds)
+                await asyncio.sleep(self.settings.coalesce_seconds)
             soft, self._soft = self._soft, []
             records = self._next_records()
             if not records and not soft:
@@ -243,6 +247,17 @@ class Link:
         if records:
             window.sent(len(records), sum(map(len, records)))
         return records
+
+
+def _as_told(settings: Settings, registered: Registered) -> Settings:
+    """The settings with what the coordinator says of them."""
+    told = {
+        "heartbeat_seconds": registered.heartbeat_seconds,
+        "coalesce_seconds": registered.coalesce_seconds,
+        "prefill_most": registered.prefill_most,
+    }
+    said = {name: value for name, value in told.items() if value is not None}
+    return msgspec.structs.replace(settings, **said)
 
 
 def is_endpoint(text: str) -> bool:

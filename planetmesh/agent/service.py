@@ -159,7 +159,7 @@ async def run_agent(
                 loops = [
                     group.create_task(reconnector.keep_connected()),
                     group.create_task(reconnector.search()),
-                    group.create_task(_beat(desk, LoadMeter(folder), options.settings.heartbeat_seconds)),
+                    group.create_task(_beat(desk, LoadMeter(folder))),
                     group.create_task(_tick(desk)),
                     group.create_task(desk.runner.warm.tend()),
                 ]
@@ -198,11 +198,11 @@ class Stops:
 # Loops
 
 
-async def _beat(desk: Desk, meter: LoadMeter, seconds: float) -> None:
+async def _beat(desk: Desk, meter: LoadMeter) -> None:
     """Tell the coordinator that we live, whatever the tasks do."""
     while True:
         desk.link.post(Heartbeat(meter.read(desk.worklist.running, desk.worklist.backlog)))
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(desk.link.settings.heartbeat_seconds)
 
 
 async def _tick(desk: Desk) -> None:

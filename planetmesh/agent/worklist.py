@@ -138,7 +138,7 @@ class Worklist:
         self.offer = offer
         self.jobs: dict[JobId, JobHere] = {}
         self.draining = False
-        self._settings = settings
+        self.settings = settings
         self._free_gpus = [gpu.id for gpu in gpus[: offer.gpus]]
         self._arrivals = 0
         self._urgent: list[Step] = []
@@ -423,7 +423,7 @@ class Worklist:
     def _ahead(self, job: JobHere) -> int:
         """How many starts the launcher may hold beyond its slots. A GPU is lent at the start: none ahead."""
         short = job.mean_seconds is not None and job.mean_seconds < SHORT_SECONDS
-        return self._settings.prefill_most if short and job.slots and not job.opened.requests.gpus else 0
+        return self.settings.prefill_most if short and job.slots and not job.opened.requests.gpus else 0
 
     def _take_gpus(self, count: int) -> tuple[str, ...] | None:
         if count > len(self._free_gpus):

@@ -120,7 +120,10 @@ DURABLE = (TaskOutput, TaskResult, TaskReturned)
 
 
 class Registered(msgspec.Struct, frozen=True, array_like=True, tag="registered"):
-    """The answer to the hello: who you are and which of your tasks are no longer yours."""
+    """The answer to the hello: who you are and which of your tasks are no longer yours.
+
+    Sent again on the same link, with nothing to drop, when an operator changed what agents go by.
+    """
 
     node_id: NodeId
     name: str
@@ -131,6 +134,9 @@ class Registered(msgspec.Struct, frozen=True, array_like=True, tag="registered")
     drop: tuple[Held, ...] = ()
     output_most_bytes: int = 0
     endpoints: tuple[str, ...] = ()
+    coalesce_seconds: Seconds | None = None
+    prefill_most: Count | None = None
+    """None: by the agent's own settings."""
 
 
 class OpenJob(msgspec.Struct, frozen=True, array_like=True, tag="open_job"):

@@ -16,15 +16,17 @@ from planetmesh.agent.outbox import Outbox
 from planetmesh.agent.reconnect import Reconnector, back_off
 from planetmesh.agent.state import Phase
 from planetmesh.errors import NotAllowed
-from planetmesh.model.ids import JobId
-from planetmesh.model.job import Outcome
+from planetmesh.model.ids import JobId, NodeId
+from planetmesh.model.job import Limits, Outcome
 from planetmesh.model.node import NodeInfo, NodeLoad
+from planetmesh.model.resources import Resources
 from planetmesh.trust.identity import Identity
 from planetmesh.wire.agent import (
     Goodbye,
     Heartbeat,
     OpenJob,
     Pong,
+    Registered,
     RegisterNode,
     TaskOutput,
     TaskResult,
@@ -44,6 +46,7 @@ class Side:
         self.outbox = Outbox(home.outbox)
         self.states = []
         self.orders = []
+        self.told = []
         self.busy = False
         self.link = Link(self.identity, self.outbox, self, SETTINGS)
         self.reconnector = Reconnector(self.link, self.identity, find, self.states.append)
@@ -53,6 +56,9 @@ class Side:
 
     def on_registered(self, registered, endpoint):
         self.reconnector.on_registered()
+
+    def on_told(self, registered):
+        self.told.append(registered)
 
     def on_messages(self, messages):
         self.orders += messages
@@ -99,6 +105,23 @@ async def test_hello_heartbeats_and_pongs(coordinator):
         await coordinator.until(lambda: len(coordinator.of(Heartbeat)) > 2 and coordinator.of(Pong))
         assert side.link.is_up
     assert len(coordinator.hellos) == 1
+
+
+async def test_what_the_mesh_asks_of_agents_may_change_on_a_link(coordinator):
+    async with Side(coordinator.agent_home()).running() as side:
+        await coordinator.until(lambda: side.link.is_up)
+        own = SETTINGS.coalesce_seconds, SETTINGS.prefill_most
+        assert (side.link.settings.coalesce_seconds, side.link.settings.prefill_most) == own
+        again = Registered(
+            NodeId("a" * 32), "node-a", "test", 30.0, 0.0, coalesce_seconds=0.5, prefill_most=7
+        )
+        await coordinator.send(again)
+        await coordinator.until(lambda: len(side.told) == 2)
+        now = side.link.settings
+        assert (now.heartbeat_seconds, now.coalesce_seconds, now.prefill_most) == (30.0, 0.5, 7)
+        await coordinator.send(OpenJob(JOB, "command", {}, Resources(), {}, Limits()))
+        await coordinator.until(lambda: side.orders)
+    assert len(coordinator.hellos) == 1, "the link went on"
 
 
 async def test_results_are_confirmed_and_leave_the_outbox(coordinator):

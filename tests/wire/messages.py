@@ -40,7 +40,7 @@ FROM_AGENT: tuple[wire.FromAgent, ...] = (
     wire.Leaving("done"),
 )
 TO_AGENT: tuple[wire.ToAgent, ...] = (
-    wire.Registered(NODE, "desk", "home", 2.0, 1.7e9, (HELD,), 1 << 24, ("192.168.1.2:7433",)),
+    wire.Registered(NODE, "desk", "home", 2.0, 1.7e9, (HELD,), 1 << 24, ("192.168.1.2:7433",), 0.01, 32),
     wire.OpenJob(
         JOB, "command", {"argv": ["true"]}, Resources(500, 1024, 0), {"A": "1"}, Limits(60.0, 10.0),
         at_most_once=True, submitter="op",
