@@ -11,6 +11,7 @@ Calls that are safe to repeat go on through a coordinator's restart. Errors are 
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -33,6 +34,7 @@ from planetmesh.settings import Settings
 from planetmesh.wire.api import (
     CancelJob,
     ChangeNode,
+    ChangeSettings,
     FeedEvent,
     JobPage,
     JobView,
@@ -41,6 +43,7 @@ from planetmesh.wire.api import (
     OpenPairing,
     OutputPiece,
     PairingWindow,
+    SettingView,
     SubmitJob,
     SubmittedJob,
     TaskPage,
@@ -105,6 +108,18 @@ class AsyncMesh:
         async with aclosing(follow(self._open, Call("GET", "/v1/feed"), FeedEvent, after=after)) as events:
             async for event in events:
                 yield event
+
+    async def settings(self) -> list[SettingView]:
+        """Every setting as it is now."""
+        return await self._ask("GET", "/v1/settings", list[SettingView])
+
+    async def change_settings(self, changes: ChangeSettings) -> list[SettingView]:
+        """Change settings by name, all of these or none; None resets one. Answers those that were named."""
+        for name, value in changes.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                # JSON would make it null, which means something else.
+                raise BadInput(f"'{name}' must be a number.")
+        return await self._ask("PATCH", "/v1/settings", list[SettingView], body=changes)
 
     # Jobs
 
@@ -247,7 +262,7 @@ class AsyncMesh:
         kind: type[T],
         *,
         query: dict[str, str] | None = None,
-        body: msgspec.Struct | None = None,
+        body: msgspec.Struct | ChangeSettings | None = None,
         repeatable: bool = True,
         wait_seconds: float = 0.0,
     ) -> T:
@@ -260,7 +275,7 @@ class AsyncMesh:
         return await caller.ask(call, kind)
 
 
-def _encode(body: msgspec.Struct) -> bytes:
+def _encode(body: msgspec.Struct | ChangeSettings) -> bytes:
     most = Settings().api_body_most_bytes
     try:
         encoded = msgspec.json.encode(body)

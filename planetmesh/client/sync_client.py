@@ -25,11 +25,13 @@ from planetmesh.model.ids import JobId
 from planetmesh.model.job import JobSpec, TaskState
 from planetmesh.wire.api import (
     ChangeNode,
+    ChangeSettings,
     JobView,
     MeshStatus,
     NodeView,
     OutputPiece,
     PairingWindow,
+    SettingView,
     TaskView,
 )
 
@@ -74,6 +76,12 @@ class Mesh:
 
     def status(self) -> MeshStatus:
         return self._call(self._mesh.status())
+
+    def settings(self) -> list[SettingView]:
+        return self._call(self._mesh.settings())
+
+    def change_settings(self, changes: ChangeSettings) -> list[SettingView]:
+        return self._call(self._mesh.change_settings(changes))
 
     def submit(self, spec: JobSpec, *, wait_seconds: float = 0.0) -> Job:
         """Hand in a job; see `AsyncMesh.submit`."""

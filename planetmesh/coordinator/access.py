@@ -48,6 +48,8 @@ RULES: MappingProxyType[tuple[str, str], frozenset[Role]] = MappingProxyType(
         ("GET", "/v1/feed"): READERS,
         ("GET", "/v1/openapi.json"): READERS,
         ("GET", "/v1/audit"): OPERATORS,
+        ("GET", "/v1/settings"): READERS,
+        ("PATCH", "/v1/settings"): OPERATORS,
         ("GET", "/v1/jobs"): READERS,
         ("POST", "/v1/jobs"): OPERATORS,
         ("GET", "/v1/jobs/{job}"): READERS,

@@ -12,6 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from aiohttp import WSMsgType, web
 
@@ -259,7 +260,10 @@ class AgentLink:
 
     async def _ping(self) -> None:
         while True:
-            await asyncio.sleep(self.engine.settings.heartbeat_seconds)
+            with suppress(TimeoutError):
+                # At once after a change: the pause before it may be longer than what counts as silence now.
+                async with asyncio.timeout(self.engine.settings.heartbeat_seconds):
+                    await self.engine.tuned.wait()
             self._pinged += 1
             self._pings = {number: sent for number, sent in self._pings.items() if number == self._pinged - 1}
             self._pings[self._pinged] = time.monotonic()

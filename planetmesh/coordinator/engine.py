@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -20,11 +20,12 @@ from planetmesh.coordinator.feed import Feed
 from planetmesh.coordinator.news import NodeNews
 from planetmesh.coordinator.restore import restore
 from planetmesh.coordinator.switchboard import Switchboard
+from planetmesh.coordinator.tuning import Tuning, read_tuning
 from planetmesh.coordinator.turn import Turn
 from planetmesh.coordinator.views import ended_job_view
 from planetmesh.errors import MeshError, StorageFailed
 from planetmesh.mesh import effects as fx
-from planetmesh.mesh import reactor, schedule
+from planetmesh.mesh import nodes, reactor, schedule
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
 from planetmesh.model.identity import CertificateRecord
@@ -32,6 +33,7 @@ from planetmesh.model.ids import JobId
 from planetmesh.settings import Settings
 from planetmesh.store.changes import Changes
 from planetmesh.store.outputs import Outputs
+from planetmesh.store.restore import Snapshot
 from planetmesh.store.store import Store
 from planetmesh.wire.api import JobView
 
@@ -64,7 +66,7 @@ class Engine:
         *,
         inspect: Callable[[MeshState], None] | None = None,
     ) -> None:
-        self.settings = settings
+        self.tuning = Tuning(settings)
         self.store = store
         self.outputs = outputs
         self.spread = spread
@@ -75,10 +77,18 @@ class Engine:
         self.feed = Feed(settings)
         self.news = NodeNews()
         self.storage_error = ""
+        self.tuned = asyncio.Event()
+        """Set for a moment when other settings count: whoever waits for it is woken."""
+        self._followed = settings
         self._inbox: deque[_Item] = deque()
         self._wake = asyncio.Event()
         self._carried = Turn()
         self._waiters: dict[JobId, set[asyncio.Future[JobView]]] = {}
+
+    @property
+    def settings(self) -> Settings:
+        """Those that count now; ask again rather than keep one."""
+        return self.state.settings
 
     def read_clock(self) -> Moment:
         return Moment(time.monotonic(), time.time())
@@ -86,10 +96,40 @@ class Engine:
     async def load(self) -> list[CertificateRecord]:
         """Fill the state from the disk, before `run`; returns the certificates for the table of serials."""
         snapshot = await self.store.load()
-        self.state = restore(snapshot, self.settings, self.spread, self.read_clock())
+        self._restore(snapshot)
         self.feed.start_at(snapshot.feed_number)
         self.news.start_with(self.state)
         return snapshot.certificates
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        """Make the state anew from what the disk says, the settings included."""
+        self.tuning = read_tuning(self.tuning.base, snapshot.meta)
+        self.state = restore(snapshot, self.tuning.settings, self.spread, self.read_clock())
+        self._follow_settings()
+
+    def _follow_settings(self) -> None:
+        """Tell a change to those who keep a number for themselves or sleep by one."""
+        if self.settings is self._followed:
+            return
+        self._followed = self.settings
+        self.feed.take_settings(self.settings)
+        self.outputs.take_settings(self.settings)
+        self.tuned.set()
+        self.tuned.clear()
+
+    async def tune(self, asked: Mapping[str, object], mesh_name: str, changes: Changes) -> None:
+        """Change settings for good, None resets one; on disk with `changes` and in force when this returns.
+
+        Raises BadInput for any that is wrong, and then none of them is changed.
+        """
+
+        def happen(state: MeshState, now: Moment) -> fx.Effects:
+            tuning = self.tuning.changed(asked)
+            changes.meta.update(tuning.kept())
+            self.tuning = tuning
+            return nodes.on_settings_changed(state, tuning.settings, mesh_name, now)
+
+        await self.do(happen, changes)
 
     def post(self, happening: Happening, answer: Answer | None = None, also: Changes | None = None) -> None:
         """Put something into the inbox; `answer` is called after its turn, with the error if it failed."""
@@ -188,6 +228,7 @@ class Engine:
             self._wake.set()
 
     def _let_out(self, turn: Turn, now: Moment) -> None:
+        self._follow_settings()
         for node_id, messages in turn.sends.items():
             self.switchboard.send(node_id, messages)
         for hang_up in turn.hang_ups:
@@ -213,7 +254,7 @@ class Engine:
         self.storage_error = error.message
         self.switchboard.hang_up_all("busy", "The coordinator cannot write to its disk.")
         self._carried = Turn()
-        self.state = restore(await self.store.load(), self.settings, self.spread, self.read_clock())
+        self._restore(await self.store.load())
         self.feed.resync()
         for answer, earlier in answers:
             answer(earlier or error)

@@ -54,7 +54,7 @@ class Feed:
     """One per coordinator, owned by the engine."""
 
     def __init__(self, settings: Settings) -> None:
-        self._rows_most = max(1, settings.feed_keep_rows)
+        self.take_settings(settings)
         self._number = 0
         self._floor = 0
         """All that came after this number lies in the ring."""
@@ -67,6 +67,9 @@ class Feed:
         self._listened_until = 0.0
         self._watchers: dict[JobId, dict[asyncio.Event, int | None]] = {}
         self._node_words: dict[NodeId, tuple[Any, ...]] = {}
+
+    def take_settings(self, settings: Settings) -> None:
+        self._rows_most = max(1, settings.feed_keep_rows)
 
     def start_at(self, last_number: int) -> None:
         """Go on behind the numbers of earlier runs; `last_number` is the highest on disk."""

@@ -14,8 +14,11 @@ from planetmesh.model.clock import Moment
 from planetmesh.model.ids import NodeId, TaskKey
 from planetmesh.model.job import TaskState
 from planetmesh.model.node import Node, NodeLoad, NodeState
+from planetmesh.settings import Settings
 from planetmesh.wire.agent import Drain, Held, RecallTasks, Registered, RegisterNode
 
+TOLD_TO_AGENTS = ("heartbeat_seconds", "output_most_bytes", "coalesce_seconds", "prefill_most")
+"""Settings that `Registered` carries."""
 PREFILL_PAUSE_SECONDS = 5.0
 """A node whose backlog was pulled back gets none for so long, lest it flaps."""
 
@@ -117,7 +120,26 @@ def _welcome(
         server_time=now.wall,
         drop=drop,
         output_most_bytes=settings.output_most_bytes,
+        coalesce_seconds=settings.coalesce_seconds,
+        prefill_most=settings.prefill_most,
     )
+
+
+def on_settings_changed(state: MeshState, settings: Settings, mesh_name: str, now: Moment) -> fx.Effects:
+    """An operator changed settings: from here on these count, and agents are told what they go by.
+
+    Nobody is declared OFFLINE earlier than he would have been: who spoke in time by the old numbers gets
+    as long to speak by the new ones, and a grace time that was granted stays as long as it was.
+    """
+    before, state.settings = state.settings, settings
+    granted = max(0.0, before.offline_after_seconds - settings.offline_after_seconds)
+    told = any(getattr(before, name) != getattr(settings, name) for name in TOLD_TO_AGENTS)
+    found: fx.Effects = []
+    for live in state.nodes.values():
+        live.last_heard += granted
+        if told and live.connected:
+            found.append(fx.Send(live.node.id, _welcome(state, live, mesh_name, (), now)))
+    return found
 
 
 def on_heard(state: MeshState, node_id: NodeId, now: Moment) -> fx.Effects:

@@ -38,7 +38,7 @@ class Outputs:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
-        self._stream_most_bytes = settings.output_most_bytes
+        self.take_settings(settings)
         self._batch = _Batch()
         self._turn = asyncio.Lock()
         self._followers: dict[JobId, set[asyncio.Event]] = {}
@@ -51,6 +51,10 @@ class Outputs:
 
     async def close(self) -> None:
         await self._database.close()
+
+    def take_settings(self, settings: Settings) -> None:
+        """What counts for pieces from now on."""
+        self._stream_most_bytes = settings.output_most_bytes
 
     async def append(self, pieces: Sequence[Piece]) -> None:
         """Keep these: on disk when this returns. Safe to repeat; what is there already is dropped."""

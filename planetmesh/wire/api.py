@@ -182,6 +182,26 @@ class MeshStatus(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str = ""
 
 
+class SettingView(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /v1/settings: one number of the mesh that an operator may tune. Times are seconds, sizes bytes."""
+
+    name: str
+    value: bool | int | float
+    default: bool | int | float
+    """What a reset gives back: the program's own, or that of the coordinator's settings.json."""
+    changed: bool
+    """An operator gave it this value."""
+    live: bool
+    """False: a new value is read at the coordinator's next start."""
+    least: float
+    most: float
+    about: str
+
+
+ChangeSettings = dict[str, bool | int | float | str | None]
+"""PATCH /v1/settings: name → value. Texts like `10s` and `16MiB` will do; None resets."""
+
+
 class RenewCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     csr_pem: str
 

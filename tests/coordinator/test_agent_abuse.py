@@ -31,6 +31,7 @@ from planetmesh.model.node import NodeLoad
 from planetmesh.model.resources import Resources
 from planetmesh.paths import Home
 from planetmesh.settings import Settings
+from planetmesh.store.changes import Changes
 from planetmesh.trust.tls import client_context
 from planetmesh.wire.agent import (
     Acknowledge,
@@ -233,6 +234,20 @@ async def test_output_beyond_its_stream_is_dropped(mesh):
     await evil.say(*[TaskOutput(job_id, 0, task.attempt, 1, offset, data) for offset, data in pieces])
     await evil.next(Acknowledge)
     assert [piece.data for piece in await mesh.pieces(job_id)] == [b"a"]
+
+
+async def test_new_times_are_told_and_pinged_by_at_once(mesh):
+    """Not abuse, but here is the real link: the pause before must not be waited out by the new numbers."""
+    agent = await mesh.agent("honest")
+    slow = {"heartbeat_seconds": 60.0, "suspect_after_seconds": 120.0, "offline_after_seconds": 240.0}
+    await mesh.engine.tune(slow, "home", Changes())
+    assert (await agent.next(Registered)).heartbeat_seconds == 60.0
+    agent.came.clear()
+    await mesh.engine.tune(dict.fromkeys(slow), "home", Changes())
+    assert (await agent.next(Registered)).heartbeat_seconds == 0.1
+    pings = [await agent.next(Ping) for _ in range(3)]
+    assert pings[2].number == pings[0].number + 2
+    await mesh.still_serves(agent)
 
 
 DEEP = b"\x91" * 100_000 + b"\xc0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builders
+import msgspec
 import pytest
 from transcript import Transcript
 
@@ -10,6 +11,7 @@ from planetmesh.mesh import nodes
 from planetmesh.mesh.nodes import PREFILL_PAUSE_SECONDS
 from planetmesh.model.job import TaskState
 from planetmesh.model.node import NodeLoad, NodeState
+from planetmesh.settings import Weights
 from planetmesh.wire.agent import Registered
 
 
@@ -32,6 +34,39 @@ def test_the_welcome_says_who_and_where(mesh: Transcript):
     assert welcome.heartbeat_seconds == mesh.state.settings.heartbeat_seconds
     assert welcome.server_time == mesh.now.wall
     assert welcome.output_most_bytes == mesh.state.settings.output_most_bytes
+
+
+def test_changed_settings_are_told_to_agents_that_are_connected(mesh: Transcript):
+    mesh.join("desk")
+    mesh.join("nas")
+    mesh.cut("nas")
+    mesh.skip()
+    changed = msgspec.structs.replace(mesh.state.settings, heartbeat_seconds=1.0, prefill_most=5)
+    effects = mesh.take(nodes.on_settings_changed(mesh.state, changed, "home", mesh.now))
+    mesh.expect("desk <- Registered")
+    assert (effects[0].message.heartbeat_seconds, effects[0].message.prefill_most) == (1.0, 5)
+    assert mesh.state.settings is changed
+    unheard = msgspec.structs.replace(changed, weights=Weights(rtt=9.0), max_node_losses=1)
+    assert nodes.on_settings_changed(mesh.state, unheard, "home", mesh.now) == []
+
+
+def test_shorter_times_blame_nobody_for_the_silence_before(mesh: Transcript):
+    mesh.join("desk")
+    mesh.wait(5.0)
+    mesh.skip()
+    changed = msgspec.structs.replace(
+        mesh.state.settings, heartbeat_seconds=0.5, suspect_after_seconds=1.0, offline_after_seconds=2.0
+    )
+    mesh.take(nodes.on_settings_changed(mesh.state, changed, "home", mesh.now))
+    mesh.skip()
+    mesh.wait(8.9)
+    assert mesh.node("desk").node.state is NodeState.HEALTHY
+    mesh.wait(1.1)
+    assert mesh.node("desk").node.state is NodeState.OFFLINE, "15 s after its last word, as before"
+    mesh.join("desk")
+    mesh.wait(2.0)
+    assert mesh.node("desk").node.state is NodeState.OFFLINE, "and by the new numbers from its next word on"
+    mesh.skip()
 
 
 def test_silence_makes_suspect_then_offline_and_a_word_heals(mesh: Transcript):

@@ -9,12 +9,23 @@ from typing import Any
 
 import msgspec
 
-from planetmesh.coordinator.api import certificates, feed, jobs, nodes, outputs, pairing, status, tasks
+from planetmesh.coordinator.api import (
+    certificates,
+    feed,
+    jobs,
+    nodes,
+    outputs,
+    pairing,
+    settings,
+    status,
+    tasks,
+)
 from planetmesh.coordinator.api.door import Handler
 from planetmesh.store.changes import AuditRow
 from planetmesh.wire.api import (
     CancelJob,
     ChangeNode,
+    ChangeSettings,
     FeedEvent,
     JobPage,
     JobView,
@@ -25,6 +36,7 @@ from planetmesh.wire.api import (
     PairingWindow,
     RenewCertificate,
     RenewedCertificate,
+    SettingView,
     SubmitJob,
     SubmittedJob,
     TaskPage,
@@ -79,6 +91,21 @@ ROUTES: tuple[Route, ...] = (
             Parameter("before", "integer", "Only rows with a lower number."),
         ),
         answer=list[AuditRow],
+    ),
+    Route(
+        method="GET",
+        path="/v1/settings",
+        handler=settings.list_settings,
+        about="Every setting as it is now.",
+        answer=list[SettingView],
+    ),
+    Route(
+        method="PATCH",
+        path="/v1/settings",
+        handler=settings.change_settings,
+        about="Change settings by name, all of them or none; null resets one. Answers those that were named.",
+        body=ChangeSettings,
+        answer=list[SettingView],
     ),
     Route(
         method="GET",
