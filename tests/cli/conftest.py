@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "client"))
 from api_double import Double, running_double
 
 from planetmesh.cli.main import run
+from planetmesh.client.sync_client import LoopThread
+from planetmesh.coordinator.service import Coordinator, CoordinatorOptions, running_coordinator
+from planetmesh.model.identity import Role
 from planetmesh.paths import Home
 
 
@@ -61,3 +65,61 @@ def say(home: Home, capfdbinary, monkeypatch) -> Say:
 def double(tmp_path: Path, home: Home) -> Iterator[Double]:
     with running_double(tmp_path / "double", home) as double:
         yield double
+
+
+class Real:
+    """A real coordinator on loopback, on a thread of its own; it makes this home's operator identity."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._thread = LoopThread()
+        self._port = 0
+        self._coordinator: Coordinator
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = self._thread.call(self._start())
+
+    def stop(self) -> None:
+        self._thread.call(self._stop())
+
+    def close(self) -> None:
+        self.stop()
+        self._thread.stop()
+
+    def admit_viewer(self, home: Home) -> None:
+        """Let whoever uses that home look."""
+        home.prepare()
+        self._thread.call(self._coordinator.enrolment._admit(home.operator, Role.VIEWER, "guest"))
+
+    async def _start(self) -> asyncio.Task[None]:
+        self._ending, started = asyncio.Event(), asyncio.Event()
+        task = asyncio.get_running_loop().create_task(self._live(started))
+        waiting = asyncio.get_running_loop().create_task(started.wait())
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if task.done():
+            task.result()
+        return task
+
+    async def _live(self, started: asyncio.Event) -> None:
+        options = CoordinatorOptions(
+            self._home, "den", port=self._port, bind=("127.0.0.1",), mdns=False, local_agent=False
+        )
+        async with running_coordinator(options) as self._coordinator:
+            self._port = self._coordinator.port
+            started.set()
+            await self._ending.wait()
+
+    async def _stop(self) -> None:
+        self._ending.set()
+        if self._task is not None:
+            await self._task
+
+
+@pytest.fixture
+def coordinator(home: Home) -> Iterator[Real]:
+    real = Real(home)
+    real.start()
+    yield real
+    real.close()

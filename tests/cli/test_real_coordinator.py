@@ -2,49 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
-
-import pytest
-
-from planetmesh.client.sync_client import LoopThread
-from planetmesh.coordinator.service import CoordinatorOptions, running_coordinator
-from planetmesh.paths import Home
-
-
-@pytest.fixture
-def coordinator(home: Home) -> Iterator[None]:
-    """A real one on loopback, on a thread of its own; it makes this home's operator identity."""
-    thread, stack = LoopThread(), AsyncExitStack()
-    stop, started, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-    async def live() -> None:
-        options = CoordinatorOptions(home, "den", port=0, bind=("127.0.0.1",), mdns=False, local_agent=False)
-        async with running_coordinator(options):
-            started.set()
-            await stop.wait()
-        ended.set()
-
-    async def start() -> asyncio.Task:
-        task = asyncio.get_running_loop().create_task(live())
-        waiting = asyncio.get_running_loop().create_task(started.wait())
-        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if task.done():
-            task.result()
-        return task
-
-    async def end(task: asyncio.Task) -> None:
-        stop.set()
-        await task
-
-    task = thread.call(start())
-    yield
-    thread.call(end(task))
-    thread.call(stack.aclose())
-    thread.stop()
-
 
 def test_a_job_from_submit_to_cancel(say, coordinator: None) -> None:
     status = say("status", "--json").json
