@@ -70,6 +70,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     coalesce_seconds: float = 0.005
     """How long an agent may hold back ends while more work is waiting. Never when idle."""
 
+    quick_failure_seconds: float = 10.0
+    """A failure sooner than this may be the machine's: a missing program, a full disk, a broken driver."""
+    quarantine_failures: int = 3
+    """So many quick failures in a row of one kind of job, where others do well, confine a machine."""
+    quarantine_seconds: float = 60.0
+    """Before it may try that kind again with one task; doubled each time that fails too."""
+    quarantine_longest_seconds: float = 3600.0
+
+    chunk_seconds: float = 5.0
+    """Work that a task gets at a time where the scheduler cuts the chunks."""
+    straggler_factor: float = 2.0
+    """A job's last tasks run a second time elsewhere after so many times the mean, where machines idle."""
+    straggler_least_seconds: float = 5.0
+    """And after so long at least: a short task is not worth it."""
+
     output_most_bytes: int = 16 * MIB
     """Kept of one stream of one attempt; the rest is counted and dropped with a note."""
     frame_most_bytes: int = MIB

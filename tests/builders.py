@@ -58,8 +58,10 @@ def spec(count: int | Inputs = 1, **changes: Any) -> JobSpec:
     return JobSpec(**(fields | changes))
 
 
-def job(name: str = "a", count: int | Inputs = 1, **changes: Any) -> Job:
-    return Job(id=job_id(name), spec=spec(count, **changes), submitter="op", created_at=1.0)
+def job(
+    name: str = "a", count: int | Inputs = 1, *, submitter: str = "op", kind: str = "", **changes: Any
+) -> Job:
+    return Job(id=job_id(name), spec=spec(count, **changes), submitter=submitter, kind=kind, created_at=1.0)
 
 
 def items(*texts: str) -> Items:

@@ -17,11 +17,13 @@ import builders
 import msgspec
 
 from planetmesh.mesh import effects as fx
-from planetmesh.mesh import nodes, reactor, schedule
-from planetmesh.mesh.state import LiveJob, LiveNode, MeshState, check
+from planetmesh.mesh import jobs, nodes, reactor, schedule
+from planetmesh.mesh.live_job import LiveJob
+from planetmesh.mesh.live_node import LiveNode
+from planetmesh.mesh.state import MeshState, check
 from planetmesh.model.clock import Moment
 from planetmesh.model.ids import JobId, NodeId
-from planetmesh.model.job import Outcome, Task, job_state
+from planetmesh.model.job import After, Edits, Outcome, Task, job_state
 from planetmesh.settings import Settings
 from planetmesh.wire import agent as wire
 from planetmesh.wire.codec import decode_to_agent, encode_frames
@@ -115,7 +117,7 @@ class Transcript:
             self.take(nodes.on_heard(self.state, builders.node_id(name), self.now))
 
     def submit(self, name: str = "a", count: Any = 1, **changes: Any) -> None:
-        self.take(reactor.on_job_submitted(self.state, builders.job(name, count, **changes)))
+        self.take(jobs.on_job_submitted(self.state, builders.job(name, count, **changes)))
 
     def place(self, most: int = 10_000) -> list[schedule.Placement]:
         """One pass, at most so many placements."""
@@ -146,10 +148,26 @@ class Transcript:
         self.take(reactor.on_task_returned(self.state, builders.node_id(node), message, self.now))
 
     def cancel(self, name: str, reason: str = "") -> None:
-        self.take(reactor.on_cancel(self.state, builders.job_id(name), reason, self.now))
+        self.take(jobs.on_cancel(self.state, builders.job_id(name), reason, self.now))
 
     def cancel_task(self, name: str, index: int) -> None:
-        self.take(reactor.on_cancel_task(self.state, builders.job_id(name), index, "", self.now))
+        self.take(jobs.on_cancel_task(self.state, builders.job_id(name), index, "", self.now))
+
+    def pause(self, name: str) -> None:
+        self.take(jobs.on_paused(self.state, builders.job_id(name), self.now))
+
+    def resume(self, name: str) -> None:
+        self.take(jobs.on_resumed(self.state, builders.job_id(name)))
+
+    def edit(self, name: str, after: tuple[After, ...] | None = None, **changes: Any) -> None:
+        self.take(jobs.on_edited(self.state, builders.job_id(name), Edits(**changes), after))
+
+    def stay(self, *names: str, seconds: float) -> None:
+        """Time passes while these nodes say that they live."""
+        while seconds > 0:
+            self.hear(*names)
+            self.wait(min(2.0, seconds))
+            seconds -= 2.0
 
     def drain(self, name: str, *, on: bool = True, at_once: bool = False) -> None:
         self.take(nodes.on_drain(self.state, builders.node_id(name), on=on, at_once=at_once))

@@ -67,7 +67,7 @@ class JobRun:
 
     def prepare(self, task: AssignTask, gpus: tuple[str, ...]) -> Start:
         """What the launcher is to start; raises BadInput or OSError."""
-        launch = job_type(self.opened.job_type).launch(self.opened.payload, task.item, task.index)
+        launch = job_type(self.opened.job_type).launch(self.opened.payload, task.items, task.index)
         for file in launch.files:
             if file.name not in self._files:
                 self._files[file.name] = file

@@ -98,8 +98,8 @@ def show_tasks(face: Face, spec: JobSpec) -> int:
 
     kind = job_type(spec.type)
     tasks = [
-        {"index": index, "input": item, "command": kind.describe(spec.payload, item, index)}
-        for index, item in ((index, spec.inputs.item(index)) for index in range(spec.inputs.count))
+        {"index": index, "inputs": items, "command": kind.describe(spec.payload, items, index)}
+        for index, items in ((index, spec.items_of(index)) for index in range(spec.task_count))
     ]
     columns = (
         Column[dict[str, Any]]("TASK", lambda task: str(task["index"]), right=True),

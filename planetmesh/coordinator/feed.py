@@ -296,7 +296,7 @@ class Feed:
 
 def _submitted(job_id: JobId, spec: JobSpec, submitter: str) -> dict[str, Any]:
     words = {"id": job_id, "name": spec.name, "type": spec.type, "submitter": submitter}
-    return words | {"tasks": spec.inputs.count}
+    return words | {"tasks": spec.task_count}
 
 
 def _ended(ended: JobEnded) -> dict[str, Any]:

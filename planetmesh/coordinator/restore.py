@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from planetmesh.mesh.state import LiveJob, LiveNode, MeshState
+from planetmesh.mesh import limits, quarantine
+from planetmesh.mesh.live_job import LiveJob
+from planetmesh.mesh.live_node import LiveNode
+from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
 from planetmesh.model.job import ON_NODE, Task
 from planetmesh.settings import Settings
@@ -19,7 +22,8 @@ def restore(snapshot: Snapshot, settings: Settings, spread: Callable[[], float],
     state = MeshState(settings, spread)
     last_heard = now.steady + settings.restart_grace_seconds - settings.offline_after_seconds
     for node in snapshot.nodes:
-        state.nodes[node.id] = LiveNode(node, max(now.steady, last_heard))
+        live = state.nodes[node.id] = LiveNode(node, max(now.steady, last_heard))
+        quarantine.restore(live, now.steady)
     for record in snapshot.jobs:
         _take_job(state, record, now)
     return state
@@ -30,13 +34,15 @@ def _take_job(state: MeshState, record: RestoredJob, now: Moment) -> None:
     live.counts = record.counts
     live.next_index = record.next_index
     live.first_error = record.first_error
-    state.jobs[record.job.id] = live
     for task in record.tasks:
         _take_task(state, live, task, now)
-    state.line_up(live)
+    state.add_job(live)
 
 
 def _take_task(state: MeshState, live: LiveJob, task: Task, now: Moment) -> None:
     live.adopt(task)
-    if task.state in ON_NODE and task.node_id is not None:
-        state.nodes[task.node_id].hold(task.key, live.job.spec.requests, now.steady)
+    limits.on_started(live, task.index, now.steady)
+    if task.state in ON_NODE:
+        for node_id in (task.node_id, task.twin_node):
+            if node_id is not None:
+                state.hold(live, state.nodes[node_id], task.index, now.steady)

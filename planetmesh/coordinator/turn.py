@@ -57,10 +57,10 @@ class Turn:
 
     def _take_rare(self, effect: fx.Effect) -> None:
         match effect:
-            case fx.SaveJob(job):
+            case fx.SaveJob(job, new):
                 self.jobs[job.id] = job
                 self.urgent = True
-                if job.started_at is None and job.completed_at is None:
+                if new:
                     self.new_jobs.append(job.id)
             case fx.SaveAttempt(attempt):
                 self.attempts.append(attempt)

@@ -10,7 +10,9 @@ import msgspec
 
 from planetmesh.mesh import effects as fx
 from planetmesh.mesh import fitness, reactor
-from planetmesh.mesh.state import LiveJob, LiveNode, MeshState, Signature
+from planetmesh.mesh.live_job import LiveJob, Signature
+from planetmesh.mesh.live_node import LiveNode
+from planetmesh.mesh.state import MeshState
 from planetmesh.model.ids import NodeId
 from planetmesh.model.job import Counts, Job, JobSpec, Task, TaskState, job_state
 from planetmesh.model.node import NodeState, Sandbox
@@ -68,7 +70,7 @@ def _job_view(job: Job, counts: Counts, error: str, waiting: str) -> JobView:
         name=spec.name,
         type=spec.type,
         status=job_state(counts, partial=spec.partial, cancelled=job.cancelled_at is not None),
-        priority=spec.priority,
+        priority=job.priority,
         submitter=job.submitter,
         created_at=rfc3339(job.created_at) or "",
         started_at=rfc3339(job.started_at),
@@ -159,9 +161,15 @@ def task_view(state: MeshState, task: Task, spec: JobSpec) -> TaskView:
         started_at=rfc3339(task.started_at),
         finished_at=rfc3339(task.finished_at),
         last_error=task.error or None,
-        payload=spec.inputs.item(task.index),
+        payload=_payload(spec, task),
         outcome=task.outcome.value if task.outcome else None,
     )
+
+
+def _payload(spec: JobSpec, task: Task) -> str | None:
+    """A task's own inputs in one text."""
+    items = spec.items_of(task.index, task.width)
+    return " ".join(items) if items else None
 
 
 def node_view(state: MeshState, live: LiveNode) -> NodeView:
@@ -205,7 +213,7 @@ def _note(live: LiveNode) -> str:
     if info is None:
         return "It has not connected since it was paired (start `planetmesh up` there)."
     any_type = info.job_types[0] if info.job_types else ""
-    reason = fitness.objection((NOTHING, (), None, any_type), live)
+    reason = fitness.objection((NOTHING, (), None, any_type, ""), live)
     if reason is None:
         return ""
     sentence = _in_words(reason)

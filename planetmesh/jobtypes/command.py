@@ -40,21 +40,21 @@ class Command:
         _read(spec.payload)
         check_inputs(spec, self)
 
-    def launch(self, payload: dict[str, Any], item: str | None, index: int) -> Launch:
+    def launch(self, payload: dict[str, Any], items: tuple[str, ...], index: int) -> Launch:
         argv = _read(payload)
         if not _is_line(argv):
-            return check_launch(Launch(fill_arguments(argv, item, index)), "command")
+            return check_launch(Launch(fill_arguments(argv, items, index)), "command")
         if sys.platform == "win32":
-            line = fill_windows_line(argv[0], item, index)
+            line = fill_windows_line(argv[0], items, index)
             return check_launch(Launch((*WINDOWS_SHELL, line.text), line.env), "command")
-        line = fill_posix_line(argv[0], item, index)
+        line = fill_posix_line(argv[0], items, index)
         return check_launch(Launch((*POSIX_SHELL, line.text), line.env), "command")
 
-    def describe(self, payload: dict[str, Any], item: str | None = None, index: int = 0) -> str:
+    def describe(self, payload: dict[str, Any], items: tuple[str, ...] = (), index: int = 0) -> str:
         argv = _read(payload)
         if not _is_line(argv):
-            return shlex.join(fill_arguments(argv, item, index))
-        quoted = None if item is None else shlex.quote(item)
+            return shlex.join(fill_arguments(argv, items, index))
+        quoted = tuple(shlex.quote(item) for item in items)
         return " ".join(fill_arguments(argv, quoted, index))
 
 

@@ -55,10 +55,10 @@ class JobType(Protocol):
     def check(self, spec: JobSpec) -> None:
         """Raise BadInput for what can never run, before the submit is acknowledged."""
 
-    def launch(self, payload: dict[str, Any], item: str | None, index: int) -> Launch:
-        """What the task `index` with the input `item` starts; raises BadInput like `check`."""
+    def launch(self, payload: dict[str, Any], items: tuple[str, ...], index: int) -> Launch:
+        """What the task `index` with these inputs starts; raises BadInput like `check`."""
 
-    def describe(self, payload: dict[str, Any], item: str | None = None, index: int = 0) -> str:
+    def describe(self, payload: dict[str, Any], items: tuple[str, ...] = (), index: int = 0) -> str:
         """One line for people: what this job, or this task of it, runs."""
 
 
@@ -98,7 +98,7 @@ def check_text(text: str, what: str) -> int:
 def check_inputs(spec: JobSpec, job_type: JobType) -> None:
     """Raise BadInput for inputs that cannot be given to a program, by trying the longest one."""
     if not isinstance(spec.inputs, Items):
-        job_type.launch(spec.payload, spec.inputs.item(0) if spec.inputs.count else None, 0)
+        job_type.launch(spec.payload, spec.items_of(0), 0)
         return
     longest, longest_index = 0, 0
     for index, item in enumerate(spec.inputs.items):
@@ -106,7 +106,8 @@ def check_inputs(spec: JobSpec, job_type: JobType) -> None:
         if size > longest:
             longest, longest_index = size, index
     if spec.inputs.items:
-        job_type.launch(spec.payload, spec.inputs.items[longest_index], longest_index)
+        task = longest_index // max(1, spec.chunk)
+        job_type.launch(spec.payload, spec.items_of(task), task)
 
 
 def check_launch(launch: Launch, what: str) -> Launch:

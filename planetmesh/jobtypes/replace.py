@@ -54,39 +54,50 @@ def _without_extension(text: str) -> str:
     return stem if dot and "/" not in extension else text
 
 
-def fill_arguments(argv: tuple[str, ...], item: str | None, index: int) -> tuple[str, ...]:
-    """Put the input into every argument, or behind them if none asks for it.
+def fill_arguments(argv: tuple[str, ...], items: tuple[str, ...], index: int) -> tuple[str, ...]:
+    """Put the inputs into every argument, or behind them if none asks for them.
 
-    Without an input nothing is replaced: `find . -exec ls {} ;` means what it says. Raises TooLarge
-    before a long input in many places could fill the memory.
+    An argument that asks for an input is repeated for each of several. Without inputs nothing is replaced:
+    `find . -exec ls {} ;` means what it says. Raises TooLarge before a long input in many places could
+    fill the memory.
     """
-    if item is None:
+    if not items:
         return argv
     places = sum(len(_PATTERN.findall(argument)) for argument in argv)
     if not places:
-        return (*argv, item)
-    if places * len(item) > LAUNCH_MOST_BYTES:
-        raise TooLarge(f"An input of {len(item)} characters stands in {places} places of the command.")
-    return tuple(_PATTERN.sub(lambda match: value_of(match[0], item, index), argument) for argument in argv)
+        return (*argv, *items)
+    size = sum(map(len, items))
+    if places * size > LAUNCH_MOST_BYTES:
+        raise TooLarge(f"Inputs of {size} characters stand in {places} places of the command.")
+    filled: list[str] = []
+    for argument in argv:
+        found = set(_PATTERN.findall(argument))
+        filled += [_fill(argument, item, index) for item in (items if found - {"{#}"} else items[:1])]
+    return tuple(filled)
 
 
-def fill_posix_line(line: str, item: str | None, index: int) -> ShellLine:
+def _fill(argument: str, item: str, index: int) -> str:
+    return _PATTERN.sub(lambda match: value_of(match[0], item, index), argument)
+
+
+def fill_posix_line(line: str, items: tuple[str, ...], index: int) -> ShellLine:
     """The line with variables in place of replacement strings, quoted for where each one stands."""
-    return _fill_line(line, item, index, _posix_places)
+    return _fill_line(line, items, index, _posix_places)
 
 
-def fill_windows_line(line: str, item: str | None, index: int) -> ShellLine:
+def fill_windows_line(line: str, items: tuple[str, ...], index: int) -> ShellLine:
     """The same for `cmd /v:on`: `!NAME!` is put in after the line was parsed, unlike `%NAME%`."""
-    return _fill_line(line, item, index, _windows_places)
+    return _fill_line(line, items, index, _windows_places)
 
 
 _Places = Callable[[str], list[tuple[int, str, str]]]
 """Finds (position, replacement string, form) in a line; the form holds `@` for the variable's name."""
 
 
-def _fill_line(line: str, item: str | None, index: int, places: _Places) -> ShellLine:
-    if item is None:
+def _fill_line(line: str, items: tuple[str, ...], index: int, places: _Places) -> ShellLine:
+    if not items:
         return ShellLine(line, {})
+    item = items[0]
     found = places(line)
     if not found:
         line = line.rstrip() + " {}"

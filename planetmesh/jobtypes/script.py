@@ -65,20 +65,20 @@ class Script:
         _read(spec.payload)
         check_inputs(spec, self)
 
-    def launch(self, payload: dict[str, Any], item: str | None, index: int) -> Launch:
+    def launch(self, payload: dict[str, Any], items: tuple[str, ...], index: int) -> Launch:
         script = _read(payload)
         name = file_name(script.name)
         argv: tuple[str | JobFile, ...] = (
             *interpreter_of(script),
             JobFile(name),
-            *fill_arguments(script.args, item, index),
+            *fill_arguments(script.args, items, index),
         )
         files = (LaunchFile(name, script.source.encode(), executable=True),)
         return check_launch(Launch(argv, {}, files), "script's arguments")
 
-    def describe(self, payload: dict[str, Any], item: str | None = None, index: int = 0) -> str:
+    def describe(self, payload: dict[str, Any], items: tuple[str, ...] = (), index: int = 0) -> str:
         script = _read(payload)
-        return shlex.join((script.name, *fill_arguments(script.args, item, index)))
+        return shlex.join((script.name, *fill_arguments(script.args, items, index)))
 
 
 def interpreter_of(script: ScriptPayload) -> tuple[str, ...]:

@@ -29,6 +29,8 @@ class SaveAttempt(msgspec.Struct, frozen=True):
 
 class SaveJob(msgspec.Struct, frozen=True):
     job: Job
+    new: bool = False
+    """It was just handed in."""
 
 
 class SaveNode(msgspec.Struct, frozen=True):

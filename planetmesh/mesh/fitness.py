@@ -10,7 +10,8 @@ from shlex import quote
 
 import msgspec
 
-from planetmesh.mesh.state import LiveJob, LiveNode, Signature
+from planetmesh.mesh.live_job import LiveJob, Signature
+from planetmesh.mesh.live_node import LiveNode, Phase
 from planetmesh.model.ids import JobId
 from planetmesh.model.node import NodeState
 from planetmesh.model.resources import MILLIS, Resources, show_size
@@ -89,6 +90,20 @@ def _draining(_signature: Signature, live: LiveNode) -> Reason | None:
     return None
 
 
+def _quarantined(signature: Signature, live: LiveNode) -> Reason | None:
+    record = live.records.get(signature[4])
+    if record is None or record.phase in {Phase.GOOD, Phase.PROBE}:
+        return None
+    why = f"it failed '{signature[4]}' {record.streak} times quickly while others did well"
+    if record.streak < 1:
+        why = f"it failed '{signature[4]}' while others did well"
+    then = (
+        "one task is trying it again" if record.phase is Phase.PROBING else "it gets one to try after a pause"
+    )
+    said = f" ({record.reason.rstrip('.')})" if record.reason else ""
+    return Reason("quarantine", f"{why}{said}; {then}", f"planetmesh node resume {quote(live.node.name)}")
+
+
 CHECKS: tuple[Callable[[Signature, LiveNode], Reason | None], ...] = (
     _not_this_node,
     _missing_tags,
@@ -98,6 +113,7 @@ CHECKS: tuple[Callable[[Signature, LiveNode], Reason | None], ...] = (
     _draining,
     _offline,
     _suspect,
+    _quarantined,
 )
 
 
@@ -119,9 +135,21 @@ def has_slot(live: LiveNode, requests: Resources, now_steady: float) -> bool:
     )
 
 
+def is_trusted(live: LiveNode, kind: str) -> bool:
+    """No quarantine stands between the node and this kind of job."""
+    record = live.records.get(kind)
+    return record is None or record.phase is Phase.GOOD
+
+
+def may_try(live: LiveNode, kind: str) -> bool:
+    """It is trusted, or the next task is to show whether it can be."""
+    record = live.records.get(kind)
+    return record is None or record.phase in {Phase.GOOD, Phase.PROBE}
+
+
 def may_stand_in_backlog(job: LiveJob, settings: Settings) -> bool:
     """Only tasks whose length is known and short may be given to a node that is busy."""
-    return job.mean_seconds is not None and job.mean_seconds <= settings.prefill_seconds
+    return job.task_seconds is not None and job.task_seconds <= settings.prefill_seconds
 
 
 def has_backlog_room(
@@ -133,9 +161,9 @@ def has_backlog_room(
         return False
     if max(live.prefill_after, live.resting_until) > now_steady:
         return False
-    work_seconds = job.mean_seconds or 0.0
+    work_seconds = job.task_seconds or 0.0
     for job_id, count in live.held_by_job.items():
-        mean = jobs[job_id].mean_seconds
+        mean = jobs[job_id].task_seconds
         if mean is None:
             return False
         work_seconds += count * mean

@@ -4,7 +4,8 @@ A task waits (QUEUED) until a pass places it (ASSIGNED) and its node says it sta
 Ends may come without a start having been seen, since a short task's start and end travel
 together. A failure with attempts left, or the loss of the node, leads through RETRYING. A node
 that comes back still running a lost attempt gets it back (`kept`), as long as no newer attempt
-was placed. COMPLETED, FAILED and CANCELLED have no way out.
+was placed. COMPLETED, FAILED and CANCELLED have no way out but one: a person may ask for a FAILED
+task to be tried again.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Cause(StrEnum):
     WAITED_OUT = "waited_out"
     KEPT = "kept"
     CANCELLED = "cancelled"
+    ASKED_AGAIN = "asked_again"
 
 
 Q, A, R, T = TaskState.QUEUED, TaskState.ASSIGNED, TaskState.RUNNING, TaskState.RETRYING
@@ -61,6 +63,7 @@ MOVES: dict[tuple[TaskState, Cause], TaskState] = {
     (T, Cause.GAVE_UP): TaskState.FAILED,
     (T, Cause.WILL_RETRY): TaskState.RETRYING,
     (T, Cause.CANCELLED): TaskState.CANCELLED,
+    (TaskState.FAILED, Cause.ASKED_AGAIN): TaskState.QUEUED,
 }
 
 

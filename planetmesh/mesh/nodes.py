@@ -8,8 +8,10 @@ from __future__ import annotations
 import msgspec
 
 from planetmesh.mesh import effects as fx
-from planetmesh.mesh import fitness, health, reactor
-from planetmesh.mesh.state import LiveNode, MeshState, Signature
+from planetmesh.mesh import fitness, health, limits, quarantine, reactor, stragglers
+from planetmesh.mesh.live_job import Signature
+from planetmesh.mesh.live_node import LiveNode
+from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
 from planetmesh.model.ids import NodeId, TaskKey
 from planetmesh.model.job import TaskState
@@ -63,7 +65,8 @@ def on_node_joined(state: MeshState, joining: Joining, mesh_name: str, now: Mome
     found += kept_effects
     live.carried = set() if restarted else {job_id for job_id, _index in kept}
     for key in [key for key in live.held if key not in kept]:
-        found += _missing(state, key, now, restarted=restarted)
+        lost = reactor.on_task_lost if restarted else reactor.on_task_unseen
+        found += lost(state, key, live.node.id, now)
     found.append(fx.SaveNode(live.node))
     found.append(fx.Send(live.node.id, _welcome(state, live, mesh_name, drop, now)))
     if live.node.draining:
@@ -99,13 +102,6 @@ def _sort_held(
         kept.add((held.job_id, held.index))
         found += effects
     return tuple(drop), kept, found
-
-
-def _missing(state: MeshState, key: TaskKey, now: Moment, *, restarted: bool) -> fx.Effects:
-    """We gave the task to this node, and it does not have it: it never arrived, or died with the agent."""
-    if restarted:
-        return reactor.on_task_lost(state, *key, now)
-    return reactor.on_task_unseen(state, *key, now)
 
 
 def _welcome(
@@ -185,11 +181,16 @@ def on_leaving(state: MeshState, node_id: NodeId, session: int, now: Moment) -> 
 
 
 def on_tick(state: MeshState, now: Moment) -> fx.Effects:
-    """What time alone brings: silence, back-offs that are over, backlog to pull back."""
+    """What time alone brings: silence, limits, pauses that are over, stale backlog, stragglers."""
     found = reactor.on_backoffs_over(state, now)
     for live in list(state.nodes.values()):
         found += _watch(state, live, now)
-    return found + _pull_back(state, now)
+    found += limits.on_tick(state, now)
+    found += reactor.save_standing(quarantine.on_tick(state, now.steady))
+    found += _pull_back(state, now)
+    for twin in stragglers.twins(state, now.steady):
+        found += reactor.on_twin_placed(state, twin, now)
+    return found
 
 
 def on_woken(state: MeshState, now: Moment) -> fx.Effects:
@@ -223,7 +224,7 @@ def _go_offline(state: MeshState, live: LiveNode, now: Moment) -> fx.Effects:
     live.node = msgspec.structs.replace(live.node, state=NodeState.OFFLINE, reliability=reliability)
     live.opened = set()
     for key in list(live.held):
-        found += reactor.on_task_lost(state, *key, now)
+        found += reactor.on_task_lost(state, key, live.node.id, now)
     return [fx.SaveNode(live.node), *found, fx.NodeChanged(live.node.id)]
 
 
@@ -250,7 +251,8 @@ def _take_back(
     """Is this stale backlog that has a free slot elsewhere? If so, the slot is counted as taken."""
     job = state.jobs[key[0]]
     task = job.tasks[key[1]]
-    stale = task.state is TaskState.ASSIGNED and live.held[key][1] < latest and key not in live.recalled
+    waits = task.state is TaskState.ASSIGNED and task.twin_node is None
+    stale = waits and live.held[key][1] < latest and key not in live.recalled
     if not stale or task.excluded:
         return False
     if job.signature not in room:
@@ -272,13 +274,18 @@ def _free_slots(state: MeshState, signature: Signature, now: Moment) -> int:
 
 
 def _as_held(state: MeshState, key: TaskKey) -> Held:
-    return Held(key[0], key[1], state.jobs[key[0]].tasks[key[1]].attempt, running=False)
+    return Held(*key, state.jobs[key[0]].tasks[key[1]].attempt, running=False)
 
 
 def on_drain(state: MeshState, node_id: NodeId, *, on: bool, at_once: bool) -> fx.Effects:
-    """Give the node no new work (or again some); `at_once` gives its running tasks back too."""
+    """Give the node no new work, or again some: then nothing is held against it any more either.
+
+    `at_once` gives its running tasks back too.
+    """
     live = state.nodes[node_id]
-    live.node = msgspec.structs.replace(live.node, draining=on)
+    if not on:
+        quarantine.lift(live)
+    live.node = msgspec.structs.replace(live.node, draining=on, confined=quarantine.confined(live))
     found: fx.Effects = [fx.SaveNode(live.node)]
     if live.connected:
         found.append(fx.Send(node_id, Drain(on=on, now=at_once)))

@@ -1,7 +1,10 @@
-"""Jobs and tasks: every change of them, as functions `on_<happening>`: state + facts + now → effects.
+"""Tasks: what happens to them on nodes, as functions `on_<happening>`: state + facts + now → effects.
+
+`jobs` has what people ask of jobs, `nodes` what happens to nodes, `ends` how tasks and jobs end.
 
 Each checks first, then changes the state, then returns its effects; never half of a change. An
-answer about an attempt that is no longer the current one is stale and changes nothing.
+answer about an attempt that is no longer the current one is stale and changes nothing. A task that
+lags may run twice (`stragglers`); then both attempts are current, and the first good end counts.
 """
 
 from __future__ import annotations
@@ -10,43 +13,24 @@ import heapq
 
 import msgspec
 
-from planetmesh.errors import BadInput, Conflict
 from planetmesh.mesh import effects as fx
-from planetmesh.mesh import fitness, health, retry, schedule
+from planetmesh.mesh import ends, fitness, health, limits, quarantine, retry, schedule, stragglers
 from planetmesh.mesh.lifecycle import Cause, advance
-from planetmesh.mesh.state import LiveJob, LiveNode, MeshState
+from planetmesh.mesh.live_job import LiveJob
+from planetmesh.mesh.live_node import LiveNode
+from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
-from planetmesh.model.ids import JobId, NodeId
-from planetmesh.model.job import ENDED, ON_NODE, Attempt, Job, Outcome, Task, TaskState
-from planetmesh.wire.agent import (
-    AssignTask,
-    CloseJob,
-    OpenJob,
-    StopTask,
-    TaskResult,
-    TaskReturned,
-    TaskStarted,
-)
+from planetmesh.model.ids import JobId, NodeId, TaskKey
+from planetmesh.model.job import ON_NODE, Attempt, Job, Outcome, Task, TaskState
+from planetmesh.wire.agent import AssignTask, OpenJob, StopTask, TaskResult, TaskReturned, TaskStarted
 
 MEAN_MEMORY = 0.8
 """Share of the old mean kept when one more attempt's time is learned."""
-CANCEL_AHEAD_MOST = 10_000
-"""After a restart each task before one that has a row gets a record."""
 REST_SECONDS = 2.0
 """A node that gives work back unasked (it is shutting down, or full) is left alone for so long."""
 NOT_AN_END = (Outcome.CANCELLED, Outcome.RETURNED)
 """Outcomes of attempts that were stopped on our behalf."""
 LOSS_ERROR = "The machine it ran on went away."
-
-
-def on_job_submitted(state: MeshState, job: Job) -> fx.Effects:
-    """Take a checked job in. Its tasks need no rows until they are placed."""
-    live = LiveJob(job)
-    if not live.total:
-        raise BadInput("A job needs at least one task.")
-    state.jobs[job.id] = live
-    state.line_up(live)
-    return [fx.SaveJob(job), fx.JobChanged(job.id)]
 
 
 def on_placed(state: MeshState, placement: schedule.Placement, now: Moment) -> fx.Effects:
@@ -58,25 +42,43 @@ def on_placed(state: MeshState, placement: schedule.Placement, now: Moment) -> f
     task = advance(
         before,
         Cause.PLACED,
-        attempt=before.attempt + 1,
+        attempt=before.attempts + 1,
         node_id=node.node.id,
         outcome=None,
         exit_code=None,
         started_at=None,
+        terms=placement.terms,
+        width=placement.width,
     )
     state.put(live, task)
     state.end_turn(live, task.excluded)
-    node.hold(task.key, live.job.spec.requests, now.steady)
+    state.hold(live, node, task.index, now.steady)
+    limits.on_started(live, task.index, now.steady)
     found: fx.Effects = [fx.SaveTask(task)]
     if live.job.started_at is None:
         live.job = msgspec.structs.replace(live.job, started_at=now.wall)
         found.append(fx.SaveJob(live.job))
+    return [*found, *_hand_over(live, node, task, task.attempt), fx.JobChanged(live.job.id)]
+
+
+def on_twin_placed(state: MeshState, twin: stragglers.Twin, now: Moment) -> fx.Effects:
+    """Let a task that lags run on a second node too."""
+    live, node = state.jobs[twin.job_id], state.nodes[twin.node_id]
+    before = live.tasks[twin.index]
+    task = msgspec.structs.replace(before, twin_node=twin.node_id, twin_attempt=before.attempts + 1)
+    state.put(live, task)
+    state.hold(live, node, task.index, now.steady)
+    handed = _hand_over(live, node, task, task.twin_attempt)
+    return [fx.SaveTask(task), *handed, fx.JobChanged(live.job.id)]
+
+
+def _hand_over(live: LiveJob, node: LiveNode, task: Task, attempt: int) -> fx.Effects:
+    found: fx.Effects = []
     if live.job.id not in node.opened:
         node.opened.add(live.job.id)
         found.append(fx.Send(node.node.id, _opening(live.job)))
-    item = live.job.spec.inputs.item(task.index)
-    found.append(fx.Send(node.node.id, AssignTask(task.job_id, task.index, task.attempt, item)))
-    found.append(fx.JobChanged(live.job.id))
+    items = live.job.spec.items_of(task.index, task.width)
+    found.append(fx.Send(node.node.id, AssignTask(task.job_id, task.index, attempt, items)))
     return found
 
 
@@ -97,7 +99,10 @@ def _opening(job: Job) -> OpenJob:
 def on_task_started(state: MeshState, node_id: NodeId, started: TaskStarted, now: Moment) -> fx.Effects:
     """The node says that the attempt runs."""
     live, task = _current(state, node_id, started.job_id, started.index, started.attempt)
-    if live is None or task is None or task.state is not TaskState.ASSIGNED:
+    if live is None or task is None:
+        return []
+    state.nodes[node_id].touch(task.key, now.steady)
+    if task.state is not TaskState.ASSIGNED or node_id == task.twin_node:
         return []
     task = advance(task, Cause.STARTED, started_at=now.wall)
     state.put(live, task)
@@ -110,12 +115,17 @@ def on_task_ended(state: MeshState, node_id: NodeId, result: TaskResult, now: Mo
     if live is None or task is None:
         return []
     node = state.nodes[node_id]
-    node.release(task.key)
-    _learn(live, node, result, state)
+    learned = _learn(state, live, node, result, now)
+    state.release(node_id, task.key)
     if result.outcome in NOT_AN_END:
         # Nobody cancelled it here, or it would not count any more: else it would be given out again at once.
         node.resting_until = now.steady + REST_SECONDS
-        return _give_back(state, live, task, now, ran=True)
+    if task.twin_node is not None and result.outcome is not Outcome.OK:
+        return learned + _lose_one(state, live, task, node_id, result, now)
+    if result.outcome in NOT_AN_END:
+        return learned + _give_back(state, live, task, now, ran=True)
+    stops = _stop_the_other(state, task, node_id)
+    task = _alone(task, node_id)
     ended = msgspec.structs.replace(
         _found_again(task),
         outcome=result.outcome,
@@ -124,8 +134,53 @@ def on_task_ended(state: MeshState, node_id: NodeId, result: TaskResult, now: Mo
         started_at=task.started_at or max(0.0, now.wall - result.wall_seconds),
     )
     if result.outcome is Outcome.OK:
-        return _end(state, live, advance(ended, Cause.SUCCEEDED, finished_at=now.wall), now)
-    return _after_failure(state, live, ended, now)
+        done = advance(ended, Cause.SUCCEEDED, finished_at=now.wall)
+        return learned + stops + ends.end_task(state, live, done, now)
+    return learned + _after_failure(state, live, ended, now)
+
+
+def _stop_the_other(state: MeshState, task: Task, node_id: NodeId) -> fx.Effects:
+    """One of two attempts has won."""
+    if task.twin_node is None:
+        return []
+    other = task.node_id if node_id == task.twin_node else task.twin_node
+    if other is None:
+        return []
+    state.release(other, task.key)
+    return [fx.Send(other, StopTask(task.job_id, task.index, task.attempt_on(other)))]
+
+
+def _alone(task: Task, node_id: NodeId | None) -> Task:
+    """The task with only the attempt that this node has."""
+    if task.twin_node is None:
+        return task
+    if node_id == task.twin_node:
+        return msgspec.structs.replace(
+            task, node_id=task.twin_node, attempt=task.twin_attempt, twin_node=None, started_at=None
+        )
+    return msgspec.structs.replace(task, twin_node=None)
+
+
+def _lose_one(
+    state: MeshState, live: LiveJob, task: Task, node_id: NodeId, result: TaskResult | None, now: Moment
+) -> fx.Effects:
+    """One of two attempts ended without success, or went away (no result); the other one goes on alone."""
+    dropped = _alone(task, node_id)
+    left = _alone(task, task.node_id if node_id == task.twin_node else task.twin_node)
+    if left.started_at is None and left.state is TaskState.RUNNING:
+        left = msgspec.structs.replace(left, started_at=now.wall)
+    if result is not None and result.outcome in NOT_AN_END:
+        state.put(live, left)
+        return [fx.SaveTask(left), fx.JobChanged(live.job.id)]
+    outcome, error = (result.outcome, result.error) if result else (Outcome.LOST, LOSS_ERROR)
+    lost = outcome is Outcome.LOST
+    left = msgspec.structs.replace(
+        left, losses=task.losses + lost, failures=task.failures + (not lost), excluded=_excluding(dropped)
+    )
+    state.put(live, left)
+    code = result.exit_code if result else None
+    kept = _attempt(msgspec.structs.replace(dropped, outcome=outcome, error=error, exit_code=code), now)
+    return [fx.SaveTask(left), fx.SaveAttempt(kept), fx.JobChanged(live.job.id)]
 
 
 def on_task_returned(state: MeshState, node_id: NodeId, returned: TaskReturned, now: Moment) -> fx.Effects:
@@ -136,26 +191,34 @@ def on_task_returned(state: MeshState, node_id: NodeId, returned: TaskReturned, 
     node = state.nodes[node_id]
     if task.key not in node.recalled:
         node.resting_until = now.steady + REST_SECONDS
-    node.release(task.key)
+    state.release(node_id, task.key)
+    if task.twin_node is not None:
+        left = _alone(task, task.node_id if node_id == task.twin_node else task.twin_node)
+        state.put(live, left)
+        return [fx.SaveTask(left), fx.JobChanged(live.job.id)]
     return _give_back(state, live, task, now, ran=returned.started)
 
 
-def on_task_lost(state: MeshState, job_id: JobId, index: int, now: Moment) -> fx.Effects:
+def on_task_lost(state: MeshState, key: TaskKey, node_id: NodeId, now: Moment) -> fx.Effects:
     """The node that had this task in hand is gone; called for each by `nodes`."""
-    live = state.jobs[job_id]
-    task = live.tasks[index]
-    if task.node_id is not None:
-        state.nodes[task.node_id].release(task.key)
+    live = state.jobs[key[0]]
+    task = live.tasks[key[1]]
+    state.release(node_id, key)
+    if task.twin_node is not None:
+        return _lose_one(state, live, task, node_id, None, now)
     ended = msgspec.structs.replace(task, outcome=Outcome.LOST, error=LOSS_ERROR)
     return _after_failure(state, live, ended, now)
 
 
-def on_task_unseen(state: MeshState, job_id: JobId, index: int, now: Moment) -> fx.Effects:
+def on_task_unseen(state: MeshState, key: TaskKey, node_id: NodeId, now: Moment) -> fx.Effects:
     """The task was sent to an agent that never got it (the link was cut); it costs nothing."""
-    live = state.jobs[job_id]
-    task = live.tasks[index]
-    if task.node_id is not None:
-        state.nodes[task.node_id].release(task.key)
+    live = state.jobs[key[0]]
+    task = live.tasks[key[1]]
+    state.release(node_id, key)
+    if task.twin_node is not None:
+        left = _alone(task, task.node_id if node_id == task.twin_node else task.twin_node)
+        state.put(live, left)
+        return [fx.SaveTask(left), fx.JobChanged(live.job.id)]
     return _give_back(state, live, task, now, ran=False)
 
 
@@ -166,6 +229,8 @@ def on_task_kept(
     live, task = _current(state, node_id, job_id, index, attempt)
     if live is None or task is None:
         return None
+    if node_id == task.twin_node:
+        return []
     node = state.nodes[node_id]
     was_on_node = task.state in ON_NODE
     cause = Cause.KEPT if not (running and task.state is TaskState.ASSIGNED) else Cause.STARTED
@@ -178,45 +243,8 @@ def on_task_kept(
     )
     state.put(live, kept)
     if not was_on_node:
-        node.hold(kept.key, live.job.spec.requests, now.steady)
+        state.hold(live, node, index, now.steady)
     return [fx.SaveTask(kept), fx.JobChanged(job_id)]
-
-
-def on_cancel(state: MeshState, job_id: JobId, reason: str, now: Moment) -> fx.Effects:
-    """Cancel every live task of a job. Tasks that were never placed get no row: the job's end says it."""
-    live = state.jobs[job_id]
-    live.job = msgspec.structs.replace(live.job, cancelled_at=now.wall, cancel_reason=reason)
-    found: fx.Effects = [fx.SaveJob(live.job)]
-    live.cancel_untouched()
-    for task in list(live.tasks.values()):
-        found += _cancel_task(state, live, task, reason, now)
-    return found + _finish_if_done(state, live, now)
-
-
-def on_cancel_task(state: MeshState, job_id: JobId, index: int, reason: str, now: Moment) -> fx.Effects:
-    """Cancel one task of a job; raises Conflict if it is so far from its turn that others would need rows."""
-    live = state.jobs[job_id]
-    task = live.task(index)
-    if task is None:
-        return []
-    if index - live.next_index > CANCEL_AHEAD_MOST:
-        raise Conflict(
-            f"Task {job_id}/{index} is more than {CANCEL_AHEAD_MOST} tasks away from its turn.",
-            hint="Cancel it nearer to its turn, or the whole job.",
-        )
-    return _cancel_task(state, live, task, reason, now) + _finish_if_done(state, live, now)
-
-
-def _cancel_task(state: MeshState, live: LiveJob, task: Task, reason: str, now: Moment) -> fx.Effects:
-    found: fx.Effects = []
-    if task.state in ON_NODE and task.node_id is not None:
-        node = state.nodes[task.node_id]
-        node.release(task.key)
-        found.append(fx.Send(node.node.id, StopTask(task.job_id, task.index, task.attempt)))
-    error = f"Cancelled: {reason}" if reason else "Cancelled."
-    cancelled = advance(task, Cause.CANCELLED, finished_at=now.wall, outcome=Outcome.CANCELLED, error=error)
-    state.put(live, cancelled)
-    return [fx.SaveTask(cancelled), *found, fx.JobChanged(live.job.id)]
 
 
 def on_backoffs_over(state: MeshState, now: Moment) -> fx.Effects:
@@ -248,7 +276,11 @@ def _current(
     """
     live = state.jobs.get(job_id)
     task = live.tasks.get(index) if live else None
-    if live is None or task is None or task.attempt != attempt or task.node_id != node_id:
+    if live is None or task is None:
+        return None, None
+    if task.twin_node == node_id and task.twin_attempt == attempt:
+        return live, task
+    if task.attempt != attempt or task.node_id != node_id:
         return None, None
     if task.state in ON_NODE or task.outcome is Outcome.LOST:
         return live, task
@@ -263,18 +295,40 @@ def _found_again(task: Task) -> Task:
     return msgspec.structs.replace(task, losses=task.losses - 1, excluded=excluded)
 
 
-def _learn(live: LiveJob, node: LiveNode, result: TaskResult, state: MeshState) -> None:
+def _learn(state: MeshState, live: LiveJob, node: LiveNode, result: TaskResult, now: Moment) -> fx.Effects:
     """Take the attempt's time and its good or bad end into the estimates."""
     if result.outcome in NOT_AN_END:
-        return
+        return []
     good = result.outcome is Outcome.OK
+    key = (result.job_id, result.index)
     if good:
-        old = live.mean_seconds
-        new = result.wall_seconds
-        live.mean_seconds = new if old is None else old * MEAN_MEMORY + new * (1 - MEAN_MEMORY)
+        width = live.tasks[result.index].width
+        record = node.record(live.kind)
+        live.mean_seconds = _mean(live.mean_seconds, result.wall_seconds / width)
+        record.mean_seconds = _mean(record.mean_seconds, result.wall_seconds / width)
+        changed = quarantine.on_good(state, live, node, key, now.steady)
+        live.good_nodes.add(node.node.id)
+    else:
+        changed = quarantine.on_bad(
+            state, live, node, key, seconds=result.wall_seconds, error=result.error, now_steady=now.steady
+        )
     reliability = health.reliability_after(node.node.reliability, state.settings, good=good)
     if reliability != node.node.reliability:
         node.node = msgspec.structs.replace(node.node, reliability=reliability)
+    return save_standing(changed)
+
+
+def _mean(old: float | None, new: float) -> float:
+    return new if old is None else old * MEAN_MEMORY + new * (1 - MEAN_MEMORY)
+
+
+def save_standing(changed: list[LiveNode]) -> fx.Effects:
+    """Write down what is held against these nodes."""
+    found: fx.Effects = []
+    for node in changed:
+        node.node = msgspec.structs.replace(node.node, confined=quarantine.confined(node))
+        found += [fx.SaveNode(node.node), fx.NodeChanged(node.node.id)]
+    return found
 
 
 def _give_back(state: MeshState, live: LiveJob, task: Task, now: Moment, *, ran: bool) -> fx.Effects:
@@ -309,7 +363,8 @@ def _after_failure(state: MeshState, live: LiveJob, task: Task, now: Moment) -> 
     if isinstance(decision, retry.GiveUp) or hopeless:
         reason = decision.reason if isinstance(decision, retry.GiveUp) else "no other machine could run it"
         error = f"{task.error} ({reason})".strip() if reason else task.error
-        return _end(state, live, advance(counted, Cause.GAVE_UP, finished_at=now.wall, error=error), now)
+        failed = advance(counted, Cause.GAVE_UP, finished_at=now.wall, error=error)
+        return ends.end_task(state, live, failed, now)
     retry_at = now.steady + decision.delay_seconds
     waiting = advance(counted, Cause.WILL_RETRY, retry_at=retry_at)
     state.put(live, waiting)
@@ -335,34 +390,8 @@ def _attempt(task: Task, now: Moment) -> Attempt:
         task.error,
         task.started_at,
         now.wall,
+        task.terms,
     )
-
-
-def _end(state: MeshState, live: LiveJob, task: Task, now: Moment) -> fx.Effects:
-    """The task's one accepted end."""
-    assert task.state in ENDED
-    state.put(live, task)
-    if task.state is TaskState.FAILED and not live.first_error:
-        live.first_error = task.error
-    return [fx.SaveTask(task), fx.JobChanged(live.job.id), *_finish_if_done(state, live, now)]
-
-
-def _finish_if_done(state: MeshState, live: LiveJob, now: Moment) -> fx.Effects:
-    """When the last task has ended the job leaves the tables."""
-    if live.counts.live:
-        return []
-    job_id = live.job.id
-    live.job = msgspec.structs.replace(live.job, completed_at=now.wall)
-    del state.jobs[job_id]
-    state.line_up(live)
-    found: fx.Effects = [fx.SaveJob(live.job)]
-    for node in state.nodes.values():
-        if job_id in node.opened or job_id in node.carried:
-            node.opened.discard(job_id)
-            node.carried.discard(job_id)
-            found.append(fx.Send(node.node.id, CloseJob(job_id)))
-    found.append(fx.JobEnded(live.job, live.counts, live.first_error))
-    return found
 
 
 def waiting_reasons(state: MeshState, live: LiveJob) -> list[tuple[LiveNode, fitness.Reason]]:

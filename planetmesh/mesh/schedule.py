@@ -1,4 +1,6 @@
-"""Which task goes where: priority first, then jobs in turn, each to the node with the lowest cost.
+"""Which task goes where: priority first, then submitters by what they use, then jobs in turn.
+
+Each task goes to the node with the lowest cost.
 
 A pass is a generator: the engine applies each placement before it asks for the next, so the state
 itself is the tally. All tasks of a line may go to the same nodes, so when its first job finds no room
@@ -14,9 +16,13 @@ from collections.abc import Callable, Generator, Iterator
 
 import msgspec
 
-from planetmesh.mesh import fitness, score
-from planetmesh.mesh.state import LineKey, LiveJob, LiveNode, MeshState
+from planetmesh.mesh import chunks, fitness, score
+from planetmesh.mesh.live_job import LiveJob
+from planetmesh.mesh.live_node import LiveNode
+from planetmesh.mesh.state import LineKey, MeshState
 from planetmesh.model.ids import JobId, NodeId
+from planetmesh.model.job import Terms
+from planetmesh.model.resources import NOTHING, Resources
 
 STARVED_SECONDS = 30.0
 """A line that got nothing for so long has a node kept free for it: small tasks would otherwise take
@@ -31,7 +37,9 @@ class Placement(msgspec.Struct, frozen=True):
     job_id: JobId
     index: int
     node_id: NodeId
-    terms: score.Terms
+    terms: Terms
+    width: int = 1
+    """How many inputs it takes, where the scheduler cuts the chunks."""
 
 
 class _Pass(msgspec.Struct):
@@ -43,6 +51,17 @@ class _Pass(msgspec.Struct):
     """Nodes kept free for a line that starves."""
     spoken_for: set[NodeId]
     """Nodes that get no backlog: somebody waits for a slot there."""
+    offered: Resources
+    """By all nodes that are connected."""
+
+    def share(self, submitter: str) -> float:
+        """The part of the mesh that one submitter uses, by the resource of which that is most."""
+        used, offered = self.state.in_use.get(submitter, NOTHING), self.offered
+        return max(
+            used.cpu_millis / max(1, offered.cpu_millis),
+            used.memory_bytes / max(1, offered.memory_bytes),
+            used.gpus / max(1, offered.gpus),
+        )
 
 
 def placements(state: MeshState, now_steady: float, may_go_on: Callable[[], bool]) -> Iterator[Placement]:
@@ -51,7 +70,11 @@ def placements(state: MeshState, now_steady: float, may_go_on: Callable[[], bool
     A pass that was cut short is carried on by the next one: lines that had no luck are not asked again
     before all others were.
     """
-    around = _Pass(state, now_steady, _keep_free(state, now_steady), set())
+    offered = NOTHING
+    for live in state.nodes.values():
+        if live.connected:
+            offered = offered + live.offer
+    around = _Pass(state, now_steady, _keep_free(state, now_steady), set(), offered)
     by_priority: dict[int, list[LineKey]] = {}
     for key in state.queue:
         if key not in state.asked:
@@ -70,7 +93,11 @@ def placements(state: MeshState, now_steady: float, may_go_on: Callable[[], bool
 def _take_turns(
     boards: list[_Board], ask: Callable[[_Board], Placement | None], may_go_on: Callable[[], bool]
 ) -> Generator[Placement, None, bool]:
-    """Ask the line whose first job had its turn longest ago, until none has luck; False if cut short."""
+    """Ask the line of the submitter who uses least, and of those whose first job had its turn longest ago.
+
+    Goes on until none has luck; False if cut short. Shares and turns only rise meanwhile, so a line's
+    place in the heap is put right when it comes up.
+    """
     turns = [(board.turn, number, board) for number, board in enumerate(boards) if board.line]
     heapq.heapify(turns)
     while turns:
@@ -101,10 +128,11 @@ class _Board:
         self.line = self.state.queue[key]
         self._fit: list[LiveNode] | None = None
         self._nodes: list[tuple[float, NodeId]] = []
+        self._slot_count: int | None = None
 
     @property
-    def turn(self) -> int:
-        return self.line[next(iter(self.line))]
+    def turn(self) -> tuple[float, int]:
+        return (self.around.share(self.key[3]), self.line[next(iter(self.line))])
 
     @property
     def first(self) -> LiveJob:
@@ -115,8 +143,10 @@ class _Board:
         if self._fit is None:
             self._nodes = self._ranked(self._find_fit())
         job = self.first
-        requests, now = job.job.spec.requests, self.around.now_steady
-        chosen = self._cheapest(lambda live: fitness.has_slot(live, requests, now))
+        requests, now, kind = job.job.spec.requests, self.around.now_steady, job.kind
+        chosen = self._cheapest(
+            lambda live: fitness.has_slot(live, requests, now) and fitness.may_try(live, kind)
+        )
         if chosen is not None:
             self.state.blocked_since.pop(self.key, None)
             return self._placed(job, chosen)
@@ -142,7 +172,9 @@ class _Board:
         spoken_for = self.around.spoken_for
         chosen = self._cheapest(
             lambda live: (
-                live.node.id not in spoken_for and fitness.has_backlog_room(live, job, jobs, settings, now)
+                live.node.id not in spoken_for
+                and fitness.is_trusted(live, job.kind)
+                and fitness.has_backlog_room(live, job, jobs, settings, now)
             )
         )
         return None if chosen is None else self._placed(job, chosen)
@@ -150,12 +182,23 @@ class _Board:
     def _placed(self, job: LiveJob, chosen: LiveNode) -> Placement:
         task = job.next_for(self.key[2])
         assert task is not None
-        why = score.terms(chosen, self.state.settings.weights)
-        return Placement(job.job.id, task.index, chosen.node.id, why)
+        settings = self.state.settings
+        why = score.terms(chosen, settings.weights)
+        width = task.width
+        if not task.attempts and job.is_auto:
+            width = chunks.width(job, chosen, self._slots(job), settings)
+        return Placement(job.job.id, task.index, chosen.node.id, why, width)
+
+    def _slots(self, job: LiveJob) -> int:
+        """How many tasks of the job could run at a time."""
+        if self._slot_count is None:
+            requests = job.job.spec.requests
+            self._slot_count = sum(requests.how_often_in(live.offer) for live in self._fit or ())
+        return self._slot_count
 
     def _find_fit(self) -> list[LiveNode]:
         """Another machine first: those that failed the tasks count only if no other could run them."""
-        _priority, signature, excluded = self.key
+        _priority, signature, excluded, _submitter = self.key
         fit = [live for live in self.state.nodes.values() if fitness.objection(signature, live) is None]
         untried = [live for live in fit if live.node.id not in excluded]
         self._fit = [live for live in untried or fit if self._is_free_to_take(live)]
@@ -199,7 +242,7 @@ def _keep_free(state: MeshState, now_steady: float) -> dict[NodeId, LineKey]:
     ]
     kept: dict[NodeId, LineKey] = {}
     for _priority, _since, key in heapq.nsmallest(STARVED_MOST, starved, key=lambda each: each[:2]):
-        _, signature, excluded = key
+        _, signature, excluded, _submitter = key
         fit = [
             live
             for live in state.nodes.values()

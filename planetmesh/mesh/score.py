@@ -5,23 +5,12 @@ Every term is a small function returning 0..1, so that the weights alone say wha
 
 from __future__ import annotations
 
-import msgspec
-
-from planetmesh.mesh.state import LiveNode
+from planetmesh.mesh.live_node import LiveNode
+from planetmesh.model.job import Terms
 from planetmesh.settings import Weights
 
 RTT_HALF_SECONDS = 0.010
 """The RTT at which the term is 0.5: a LAN is well below, a poor Wi-Fi at or above it."""
-
-
-class Terms(msgspec.Struct, frozen=True):
-    """One node's cost and what it is made of; travels with a placement so that screens can show why."""
-
-    rtt: float
-    load: float
-    queue: float
-    unreliability: float
-    cost: float
 
 
 def rtt(live: LiveNode) -> float:

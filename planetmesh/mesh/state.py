@@ -7,205 +7,21 @@ tables (the store has them), so the state stays as small as the work in hand.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
+from planetmesh.mesh.live_job import LiveJob, Signature
+from planetmesh.mesh.live_node import LiveNode, Phase
 from planetmesh.model.ids import JobId, NodeId, TaskKey
-from planetmesh.model.job import ENDED, ON_NODE, Counts, Job, JobState, Task, TaskState, job_state
-from planetmesh.model.node import Node, NodeLoad, NodeState
+from planetmesh.model.job import ON_NODE, Counts, Task, TaskState
+from planetmesh.model.node import NodeState
 from planetmesh.model.resources import NOTHING, Resources
 from planetmesh.settings import Settings
 
-Signature = tuple[Resources, tuple[str, ...], NodeId | None, str]
-"""What decides which nodes fit a job: requests, tags, wanted node, type."""
-LineKey = tuple[int, Signature, tuple[NodeId, ...]]
-"""Priority, signature, and the nodes that failed the tasks: all tasks of a line may go to the same nodes."""
+LineKey = tuple[int, Signature, tuple[NodeId, ...], str]
+"""Priority, signature, the nodes that failed the tasks, submitter: all tasks of a line may go to the same
+nodes, and take the same turn among the submitters."""
 Line = OrderedDict[JobId, int]
 """Jobs in turn, the one that was served longest ago first; each with the number of its last turn."""
-
-
-class LiveJob:
-    """A job that has not ended, with the tasks of it that have a record and have not ended."""
-
-    __slots__ = (
-        "ahead",
-        "counts",
-        "first_error",
-        "job",
-        "lines",
-        "mean_seconds",
-        "next_index",
-        "ready",
-        "signature",
-        "tasks",
-        "total",
-    )
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.total = job.spec.inputs.count
-        self.counts = Counts(queued=self.total)
-        self.next_index = 0
-        """The first task that was never touched; all from here on are QUEUED without a record."""
-        self.ahead: set[int] = set()
-        """Except these beyond it, which were cancelled before their turn came."""
-        self.ready: dict[tuple[NodeId, ...], OrderedDict[int, None]] = {}
-        """QUEUED tasks that do have a record, oldest first, by the nodes that failed them."""
-        self.lines: set[tuple[NodeId, ...]] = set()
-        """Exclusions with which it stands in the queue; kept by `MeshState.line_up`."""
-        self.tasks: dict[int, Task] = {}
-        self.mean_seconds: float | None = None
-        """Decayed mean of how long one attempt took; None until one ended well."""
-        self.first_error = ""
-        spec = job.spec
-        self.signature: Signature = (spec.requests, spec.tags, spec.node, spec.type)
-        """Jobs of one signature fit the same nodes, so a pass looks at nodes once for all of them."""
-
-    @property
-    def state(self) -> JobState:
-        return job_state(
-            self.counts, partial=self.job.spec.partial, cancelled=self.job.cancelled_at is not None
-        )
-
-    @property
-    def capped(self) -> bool:
-        most = self.job.spec.max_running
-        return most is not None and self.counts.assigned + self.counts.running >= most
-
-    @property
-    def untouched(self) -> int:
-        """How many tasks have never been touched."""
-        return self.total - self.next_index - len(self.ahead)
-
-    def task(self, index: int) -> Task | None:
-        """The record of a live task; a fresh one if it was never touched; None if it ended or never was."""
-        task = self.tasks.get(index)
-        if task is None and self.next_index <= index < self.total and index not in self.ahead:
-            return Task(self.job.id, index)
-        return task
-
-    def next_for(self, excluded: tuple[NodeId, ...]) -> Task | None:
-        """The task to place next of those that failed on the given nodes; fresh ones failed on none."""
-        line = self.ready.get(excluded)
-        if line:
-            return self.tasks[next(iter(line))]
-        if not excluded and self.next_index < self.total:
-            return Task(self.job.id, self.next_index)
-        return None
-
-    def placeable(self) -> Iterator[tuple[NodeId, ...]]:
-        """The exclusions of which there is something to place."""
-        if self.next_index < self.total and () not in self.ready:
-            yield ()
-        yield from self.ready
-
-    def put(self, task: Task) -> None:
-        """Store a changed record and keep counters and lines true."""
-        before = self.tasks.get(task.index)
-        self.counts.move(before.state if before else TaskState.QUEUED, task.state)
-        if before is None:
-            self._touch(task.index)
-        elif before.state is TaskState.QUEUED:
-            self._unready(before)
-        if task.state in ENDED:
-            self.tasks.pop(task.index, None)
-        else:
-            self.adopt(task)
-
-    def adopt(self, task: Task) -> None:
-        """Take in a live record that the counters already know (after a restart)."""
-        self.tasks[task.index] = task
-        if task.state is TaskState.QUEUED:
-            self.ready.setdefault(task.excluded, OrderedDict())[task.index] = None
-
-    def cancel_untouched(self) -> None:
-        """Count all tasks that were never touched as CANCELLED; they get no record."""
-        self.counts.cancelled += self.untouched
-        self.counts.queued -= self.untouched
-        self.next_index = self.total
-        self.ahead.clear()
-
-    def _touch(self, index: int) -> None:
-        if index > self.next_index:
-            self.ahead.add(index)
-        elif index == self.next_index:
-            self.next_index += 1
-            while self.next_index in self.ahead:
-                self.ahead.remove(self.next_index)
-                self.next_index += 1
-
-    def _unready(self, task: Task) -> None:
-        line = self.ready[task.excluded]
-        del line[task.index]
-        if not line:
-            del self.ready[task.excluded]
-
-
-class LiveNode:
-    """A node, its link and what it has in hand."""
-
-    __slots__ = (
-        "carried",
-        "held",
-        "held_by_job",
-        "last_heard",
-        "load",
-        "node",
-        "opened",
-        "prefill_after",
-        "recalled",
-        "resting_until",
-        "rtt_seconds",
-        "session",
-        "used",
-    )
-
-    def __init__(self, node: Node, last_heard: float) -> None:
-        self.node = node
-        self.session: int | None = None
-        """Number of the present link; None while there is none."""
-        self.last_heard = last_heard
-        """Steady time of its last word."""
-        self.load = NodeLoad()
-        self.rtt_seconds: float | None = None
-        self.held: dict[TaskKey, tuple[Resources, float]] = {}
-        """Tasks ASSIGNED to it or RUNNING on it: what each asked for and since when (steady)."""
-        self.held_by_job: dict[JobId, int] = {}
-        self.used = NOTHING
-        self.prefill_after = 0.0
-        """Steady time until which it gets no backlog, since some was just pulled back."""
-        self.opened: set[JobId] = set()
-        """Jobs whose details this link was given."""
-        self.carried: set[JobId] = set()
-        """Jobs that the agent still had when it said hello: it must be told of their end too."""
-        self.recalled: set[TaskKey] = set()
-        """Tasks in hand that it was asked to give back."""
-        self.resting_until = 0.0
-        """Steady time until which it gets nothing, since it gave work back without being asked."""
-
-    @property
-    def offer(self) -> Resources:
-        return self.node.info.offer if self.node.info else NOTHING
-
-    @property
-    def connected(self) -> bool:
-        return self.session is not None
-
-    def hold(self, key: TaskKey, requests: Resources, now_steady: float) -> None:
-        self.held[key] = (requests, now_steady)
-        self.held_by_job[key[0]] = self.held_by_job.get(key[0], 0) + 1
-        self.used = self.used + requests
-
-    def release(self, key: TaskKey) -> None:
-        held = self.held.pop(key, None)
-        if held is None:
-            return
-        self.recalled.discard(key)
-        self.used = self.used - held[0]
-        left = self.held_by_job[key[0]] - 1
-        if left:
-            self.held_by_job[key[0]] = left
-        else:
-            del self.held_by_job[key[0]]
 
 
 class MeshState:
@@ -227,6 +43,61 @@ class MeshState:
         """Lines that had no luck in passes that were cut short; the next pass begins with the others."""
         self.backoffs: list[tuple[float, JobId, int]] = []
         """Heap of (retry_at, job, index); entries may be out of date and are then skipped."""
+        self.in_use: dict[str, Resources] = {}
+        """What the tasks of each submitter take up on all nodes together."""
+        self.dependents: dict[JobId, set[JobId]] = {}
+        """Live jobs that wait for this one."""
+        self.limited: set[JobId] = set()
+        """Jobs that have a time limit which the coordinator keeps."""
+
+    def add_job(self, live: LiveJob) -> None:
+        """Take a job into the tables."""
+        job = live.job
+        self.jobs[job.id] = live
+        for after in job.waits:
+            self.dependents.setdefault(after.job, set()).add(job.id)
+        if _is_limited(live):
+            self.limited.add(job.id)
+        self.line_up(live)
+
+    def remove_job(self, live: LiveJob) -> None:
+        """Nothing of it is live any more. Who waits for it stays in `dependents` for the caller to settle."""
+        job_id = live.job.id
+        self.leave_lines(live)
+        del self.jobs[job_id]
+        self.limited.discard(job_id)
+        for after in live.job.waits:
+            self.forget_dependent(after.job, job_id)
+
+    def forget_dependent(self, job_id: JobId, dependent: JobId) -> None:
+        """`dependent` does not wait for the job any more."""
+        waiting = self.dependents.get(job_id, set())
+        waiting.discard(dependent)
+        if not waiting:
+            self.dependents.pop(job_id, None)
+
+    def hold(self, live: LiveJob, node: LiveNode, index: int, now_steady: float) -> None:
+        """A task is in this node's hands from now on."""
+        requests, submitter = live.job.spec.requests, live.job.submitter
+        node.hold((live.job.id, index), live.kind, requests, now_steady)
+        self._count_in_use(submitter, self.in_use.get(submitter, NOTHING) + requests)
+
+    def release(self, node_id: NodeId, key: TaskKey) -> None:
+        """It is not any more, if it was."""
+        node = self.nodes[node_id]
+        held = node.held.get(key)
+        if held is None:
+            return
+        live = self.jobs[key[0]]
+        node.release(key, live.kind)
+        submitter = live.job.submitter
+        self._count_in_use(submitter, self.in_use.get(submitter, NOTHING) - held[0])
+
+    def _count_in_use(self, submitter: str, amount: Resources) -> None:
+        if amount == NOTHING:
+            self.in_use.pop(submitter, None)
+        else:
+            self.in_use[submitter] = amount
 
     def put(self, live: LiveJob, task: Task) -> None:
         """Store a changed record of a task."""
@@ -235,18 +106,27 @@ class MeshState:
 
     def line_up(self, live: LiveJob) -> None:
         """See that the job stands in the lines that it should, and in no other. Called after each change."""
-        wanted = set() if live.capped else set(live.placeable())
+        wanted = wanted_lines(live)
         for excluded in live.lines - wanted:
-            key = self.line_key(live, excluded)
-            del self.queue[key][live.job.id]
-            if not self.queue[key]:
-                del self.queue[key]
-                self.blocked_since.pop(key, None)
-                self.asked.discard(key)
+            self._leave_line(live, excluded)
         for excluded in wanted - live.lines:
             line = self.queue.setdefault(self.line_key(live, excluded), OrderedDict())
             line[live.job.id] = self._next_turn()
         live.lines = wanted
+
+    def leave_lines(self, live: LiveJob) -> None:
+        """Out of all lines; `line_up` puts it at the end of those it belongs to."""
+        for excluded in live.lines:
+            self._leave_line(live, excluded)
+        live.lines = set()
+
+    def _leave_line(self, live: LiveJob, excluded: tuple[NodeId, ...]) -> None:
+        key = self.line_key(live, excluded)
+        del self.queue[key][live.job.id]
+        if not self.queue[key]:
+            del self.queue[key]
+            self.blocked_since.pop(key, None)
+            self.asked.discard(key)
 
     def end_turn(self, live: LiveJob, excluded: tuple[NodeId, ...]) -> None:
         """A task of the job was placed out of this line: the others come first now."""
@@ -256,7 +136,7 @@ class MeshState:
             line.move_to_end(live.job.id)
 
     def line_key(self, live: LiveJob, excluded: tuple[NodeId, ...]) -> LineKey:
-        return (live.job.spec.priority, live.signature, excluded)
+        return (live.job.priority, live.signature, excluded, live.job.submitter)
 
     def _next_turn(self) -> int:
         self.turn += 1
@@ -266,8 +146,14 @@ class MeshState:
         return bool(self.queue)
 
 
+def wanted_lines(live: LiveJob) -> set[tuple[NodeId, ...]]:
+    """The exclusions with which a job should stand in the queue."""
+    return set() if live.is_held or live.capped else set(live.placeable())
+
+
 def check(state: MeshState) -> None:
     """Compare all tables with each other; AssertionError names the first contradiction."""
+    in_use: dict[str, Resources] = {}
     for job_id, live in state.jobs.items():
         _check_job(state, job_id, live)
     for node_id, node in state.nodes.items():
@@ -278,24 +164,32 @@ def check(state: MeshState) -> None:
             total = total + requests
             by_job[job_id] = by_job.get(job_id, 0) + 1
             task = state.jobs[job_id].tasks[index]
+            submitter = state.jobs[job_id].job.submitter
+            in_use[submitter] = in_use.get(submitter, NOTHING) + requests
             assert task.state in ON_NODE, f"{node.node.name} holds {task}"
-            assert task.node_id == node_id, f"{node.node.name} holds a task of {task.node_id}"
+            assert node_id in (task.node_id, task.twin_node), (
+                f"{node.node.name} holds a task of {task.node_id}"
+            )
         assert by_job == node.held_by_job
         assert total == node.used, f"{node.node.name} uses {node.used}, its tasks {total}"
         assert not (node.connected and node.node.state is NodeState.OFFLINE), f"{node.node.name} is linked"
+        for kind, record in node.records.items():
+            probes = record.probe is not None and record.probe in node.held
+            assert probes == (record.phase is Phase.PROBING), f"{node.node.name} probes {kind}: {record}"
+    assert {name: used for name, used in in_use.items() if used != NOTHING} == state.in_use
     _check_queue(state)
 
 
 def _check_queue(state: MeshState) -> None:
-    for (priority, signature, excluded), line in state.queue.items():
+    for (priority, signature, excluded, submitter), line in state.queue.items():
         assert line, "an empty line was left behind"
         assert list(line.values()) == sorted(set(line.values())), "a line is out of order"
         for job_id in line:
             live = state.jobs[job_id]
-            assert (live.job.spec.priority, live.signature) == (priority, signature)
+            assert (live.job.priority, live.signature, live.job.submitter) == (priority, signature, submitter)
             assert excluded in live.lines
     for job_id, live in state.jobs.items():
-        wanted = set() if live.capped else set(live.placeable())
+        wanted = wanted_lines(live)
         assert live.lines == wanted, f"job {job_id} stands in {live.lines} and should in {wanted}"
         assert all(job_id in state.queue[state.line_key(live, excluded)] for excluded in wanted)
     assert state.blocked_since.keys() <= state.queue.keys()
@@ -303,23 +197,41 @@ def _check_queue(state: MeshState) -> None:
 
 def _check_job(state: MeshState, job_id: JobId, live: LiveJob) -> None:
     counts, seen = live.counts, Counts()
-    seen.queued = live.untouched
+    seen.queued, listed = live.untouched, 0
     assert all(live.next_index < index < live.total for index in live.ahead)
+    assert (job_id in state.limited) == _is_limited(live)
+    assert all(job_id in state.dependents[after.job] for after in live.job.waits)
+    assert all(after.job in state.jobs for after in live.job.waits), f"job {job_id} waits for ever"
     for index, task in live.tasks.items():
         assert task.index == index < live.total
         assert index < live.next_index or index in live.ahead
-        setattr(seen, task.state.value.lower(), getattr(seen, task.state.value.lower()) + 1)
-        if task.state in ON_NODE:
-            holder = state.nodes.get(task.node_id) if task.node_id else None
-            assert holder is not None, f"{task} is on no known node"
-            assert task.key in holder.held, f"{task} is not in its node's hands"
+        seen.move(TaskState.CANCELLED, task.state, task.width)
+        _check_holders(state, task)
         if task.state is TaskState.QUEUED:
             assert index in live.ready[task.excluded], f"{task} would never be placed"
+            listed += task.width
         if task.state is TaskState.RETRYING:
             assert (task.retry_at, job_id, index) in state.backoffs, f"{task} would never be retried"
     seen.completed, seen.failed, seen.cancelled = counts.completed, counts.failed, counts.cancelled
     assert seen == counts, f"job {job_id} counts {counts}, its tasks {seen}"
     assert counts.total == live.total
     assert counts.live, f"job {job_id} has ended but is still in the table"
-    listed = sum(len(line) for line in live.ready.values())
+    assert sum(len(line) for line in live.ready.values()) <= listed
     assert counts.queued == listed + live.untouched, f"job {job_id}: {listed} tasks are ready"
+
+
+def _is_limited(live: LiveJob) -> bool:
+    limits = live.job.spec.limits
+    return limits.queue_seconds is not None or limits.total_seconds is not None
+
+
+def _check_holders(state: MeshState, task: Task) -> None:
+    """A task in hand is in the hands of its node, and of its second one if it has two; no other has it."""
+    meant = {task.node_id, task.twin_node} - {None} if task.state in ON_NODE else set()
+    assert task.state not in ON_NODE or task.node_id is not None, f"{task} is on no node"
+    assert task.twin_node is None or task.state in ON_NODE, f"{task} has a twin and does not run"
+    assert task.twin_node != task.node_id or task.twin_node is None, f"{task} runs twice on one node"
+    for node_id in meant:
+        holder = state.nodes.get(node_id) if node_id else None
+        assert holder is not None, f"{task} is on no known node"
+        assert task.key in holder.held, f"{task} is not in its node's hands"

@@ -69,9 +69,6 @@ class One(msgspec.Struct, frozen=True, tag="one", forbid_unknown_fields=True):
     def count(self) -> int:
         return 1
 
-    def item(self, _index: int) -> str | None:
-        return None
-
 
 class Items(msgspec.Struct, frozen=True, tag="items", forbid_unknown_fields=True):
     """One task for each of the given texts (`:::` inputs, lines, JSON items as JSON text)."""
@@ -82,8 +79,8 @@ class Items(msgspec.Struct, frozen=True, tag="items", forbid_unknown_fields=True
     def count(self) -> int:
         return len(self.items)
 
-    def item(self, index: int) -> str | None:
-        return self.items[index]
+    def text(self, number: int) -> str:
+        return self.items[number]
 
 
 class Range(msgspec.Struct, frozen=True, tag="range", forbid_unknown_fields=True):
@@ -97,19 +94,49 @@ class Range(msgspec.Struct, frozen=True, tag="range", forbid_unknown_fields=True
     def count(self) -> int:
         return max(0, (self.last - self.first) // self.step + 1) if self.step else 0
 
-    def item(self, index: int) -> str | None:
-        return str(self.first + index * self.step)
+    def text(self, number: int) -> str:
+        return str(self.first + number * self.step)
 
 
 Inputs = One | Items | Range
 
+AUTO_CHUNK = 0
+"""As a spec's `chunk`: each task gets as many inputs as its node can do in a few seconds."""
+
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Time limits of one attempt, in seconds; None means no limit."""
+    """The four time limits, in seconds; None means no limit. The agent keeps the first two."""
 
     attempt_seconds: float | None = None
+    """Of one attempt."""
     silence_seconds: float | None = None
     """Longest pause between two pieces of output."""
+    queue_seconds: float | None = None
+    """Until a task is given to a machine for the first time."""
+    total_seconds: float | None = None
+    """Of the whole task: from its first start to its end, with everything between."""
+
+
+class Condition(StrEnum):
+    """How another job must have ended before this one may run."""
+
+    SUCCESS = "success"
+    """COMPLETED, or PARTIALLY_COMPLETED where that is no failure."""
+    FAILURE = "failure"
+    END = "end"
+    """In whichever way."""
+
+    def is_met(self, state: JobState) -> bool:
+        if self is Condition.SUCCESS:
+            return state in {JobState.COMPLETED, JobState.PARTIALLY_COMPLETED}
+        return self is Condition.END or state is JobState.FAILED
+
+
+class After(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Run only once another job has ended, and so."""
+
+    job: JobId
+    on: Condition = Condition.SUCCESS
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -131,6 +158,37 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     at_most_once: bool = False
     partial: bool = False
     """A failed task does not fail the job: it ends as PARTIALLY_COMPLETED."""
+    chunk: int = 1
+    """How many inputs one task gets; `AUTO_CHUNK` lets the scheduler choose for each node."""
+    after: tuple[After, ...] = ()
+    max_failures: int | None = None
+    """So many FAILED tasks end the job: what runs is stopped, what waits is dropped."""
+    duplicates: bool = True
+    """Its last stragglers may run a second time on idle machines; the first result counts."""
+
+    @property
+    def task_count(self) -> int:
+        """How many tasks the job has. With automatic chunks each input counts as one."""
+        return -(-self.inputs.count // max(1, self.chunk))
+
+    def items_of(self, index: int, width: int = 1) -> tuple[str, ...]:
+        """The inputs of a task; nothing for a job that has none."""
+        if isinstance(self.inputs, One):
+            return ()
+        size = max(1, self.chunk)
+        last = min((index + width) * size, self.inputs.count)
+        return tuple(self.inputs.text(number) for number in range(index * size, last))
+
+
+class Terms(msgspec.Struct, frozen=True, array_like=True):
+    """What the winning node cost when a task was placed, 0..1 each; stored so that people can see why."""
+
+    rtt: float
+    load: float
+    queue: float
+    unreliability: float
+    cost: float
+    """The weighted sum."""
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -159,10 +217,27 @@ class Task(msgspec.Struct, frozen=True):
     exit_code: int | None = None
     outcome: Outcome | None = None
     error: str = ""
+    width: int = 1
+    """How many indexes it stands for, from `index` on: more than one only with automatic chunks."""
+    twin_node: NodeId | None = None
+    """Where a second attempt of it runs at the same time, because the first takes long."""
+    twin_attempt: int = 0
+    """Number of that attempt, or of the last such one: numbers are never used twice."""
+    terms: Terms | None = None
+    """Why it was placed where its current or last attempt ran."""
 
     @property
     def key(self) -> TaskKey:
         return (self.job_id, self.index)
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts there were so far."""
+        return max(self.attempt, self.twin_attempt)
+
+    def attempt_on(self, node_id: NodeId) -> int:
+        """The number of the attempt that this node has in hand."""
+        return self.twin_attempt if node_id == self.twin_node else self.attempt
 
     @property
     def ended(self) -> bool:
@@ -181,6 +256,7 @@ class Attempt(msgspec.Struct, frozen=True):
     error: str
     started_at: float | None
     finished_at: float
+    terms: Terms | None = None
 
 
 class Counts(msgspec.Struct):
@@ -194,9 +270,9 @@ class Counts(msgspec.Struct):
     failed: int = 0
     cancelled: int = 0
 
-    def move(self, old: TaskState, new: TaskState) -> None:
-        setattr(self, _FIELD[old], getattr(self, _FIELD[old]) - 1)
-        setattr(self, _FIELD[new], getattr(self, _FIELD[new]) + 1)
+    def move(self, old: TaskState, new: TaskState, count: int = 1) -> None:
+        setattr(self, _FIELD[old], getattr(self, _FIELD[old]) - count)
+        setattr(self, _FIELD[new], getattr(self, _FIELD[new]) + count)
 
     @property
     def total(self) -> int:
@@ -222,6 +298,14 @@ def job_state(counts: Counts, *, partial: bool, cancelled: bool) -> JobState:
     return JobState.PARTIALLY_COMPLETED if partial and counts.completed else JobState.FAILED
 
 
+class Edits(msgspec.Struct, frozen=True):
+    """What was changed after the submit; None: as in the spec."""
+
+    priority: int | None = None
+    max_running: int | None = None
+    """0: no limit any more."""
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job's own row: everything about it that its tasks do not say."""
 
@@ -236,3 +320,22 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     completed_at: float | None = None
     cancelled_at: float | None = None
     cancel_reason: str = ""
+    kind: str = ""
+    """`command ffmpeg`: how long such tasks take, and which machines are bad at them, is learned by it."""
+    waits: tuple[After, ...] = ()
+    """Of the spec's `after`, what has not come yet."""
+    paused_at: float | None = None
+    edits: Edits = Edits()
+    rest: TaskState | None = None
+    """How the tasks ended that never had a record (CANCELLED or FAILED); None while they are QUEUED."""
+    rest_error: str = ""
+
+    @property
+    def priority(self) -> int:
+        return self.spec.priority if self.edits.priority is None else self.edits.priority
+
+    @property
+    def max_running(self) -> int | None:
+        """How many of its tasks may be in machines' hands at a time."""
+        changed = self.edits.max_running
+        return self.spec.max_running if changed is None else changed or None

@@ -76,6 +76,16 @@ class NodeLoad(msgspec.Struct, frozen=True):
     backlog: Amount = 0
 
 
+class Confined(msgspec.Struct, frozen=True):
+    """One kind of job that a node gets no more of, until a probe shows that it does it well again."""
+
+    kind: str
+    reason: str
+    """What failed last."""
+    cool_seconds: float
+    """The cool-down before the next probe."""
+
+
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """A node's record. Its tasks and its link are kept by `mesh/state.py`, not here."""
 
@@ -93,6 +103,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     last_heartbeat_at: float | None = None
     instance: str = ""
     """Of the agent process that said the last hello: tells a reconnect from a restart."""
+    confined: tuple[Confined, ...] = ()
+    """Kinds of job that it is in quarantine for."""
 
     @property
     def all_tags(self) -> frozenset[str]:

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from planetmesh.model.ids import JobId
-from planetmesh.model.job import Counts, Job, JobSpec, JobState, job_state
-from planetmesh.store.tasks import FAILED, UNCOMPLETED
+from planetmesh.model.job import After, Counts, Edits, Job, JobSpec, JobState, TaskState, job_state
+from planetmesh.store.tasks import FAILED, STATES, UNCOMPLETED
 
 FOUND_MOST = 20
 """More than this many jobs for one prefix is only ever answered by "which one?"."""
@@ -23,15 +23,28 @@ CountsRow = tuple[int, int, int, int, int, int, int]
 _COUNTS = "queued, assigned, running, retrying, completed, failed, cancelled"
 _HEAD = (
     "id, name, type, priority, partial, submitter, created_at, started_at, completed_at, cancelled_at, "
-    f"cancel_reason, {_COUNTS}"
+    f"cancel_reason, kind, waits, paused_at, edits, rest, rest_error, {_COUNTS}"
 )
 _FIRST_ERROR = (
     f"(SELECT error FROM {UNCOMPLETED} AND job = jobs.number AND state = {FAILED} ORDER BY idx LIMIT 1)"
 )
-_UPDATE = "UPDATE jobs SET started_at = ?, completed_at = ?, cancelled_at = ?, cancel_reason = ? WHERE id = ?"
+_FATE = (
+    "priority",
+    "started_at",
+    "completed_at",
+    "cancelled_at",
+    "cancel_reason",
+    "waits",
+    "paused_at",
+    "edits",
+    "rest",
+    "rest_error",
+)
+"""What of a job's row changes while it lives, beside its counters."""
+_UPDATE = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in _FATE)} WHERE id = ?"
 _INSERT = (
-    "INSERT INTO jobs(id, submitter, key, name, type, priority, partial, total, created_at, started_at, "
-    "completed_at, cancelled_at, cancel_reason, queued) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    f"INSERT INTO jobs(id, submitter, key, name, type, kind, partial, total, created_at, {', '.join(_FATE)}, "
+    f"queued) VALUES({', '.join('?' * (10 + len(_FATE)))})"
 )
 _SET_COUNTS = (
     "UPDATE jobs SET queued = ?, assigned = ?, running = ?, retrying = ?, completed = ?, failed = ?, "
@@ -53,6 +66,12 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     completed_at: float | None
     cancelled_at: float | None
     cancel_reason: str
+    kind: str
+    waits: tuple[After, ...]
+    paused_at: float | None
+    edits: Edits
+    rest: TaskState | None
+    rest_error: str
     counts: Counts
     error: str
     """The first failed task's sentence, if any."""
@@ -72,16 +91,32 @@ class StoredJob(msgspec.Struct, frozen=True):
 def save_jobs(connection: sqlite3.Connection, jobs: Iterable[Job]) -> None:
     """Add new jobs with all tasks QUEUED; of known ones write what can change (never the spec)."""
     for job in jobs:
-        fate = (job.started_at, job.completed_at, job.cancelled_at, job.cancel_reason)
+        fate = _fate(job)
         if connection.execute(_UPDATE, (*fate, job.id)).rowcount == 0:
             _add_job(connection, job, fate)
 
 
 def _add_job(connection: sqlite3.Connection, job: Job, fate: tuple[Any, ...]) -> None:
-    spec, total = job.spec, job.spec.inputs.count
-    head = (job.id, job.submitter, job.key, spec.name, spec.type, spec.priority, spec.partial, total)
+    spec, total = job.spec, job.spec.task_count
+    head = (job.id, job.submitter, job.key, spec.name, spec.type, job.kind, spec.partial, total)
     number = connection.execute(_INSERT, (*head, job.created_at, *fate, total)).lastrowid
     connection.execute("INSERT INTO specs VALUES(?, ?)", (number, msgspec.json.encode(spec)))
+
+
+def _fate(job: Job) -> tuple[Any, ...]:
+    """In the order of `_FATE`."""
+    return (
+        job.priority,
+        job.started_at,
+        job.completed_at,
+        job.cancelled_at,
+        job.cancel_reason,
+        msgspec.json.encode(job.waits).decode(),
+        job.paused_at,
+        msgspec.json.encode(job.edits).decode(),
+        None if job.rest is None else STATES.index(job.rest),
+        job.rest_error,
+    )
 
 
 def counts_row(counts: Counts) -> CountsRow:
@@ -125,6 +160,12 @@ def make_job(summary: JobSummary, spec: JobSpec, key: str) -> Job:
         completed_at=summary.completed_at,
         cancelled_at=summary.cancelled_at,
         cancel_reason=summary.cancel_reason,
+        kind=summary.kind,
+        waits=summary.waits,
+        paused_at=summary.paused_at,
+        edits=summary.edits,
+        rest=summary.rest,
+        rest_error=summary.rest_error,
     )
 
 
@@ -205,6 +246,7 @@ def count_states(connection: sqlite3.Connection) -> dict[JobState, int]:
 
 def _summary(row: tuple[Any, ...]) -> JobSummary:
     id_, name, type_, priority, partial, submitter, created, started, completed, cancelled, reason = row[:11]
+    kind, waits, paused_at, edits, rest, rest_error = row[11:17]
     return JobSummary(
         id=JobId(id_),
         name=name,
@@ -217,6 +259,12 @@ def _summary(row: tuple[Any, ...]) -> JobSummary:
         completed_at=completed,
         cancelled_at=cancelled,
         cancel_reason=reason,
-        counts=Counts(*row[11:18]),
-        error=row[18] or "",
+        kind=kind,
+        waits=msgspec.json.decode(waits, type=tuple[After, ...]) if waits != "[]" else (),
+        paused_at=paused_at,
+        edits=msgspec.json.decode(edits, type=Edits) if edits != "{}" else Edits(),
+        rest=None if rest is None else STATES[rest],
+        rest_error=rest_error,
+        counts=Counts(*row[17:24]),
+        error=row[24] or (rest_error if rest == FAILED else ""),
     )

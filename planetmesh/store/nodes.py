@@ -8,11 +8,11 @@ from collections.abc import Iterable
 import msgspec
 
 from planetmesh.model.ids import NodeId
-from planetmesh.model.node import Node, NodeInfo, NodeState
+from planetmesh.model.node import Confined, Node, NodeInfo, NodeState
 
 _SAVE = (
     "INSERT OR REPLACE INTO nodes(id, name, info, state, draining, tags, reliability, created_at, "
-    "last_heartbeat_at) VALUES(?,?,?,?,?,?,?,?,?)"
+    "last_heartbeat_at, confined) VALUES(?,?,?,?,?,?,?,?,?,?)"
 )
 
 
@@ -28,6 +28,7 @@ def save_nodes(connection: sqlite3.Connection, nodes: Iterable[Node]) -> None:
             n.reliability,
             n.created_at,
             n.last_heartbeat_at,
+            msgspec.json.encode(n.confined).decode(),
         )
         for n in nodes
     )
@@ -40,9 +41,11 @@ def remove_nodes(connection: sqlite3.Connection, node_ids: Iterable[NodeId]) -> 
 
 def read_nodes(connection: sqlite3.Connection) -> list[Node]:
     query = (
-        "SELECT id, name, info, state, draining, tags, reliability, created_at, last_heartbeat_at FROM nodes "
+        "SELECT id, name, info, state, draining, tags, reliability, created_at, last_heartbeat_at, "
+        "confined FROM nodes "
         "ORDER BY created_at, id"
     )
+    rows = connection.execute(query)
     return [
         Node(
             id=NodeId(id_),
@@ -54,8 +57,7 @@ def read_nodes(connection: sqlite3.Connection) -> list[Node]:
             reliability=reliability,
             created_at=created_at,
             last_heartbeat_at=heard,
+            confined=msgspec.json.decode(confined, type=tuple[Confined, ...]),
         )
-        for id_, name, info, state, draining, tags, reliability, created_at, heard in connection.execute(
-            query
-        )
+        for id_, name, info, state, draining, tags, reliability, created_at, heard, confined in rows
     ]

@@ -52,16 +52,19 @@ def read_snapshot(connection: sqlite3.Connection) -> Snapshot:
 
 def _restore(connection: sqlite3.Connection, number: int, key: str, summary: JobSummary) -> RestoredJob:
     job = make_job(summary, read_spec(connection, number), key)
-    total, first_unplaced = job.spec.inputs.count, next_index(connection, number)
+    total, first_unplaced = job.spec.task_count, next_index(connection, number)
     tasks = [_awake(task) for task in read_live_tasks(connection, job.id, number)]
     counts = _ended(summary.counts)
-    if len(tasks) + counts.total != first_unplaced:
+    if job.rest is not None:
+        # What has no row has ended, and the job's counters count it.
+        first_unplaced = total
+    elif sum(task.width for task in tasks) + counts.total != first_unplaced:
         # Tasks without a row before others that have one, or counters that lag: count for once.
         counts = _counted(connection, number)
         missing = indexes_without_row(connection, number, first_unplaced)
         tasks = sorted([*tasks, *(Task(job.id, index) for index in missing)], key=lambda task: task.index)
     for task in tasks:
-        counts.move(TaskState.QUEUED, task.state)
+        counts.move(TaskState.QUEUED, task.state, task.width)
     counts.queued = total - counts.total + counts.queued
     return RestoredJob(job, counts, first_unplaced, tasks, summary.error)
 

@@ -67,6 +67,22 @@ MESH = (
         action TEXT NOT NULL, object TEXT NOT NULL, detail TEXT NOT NULL
     );
     """,
+    # tasks.width: how many indexes one row stands for, from `idx` on. terms: why its node was chosen.
+    # jobs.rest: the state in which tasks without a row ended; NULL while they are queued.
+    """
+    ALTER TABLE tasks ADD COLUMN width INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE tasks ADD COLUMN twin_node TEXT;
+    ALTER TABLE tasks ADD COLUMN twin_attempt INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE tasks ADD COLUMN terms TEXT;
+    ALTER TABLE attempts ADD COLUMN terms TEXT;
+    ALTER TABLE jobs ADD COLUMN kind TEXT NOT NULL DEFAULT '';
+    ALTER TABLE jobs ADD COLUMN waits TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE jobs ADD COLUMN paused_at REAL;
+    ALTER TABLE jobs ADD COLUMN edits TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE jobs ADD COLUMN rest INTEGER;
+    ALTER TABLE jobs ADD COLUMN rest_error TEXT NOT NULL DEFAULT '';
+    ALTER TABLE nodes ADD COLUMN confined TEXT NOT NULL DEFAULT '[]';
+    """,
 )
 
 OUTPUTS = (

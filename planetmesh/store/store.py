@@ -129,8 +129,17 @@ class Store:
         )
 
     async def task(self, job_id: JobId, index: int) -> Task | None:
-        found = await self.tasks(job_id, index, 1)
-        return found[0] if found and found[0].index == index else None
+        """The task that stands for this index."""
+        return await self._database.read(lambda connection: tasks.read_task(connection, job_id, index))
+
+    async def unplaced(self, job_id: JobId) -> tuple[int, tuple[int, ...]]:
+        """The first task without a row, and those beyond it that have one."""
+
+        def look(connection: sqlite3.Connection) -> tuple[int, tuple[int, ...]]:
+            row = connection.execute("SELECT number, total FROM jobs WHERE id = ?", (job_id,)).fetchone()
+            return (0, ()) if row is None else tasks.unplaced(connection, *row)
+
+        return await self._database.read(look)
 
     async def attempts(self, job_id: JobId, index: int) -> list[Attempt]:
         """Past runs of a task that did not become its accepted end, oldest first."""

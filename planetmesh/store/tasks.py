@@ -10,8 +10,10 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
+import msgspec
+
 from planetmesh.model.ids import JobId, NodeId
-from planetmesh.model.job import Attempt, Outcome, Task, TaskState
+from planetmesh.model.job import Attempt, Outcome, Task, TaskState, Terms
 
 # Banner: these numbers stand in databases. Append only; `schema` names 4.
 STATES = (
@@ -33,16 +35,17 @@ SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**63 - 1
 
 _COLUMNS = (
     "idx, state, attempt, node, failures, losses, excluded, started_at, finished_at, exit_code, "
-    "outcome, error"
+    "outcome, error, width, twin_node, twin_attempt, terms"
 )
 _SAVE = (
-    f"INSERT INTO tasks(job, {_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET "
+    f"INSERT INTO tasks(job, {_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET "
     "state=excluded.state, attempt=excluded.attempt, node=excluded.node, failures=excluded.failures, "
     "losses=excluded.losses, excluded=excluded.excluded, started_at=excluded.started_at, "
     "finished_at=excluded.finished_at, exit_code=excluded.exit_code, outcome=excluded.outcome, "
-    "error=excluded.error"
+    "error=excluded.error, width=excluded.width, twin_node=excluded.twin_node, "
+    "twin_attempt=excluded.twin_attempt, terms=excluded.terms"
 )
-_SAVE_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES(?,?,?,?,?,?,?,?,?)"
+_SAVE_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES(?,?,?,?,?,?,?,?,?,?)"
 
 
 def save_tasks(connection: sqlite3.Connection, tasks: Iterable[Task], number: Callable[[JobId], int]) -> None:
@@ -65,6 +68,10 @@ def _rows(tasks: Iterable[Task], number: Callable[[JobId], int]) -> Iterator[tup
             _fitting(t.exit_code),
             t.outcome,
             t.error,
+            t.width,
+            t.twin_node,
+            t.twin_attempt,
+            _packed(t.terms),
         )
 
 
@@ -82,6 +89,7 @@ def save_attempts(
             a.error,
             a.started_at,
             a.finished_at,
+            _packed(a.terms),
         )
         for a in attempts
     )
@@ -95,24 +103,35 @@ def read_live_tasks(connection: sqlite3.Connection, job_id: JobId, number: int) 
 
 def next_index(connection: sqlite3.Connection, number: int) -> int:
     """Index of the first task after all that have a row."""
-    row = connection.execute("SELECT max(idx) FROM tasks WHERE job = ?", (number,)).fetchone()
-    return 0 if row[0] is None else row[0] + 1
+    query = "SELECT idx + width FROM tasks WHERE job = ? ORDER BY idx DESC LIMIT 1"
+    row = connection.execute(query, (number,)).fetchone()
+    return 0 if row is None else row[0]
+
+
+def unplaced(connection: sqlite3.Connection, number: int, total: int) -> tuple[int, tuple[int, ...]]:
+    """The first task without a row, and those beyond it that have one."""
+    missing = indexes_without_row(connection, number, next_index(connection, number))
+    if not missing:
+        return min(total, next_index(connection, number)), ()
+    query = "SELECT idx, width FROM tasks WHERE job = ? AND idx > ? ORDER BY idx"
+    beyond = connection.execute(query, (number, missing[0]))
+    return missing[0], tuple(each for index, width in beyond for each in range(index, index + width))
 
 
 def indexes_without_row(connection: sqlite3.Connection, number: int, below: int) -> list[int]:
     """Tasks before `below` that have no row: never placed, though later ones were."""
-    rows = connection.execute("SELECT idx FROM tasks WHERE job = ? AND idx < ? ORDER BY idx", (number, below))
+    query = "SELECT idx, width FROM tasks WHERE job = ? AND idx < ? ORDER BY idx"
     missing: list[int] = []
     expected = 0
-    for (index,) in rows:
+    for index, width in connection.execute(query, (number, below)):
         missing += range(expected, index)
-        expected = index + 1
+        expected = index + width
     return [*missing, *range(expected, below)]
 
 
 def count_tasks(connection: sqlite3.Connection, number: int) -> dict[TaskState, int]:
     """Rows of a job by state, counted one by one: the truth that the counters are a cache of."""
-    query = "SELECT state, count(*) FROM tasks WHERE job = ? GROUP BY state"
+    query = "SELECT state, sum(width) FROM tasks WHERE job = ? GROUP BY state"
     return {STATES[state]: count for state, count in connection.execute(query, (number,))}
 
 
@@ -125,22 +144,53 @@ def list_tasks(
 ) -> list[Task]:
     """Tasks from index `start` on, as if every one had a row: those never placed are made up."""
     row = connection.execute(
-        "SELECT number, total, completed_at IS NOT NULL FROM jobs WHERE id = ?", (job_id,)
+        "SELECT number, total, rest, rest_error, completed_at IS NOT NULL FROM jobs WHERE id = ?", (job_id,)
     ).fetchone()
     if row is None:
         return []
-    number, total, ended = row
-    unplaced = TaskState.CANCELLED if ended else TaskState.QUEUED
+    number, total, rest, error, ended = row
+    # Before `rest` was kept only a cancel left tasks without a row at a job's end.
+    state = STATES[rest] if rest is not None else TaskState.CANCELLED if ended else TaskState.QUEUED
     tasks = _stored_tasks(connection, job_id, number, (start, limit, states))
-    if states is None and tasks and tasks[-1].index >= start + len(tasks):
-        stored = {task.index: task for task in tasks}
-        indexes = range(start, min(tasks[-1].index + 1, start + limit))
-        tasks = [stored.get(index) or Task(job_id, index, unplaced) for index in indexes]
-    if len(tasks) < limit and (states is None or unplaced in states):
+
+    def without_row(indexes: range) -> list[Task]:
+        return [Task(job_id, index, state, error=error) for index in indexes]
+
+    if states is None and tasks:
+        found: list[Task] = []
+        expected = _after_run(connection, number, start)
+        for task in tasks:
+            found += without_row(range(expected, min(task.index, expected + limit)))
+            found.append(task)
+            expected = task.index + task.width
+            if len(found) >= limit:
+                break
+        tasks = found[:limit]
+    if len(tasks) < limit and (states is None or state in states):
         first = max(start, next_index(connection, number))
-        missing = range(first, min(total, first + limit - len(tasks)))
-        tasks += [Task(job_id, index, unplaced) for index in missing]
+        tasks += without_row(range(first, min(total, first + limit - len(tasks))))
     return tasks
+
+
+def read_task(connection: sqlite3.Connection, job_id: JobId, index: int) -> Task | None:
+    """The task that stands for this index, with or without a row; None if there is none."""
+    query = (
+        f"SELECT {_COLUMNS} FROM tasks WHERE job = (SELECT number FROM jobs WHERE id = ?) AND idx <= ? "
+        "ORDER BY idx DESC LIMIT 1"
+    )
+    row = connection.execute(query, (job_id, index)).fetchone()
+    task = None if row is None else _task(job_id, row)
+    if task is not None and index < task.index + task.width:
+        return task
+    found = list_tasks(connection, job_id, index, 1, None)
+    return found[0] if found and found[0].index == index else None
+
+
+def _after_run(connection: sqlite3.Connection, number: int, start: int) -> int:
+    """`start`, or the first index after the task before it, if that stands for `start` too."""
+    query = "SELECT idx + width FROM tasks WHERE job = ? AND idx < ? ORDER BY idx DESC LIMIT 1"
+    row = connection.execute(query, (number, start)).fetchone()
+    return start if row is None else max(start, row[0])
 
 
 def _stored_tasks(
@@ -169,19 +219,33 @@ def _stored_tasks(
 
 def list_attempts(connection: sqlite3.Connection, job_id: JobId, index: int) -> list[Attempt]:
     query = (
-        "SELECT attempt, node, outcome, exit_code, error, started_at, finished_at FROM attempts "
+        "SELECT attempt, node, outcome, exit_code, error, started_at, finished_at, terms FROM attempts "
         "WHERE job = (SELECT number FROM jobs WHERE id = ?) AND idx = ? ORDER BY attempt"
     )
     return [
-        Attempt(job_id, index, attempt, _node(node), Outcome(outcome), code, error, started, finished or 0.0)
-        for attempt, node, outcome, code, error, started, finished in connection.execute(
+        Attempt(
+            job_id,
+            index,
+            attempt,
+            _node(node),
+            Outcome(outcome),
+            code,
+            error,
+            started,
+            finished or 0.0,
+            _unpacked(terms),
+        )
+        for attempt, node, outcome, code, error, started, finished, terms in connection.execute(
             query, (job_id, index)
         )
     ]
 
 
 def _task(job_id: JobId, row: tuple[Any, ...]) -> Task:
-    index, state, attempt, node, failures, losses, excluded, started, finished, code, outcome, error = row
+    index, state, attempt, node, failures, losses, excluded, started, finished, code, outcome, error = row[
+        :12
+    ]
+    width, twin_node, twin_attempt, terms = row[12:]
     return Task(
         job_id=job_id,
         index=index,
@@ -196,7 +260,20 @@ def _task(job_id: JobId, row: tuple[Any, ...]) -> Task:
         exit_code=code,
         outcome=None if outcome is None else Outcome(outcome),
         error=error,
+        width=width,
+        twin_node=_node(twin_node),
+        twin_attempt=twin_attempt,
+        terms=_unpacked(terms),
     )
+
+
+def _packed(terms: Terms | None) -> str | None:
+    """A row for each placement: short numbers are enough to see why."""
+    return None if terms is None else " ".join(f"{number:.4g}" for number in msgspec.structs.astuple(terms))
+
+
+def _unpacked(text: str | None) -> Terms | None:
+    return None if text is None else Terms(*map(float, text.split()))
 
 
 def _node(text: str | None) -> NodeId | None:

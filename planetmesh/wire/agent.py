@@ -157,7 +157,8 @@ class AssignTask(msgspec.Struct, frozen=True, array_like=True, tag="assign"):
     job_id: JobId
     index: Count
     attempt: Count
-    item: str | None = None
+    items: tuple[str, ...] = ()
+    """Its inputs: one, several if the job is cut into chunks, none if it has none."""
 
 
 class StopTask(msgspec.Struct, frozen=True, array_like=True, tag="stop"):

@@ -174,7 +174,7 @@ class CoordinatorDouble:
         await self.send(OpenJob(JobId(job_id), **{**values, **changes}))
 
     async def assign(self, job_id: str, indexes, items=None, attempt: int = 1) -> None:
-        tasks = [AssignTask(JobId(job_id), i, attempt, items[i] if items else None) for i in indexes]
+        tasks = [AssignTask(JobId(job_id), i, attempt, (items[i],) if items else ()) for i in indexes]
         await self.send(*tasks)
 
     def of(self, kind):

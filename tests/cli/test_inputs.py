@@ -56,7 +56,7 @@ def test_ranges_hold_what_python_says(first, last, step) -> None:
             parse_range(text)
         return
     found = parse_range(text)
-    assert [found.item(index) for index in range(found.count)] == [str(number) for number in expected]
+    assert [found.text(index) for index in range(found.count)] == [str(number) for number in expected]
 
 
 @given(st.text(max_size=30))

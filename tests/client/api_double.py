@@ -388,7 +388,7 @@ class Double:
             node_id=self.node.id, attempts=attempt, exit_code=does.exit_code if ended else None,
             started_at=AT, finished_at=LATER if ended else None,
             last_error=(does.error or f"exit code {does.exit_code}") if failed else None,
-            payload=job.spec.inputs.item(index), outcome=does.outcome if ended else None,
+            payload=" ".join(job.spec.items_of(index)) or None, outcome=does.outcome if ended else None,
         )  # fmt: skip
         self._event("tasks", [job.tasks[index]])
         self._tell(job)
@@ -400,7 +400,7 @@ class Double:
             id=f"{job.id}/{index}", job_id=job.id, index=index,
             status=TaskState.CANCELLED if job.cancelled is not None else TaskState.QUEUED, node=None,
             node_id=None, attempts=0, exit_code=None, started_at=None, finished_at=None, last_error=None,
-            payload=job.spec.inputs.item(index),
+            payload=" ".join(job.spec.items_of(index)) or None,
         )  # fmt: skip
 
     def _find(self, name: str) -> FakeJob:

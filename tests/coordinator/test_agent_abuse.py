@@ -22,7 +22,7 @@ from builders import held, info
 
 from planetmesh.coordinator import agent_link
 from planetmesh.coordinator.service import Coordinator, CoordinatorOptions, running_coordinator
-from planetmesh.mesh import reactor
+from planetmesh.mesh import jobs
 from planetmesh.mesh.state import check
 from planetmesh.model.identity import CertificateState, Role
 from planetmesh.model.ids import JobId, NodeId, new_job_id
@@ -97,7 +97,7 @@ class Mesh:
             **spec,
         )
         job = Job(id=new_job_id(), spec=wanted, submitter="o" * 32, created_at=time.time())
-        await self.engine.do(lambda state, _now: reactor.on_job_submitted(state, job))
+        await self.engine.do(lambda state, _now: jobs.on_job_submitted(state, job))
         return job.id
 
     async def pieces(self, job_id: JobId) -> list[Any]:

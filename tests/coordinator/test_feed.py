@@ -13,8 +13,10 @@ from planetmesh.coordinator import feed as feed_module
 from planetmesh.coordinator.feed import RESTART_GAP, SUBSCRIBERS_MOST, Feed
 from planetmesh.errors import BadInput, Conflict
 from planetmesh.mesh import effects as fx
-from planetmesh.mesh import reactor
-from planetmesh.mesh.state import LiveJob, LiveNode, MeshState
+from planetmesh.mesh import jobs
+from planetmesh.mesh.live_job import LiveJob
+from planetmesh.mesh.live_node import LiveNode
+from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
 from planetmesh.model.job import Task, TaskState
 from planetmesh.model.node import NodeState
@@ -36,7 +38,7 @@ def feed() -> Feed:
 
 def submit(state: MeshState, name: str = "a", count: int = 3) -> Any:
     record = job(name, count)
-    reactor.on_job_submitted(state, record)
+    jobs.on_job_submitted(state, record)
     return record
 
 

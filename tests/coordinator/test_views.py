@@ -18,8 +18,9 @@ from planetmesh.coordinator.views import (
     with_spec,
 )
 from planetmesh.errors import BadInput
-from planetmesh.mesh import nodes, reactor
-from planetmesh.mesh.state import LiveNode, MeshState
+from planetmesh.mesh import jobs, nodes
+from planetmesh.mesh.live_node import LiveNode
+from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
 from planetmesh.model.job import Task, TaskState
 from planetmesh.model.node import NodeLoad
@@ -43,7 +44,7 @@ def add(state: MeshState, name: str, *, cpus: float = 1, join: bool = True, **in
 
 def waiting(state: MeshState, **wanted: object) -> str:
     record = job("a", **wanted)
-    reactor.on_job_submitted(state, record)
+    jobs.on_job_submitted(state, record)
     return waiting_sentence(state, state.jobs[record.id], {})
 
 
@@ -89,26 +90,26 @@ class TestWaiting:
 
     def test_all_are_busy(self, state: MeshState):
         live = add(state, "desk")
-        live.hold(("b000000000", 0), resources(1), 0.0)
+        live.hold(("b000000000", 0), "command", resources(1), 0.0)
         assert waiting(state) == "All machines that can run it are busy."
 
     def test_a_pause_after_a_failure(self, state: MeshState):
         record = job("a")
-        reactor.on_job_submitted(state, record)
+        jobs.on_job_submitted(state, record)
         live = state.jobs[record.id]
         live.counts.move(TaskState.QUEUED, TaskState.RETRYING)
         assert "after a failure" in waiting_sentence(state, live, {})
 
     def test_not_while_something_runs(self, state: MeshState):
         record = job("a", 2)
-        reactor.on_job_submitted(state, record)
+        jobs.on_job_submitted(state, record)
         state.jobs[record.id].counts.move(TaskState.QUEUED, TaskState.RUNNING)
         assert waiting_sentence(state, state.jobs[record.id], {}) == ""
 
     def test_one_signature_is_looked_at_once(self, state: MeshState):
         made: dict = {}
         for name in "ab":
-            reactor.on_job_submitted(state, job(name))
+            jobs.on_job_submitted(state, job(name))
         for live in state.jobs.values():
             live_job_view(state, live, made)
         assert len(made) == 1
@@ -116,7 +117,7 @@ class TestWaiting:
 
 def test_never_runnable_only_if_waiting_cannot_help(state: MeshState):
     record = job("a", requests=resources(8))
-    reactor.on_job_submitted(state, record)
+    jobs.on_job_submitted(state, record)
     live = state.jobs[record.id]
     add(state, "desk", cpus=1)
     assert "can ever run it" in never_runnable(state, live)
@@ -148,11 +149,11 @@ def test_node_view(state: MeshState):
     live.load = NodeLoad(cpu=0.25)
     live.rtt_seconds = 0.0012345
     record = job("a", 3)
-    reactor.on_job_submitted(state, record)
+    jobs.on_job_submitted(state, record)
     for index in range(2):
         task = Task(record.id, index, TaskState.ASSIGNED if index else TaskState.RUNNING, 1, live.node.id)
         state.jobs[record.id].put(task)
-        live.hold(task.key, resources(1), 0.0)
+        state.hold(state.jobs[record.id], live, index, 0.0)
     view = node_view(state, live)
     assert (view.running, view.backlog, view.load, view.rtt_ms, view.note) == (1, 1, 0.25, 1.234, "")
     never = node_view(state, add(state, "new", join=False))
@@ -162,7 +163,7 @@ def test_node_view(state: MeshState):
 
 def test_masks_and_long_specs(state: MeshState):
     record = job("a", items(*map(str, range(2000))), env={"A": "secret"})
-    reactor.on_job_submitted(state, record)
+    jobs.on_job_submitted(state, record)
     view = live_job_view(state, state.jobs[record.id])
     assert view.spec is None
     assert with_spec(view, record.spec, masked=True, whole=False).spec is None

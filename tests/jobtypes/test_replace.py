@@ -43,26 +43,26 @@ def test_each_string_means_what_it_means_in_gnu_parallel(item, values):
 
 
 def test_inside_every_argument():
-    argv = fill_arguments(("convert", "{}", "-o", "out/{/.}-{#}.png"), "in/a.jpg", 0)
+    argv = fill_arguments(("convert", "{}", "-o", "out/{/.}-{#}.png"), ("in/a.jpg",), 0)
     assert argv == ("convert", "in/a.jpg", "-o", "out/a-1.png")
 
 
 def test_a_command_without_any_gets_the_input_last():
-    assert fill_arguments(("gzip", "-9"), "a b", 3) == ("gzip", "-9", "a b")
+    assert fill_arguments(("gzip", "-9"), ("a b",), 3) == ("gzip", "-9", "a b")
 
 
 def test_without_an_input_nothing_is_replaced():
-    assert fill_arguments(("find", "-exec", "ls", "{}", ";"), None, 0)[3] == "{}"
-    assert fill_posix_line("ls {} | wc", None, 0).text == "ls {} | wc"
+    assert fill_arguments(("find", "-exec", "ls", "{}", ";"), (), 0)[3] == "{}"
+    assert fill_posix_line("ls {} | wc", (), 0).text == "ls {} | wc"
 
 
 @given(NASTY)
 def test_an_input_is_put_in_once_and_never_read_again(item):
-    assert fill_arguments(("{}", "x{}y"), item, 0) == (item, f"x{item}y")
+    assert fill_arguments(("{}", "x{}y"), (item,), 0) == (item, f"x{item}y")
 
 
 def run_line(line, item):
-    filled = fill_posix_line(line, item, 4)
+    filled = fill_posix_line(line, (item,), 4)
     done = subprocess.run(
         ["/bin/sh", "-c", filled.text],
         env={"PATH": os.environ["PATH"], **filled.env},
@@ -109,6 +109,6 @@ def test_no_place_in_any_line_lets_an_input_out(line, position, tmp_path_factory
 
 
 def test_the_line_for_windows_reads_delayed_variables():
-    line = fill_windows_line('copy {} "out\\{/.}.txt"', "a & b.c", 0)
+    line = fill_windows_line('copy {} "out\\{/.}.txt"', ("a & b.c",), 0)
     assert line.text == 'copy "!PLANETMESH_INPUT!" "out\\!PLANETMESH_INPUT_NAME_STEM!.txt"'
     assert line.env == {"PLANETMESH_INPUT": "a & b.c", "PLANETMESH_INPUT_NAME_STEM": "a & b"}

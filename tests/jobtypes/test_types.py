@@ -71,13 +71,13 @@ def test_good_jobs_pass():
 
 
 def test_one_text_with_blanks_is_a_line_for_the_shell():
-    launch = job_type("command").launch({"argv": ["cat {} | wc -c"]}, "it's", 0)
+    launch = job_type("command").launch({"argv": ["cat {} | wc -c"]}, ("it's",), 0)
     assert launch.argv == ("/bin/sh", "-c", 'cat "${PLANETMESH_INPUT}" | wc -c')
     assert launch.env == {"PLANETMESH_INPUT": "it's"}
 
 
 def test_other_commands_need_no_shell():
-    launch = job_type("command").launch({"argv": ["my prog", "$(x)"]}, "a;b", 0)
+    launch = job_type("command").launch({"argv": ["my prog", "$(x)"]}, ("a;b",), 0)
     assert launch.argv == ("my prog", "$(x)", "a;b")
     assert launch.env == {}
 
@@ -94,7 +94,7 @@ def test_other_commands_need_no_shell():
     ],
 )
 def test_the_interpreter(payload, interpreter):
-    argv = job_type("script").launch(payload, None, 0).argv
+    argv = job_type("script").launch(payload, (), 0).argv
     assert argv[: len(interpreter)] == interpreter
     assert isinstance(argv[len(interpreter)], JobFile)
 
@@ -119,11 +119,11 @@ def test_scripts_that_can_never_run_are_refused(payload):
 
 def test_a_script_gets_its_arguments_and_the_input():
     payload = {"source": "print(1)", "name": "sweep.py", "args": ["--out", "{#}.txt"]}
-    launch = job_type("script").launch(payload, "7", 1)
+    launch = job_type("script").launch(payload, ("7",), 1)
     assert launch.argv == ("python3", JobFile("sweep.py"), "--out", "2.txt")
     assert launch.files[0].content == b"print(1)"
     payload = {"source": "print(1)", "name": "sweep.py"}
-    assert job_type("script").launch(payload, "7", 1).argv[-1] == "7"
+    assert job_type("script").launch(payload, ("7",), 1).argv[-1] == "7"
 
 
 @pytest.mark.parametrize(
@@ -146,5 +146,5 @@ def test_names_of_scripts_are_harmless(name, kept):
 
 def test_descriptions_are_one_line_of_what_runs():
     assert job_type("command").describe({"argv": ["echo", "a b"]}) == "echo 'a b'"
-    assert job_type("command").describe({"argv": ["cat {} | wc"]}, "a b", 0) == "cat 'a b' | wc"
-    assert job_type("script").describe({"source": "x", "name": "x.py"}, "3", 2) == "x.py 3"
+    assert job_type("command").describe({"argv": ["cat {} | wc"]}, ("a b",), 0) == "cat 'a b' | wc"
+    assert job_type("script").describe({"source": "x", "name": "x.py"}, ("3",), 2) == "x.py 3"

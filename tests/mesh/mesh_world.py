@@ -14,8 +14,10 @@ import builders
 import msgspec
 
 from planetmesh.mesh import effects as fx
-from planetmesh.mesh import fitness, nodes, reactor, schedule
-from planetmesh.mesh.state import LiveJob, LiveNode, MeshState, check
+from planetmesh.mesh import fitness, jobs, nodes, reactor, schedule
+from planetmesh.mesh.live_job import LiveJob
+from planetmesh.mesh.live_node import LiveNode
+from planetmesh.mesh.state import MeshState, check
 from planetmesh.model.clock import Moment
 from planetmesh.model.ids import JobId, NodeId, TaskKey
 from planetmesh.model.job import ENDED, ON_NODE, Job, Outcome, Task, TaskState
@@ -274,7 +276,7 @@ class World:
 
     def submit(self, job: Job) -> None:
         self.specs[job.id] = job
-        self.take(reactor.on_job_submitted(self.state, job))
+        self.take(jobs.on_job_submitted(self.state, job))
 
     # Links
 
@@ -411,7 +413,7 @@ class World:
         for job_id, job in list(self.state.jobs.items()):
             reasons = [fitness.objection(job.signature, live) for live in self.state.nodes.values()]
             if all(reason is not None for reason in reasons):
-                self.take(reactor.on_cancel(self.state, job_id, "nobody can run it", self.now))
+                self.take(jobs.on_cancel(self.state, job_id, "nobody can run it", self.now))
 
     def _work_on(self, agents: list[Agent]) -> None:
         self.place()
@@ -444,12 +446,13 @@ def rebuild(disk: Disk, settings: Settings, source: random.Random, now: Moment) 
     for job_id, job in disk.jobs.items():
         if job.completed_at is not None:
             continue
-        live = state.jobs[job_id] = LiveJob(job)
+        live = LiveJob(job)
         for task in _rows(disk, job_id):
             live.put(task)
-            if task.state in ON_NODE and task.node_id is not None:
-                state.nodes[task.node_id].hold(task.key, job.spec.requests, now.steady)
-        state.line_up(live)
+            for node_id in (task.node_id, task.twin_node):
+                if task.state in ON_NODE and node_id is not None:
+                    state.hold(live, state.nodes[node_id], task.index, now.steady)
+        state.add_job(live)
     return state
 
 

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 from mesh_world import Agent, World
 
-from planetmesh.mesh import nodes, reactor
+from planetmesh.mesh import jobs, nodes
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import Outcome
 from planetmesh.model.node import NodeLoad, NodeState
@@ -193,9 +193,9 @@ class AnyOrder(RuleBasedStateMachine):
     def cancel(self, pick, index, whole):
         job_id, state, now = self.job(pick), self.world.state, self.world.now
         if job_id is not None and whole:
-            self.world.take(reactor.on_cancel(state, job_id, "enough", now))
+            self.world.take(jobs.on_cancel(state, job_id, "enough", now))
         elif job_id is not None:
-            self.world.take(reactor.on_cancel_task(state, job_id, index, "", now))
+            self.world.take(jobs.on_cancel_task(state, job_id, index, "", now))
 
     @rule(pick=PICK, whose=PICK, shift=st.integers(-1, 1), outcome=OUTCOMES, wall=ODD_WALLS)
     def nonsense(self, pick, whose, shift, outcome, wall):

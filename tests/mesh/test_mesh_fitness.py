@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from planetmesh.mesh import fitness
-from planetmesh.mesh.state import LiveJob, LiveNode, Signature
+from planetmesh.mesh.live_job import LiveJob, Signature
+from planetmesh.mesh.live_node import LiveNode
 from planetmesh.model.node import Node, NodeState
 
 

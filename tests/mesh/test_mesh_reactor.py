@@ -345,6 +345,7 @@ class TestCancel:
         mesh.cancel("a", "enough")
         mesh.expect("""
             save job a started cancelled
+            job a changed
             save a/0 CANCELLED #1 on desk cancelled
             desk <- StopTask a/0 #1
             job a changed

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planetmesh.mesh import score
-from planetmesh.mesh.state import LiveNode
+from planetmesh.mesh.live_node import LiveNode
 from planetmesh.model.node import NodeLoad
 from planetmesh.settings import Weights
 

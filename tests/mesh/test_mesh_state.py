@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transcript import Transcript
 
-from planetmesh.mesh.state import LiveJob, MeshState, check
-from planetmesh.model.job import Outcome, Task, TaskState
+from planetmesh.mesh.live_job import LiveJob
+from planetmesh.mesh.state import MeshState, check
+from planetmesh.model.job import After, Outcome, Task, TaskState
 from planetmesh.model.node import NodeState
 from planetmesh.settings import Settings
 
@@ -84,12 +85,14 @@ def busy() -> Transcript:
 
 def _hold_twice(mesh: Transcript) -> None:
     (key, (requests, _since)), *_rest = mesh.node("desk").held.items()
-    mesh.node("nas").hold(key, requests, 0.0)
+    mesh.node("nas").hold(key, "command", requests, 0.0)
 
 
 DAMAGE: dict[str, Callable[[Transcript], object]] = {
     "a task in two hands": _hold_twice,
-    "a task in nobody's hands": lambda mesh: mesh.node("nas").release(next(iter(mesh.node("nas").held))),
+    "a task in nobody's hands": lambda mesh: mesh.node("nas").release(
+        next(iter(mesh.node("nas").held)), "command"
+    ),
     "a wrong sum": lambda mesh: setattr(mesh.node("desk"), "used", builders.resources(9)),
     "a wrong count for a job": lambda mesh: mesh.node("desk").held_by_job.clear(),
     "a wrong counter": lambda mesh: setattr(mesh.job("a").counts, "queued", 99),
@@ -99,14 +102,20 @@ DAMAGE: dict[str, Callable[[Transcript], object]] = {
     "a line out of order": lambda mesh: next(iter(mesh.state.queue.values())).update(
         {builders.job_id("a"): 10**9, builders.job_id("b"): 1}
     ),
-    "an empty line": lambda mesh: mesh.state.queue.update({(9, mesh.job("a").signature, ()): type(
+    "an empty line": lambda mesh: mesh.state.queue.update({(9, mesh.job("a").signature, (), "op"): type(
         next(iter(mesh.state.queue.values())))()}),
     "a back-off that nobody ends": lambda mesh: mesh.state.backoffs.clear(),
     "a linked node that is offline": lambda mesh: setattr(
         mesh.node("nas"), "node", msgspec.structs.replace(mesh.node("nas").node, state=NodeState.OFFLINE)
     ),
     "a node under another's name": lambda mesh: setattr(mesh.node("nas"), "node", mesh.node("desk").node),
-    "a job that has ended": lambda mesh: (mesh.job("b").cancel_untouched(), mesh.job("b").tasks.clear()),
+    "a job that has ended": lambda mesh: (
+        mesh.job("b").end_untouched(TaskState.CANCELLED), mesh.job("b").tasks.clear()
+    ),
+    "what a submitter uses": lambda mesh: mesh.state.in_use.clear(),
+    "a job that waits for nobody": lambda mesh: setattr(
+        mesh.job("b"), "job", msgspec.structs.replace(mesh.job("b").job, waits=(After(builders.job_id("z")),))
+    ),
 }  # fmt: skip
 
 

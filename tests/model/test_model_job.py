@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planetmesh.model.job import (
+    AUTO_CHUNK,
     ENDED,
     JOB_ENDED,
     ON_NODE,
@@ -27,17 +28,32 @@ def test_a_range_is_that_of_python_with_both_ends(first: int, last: int, step: i
     numbers = list(range(first, last + (1 if step > 0 else -1), step))
     found = Range(first, last, step)
     assert found.count == len(numbers)
-    assert [found.item(index) for index in range(found.count)] == [str(number) for number in numbers]
+    assert [found.text(index) for index in range(found.count)] == [str(number) for number in numbers]
 
 
 @pytest.mark.parametrize(
     ("inputs", "count", "first"),
-    [(One(), 1, None), (Items(("a", "b")), 2, "a"), (Items(()), 0, None), (Range(0, 10**9), 10**9 + 1, "0"),
-     (Range(1, 5, 0), 0, None)],
+    [(One(), 1, ()), (Items(("a", "b")), 2, ("a",)), (Items(()), 0, None),
+     (Range(0, 10**9), 10**9 + 1, ("0",)), (Range(1, 5, 0), 0, None)],
 )  # fmt: skip
-def test_inputs(inputs, count: int, first: str | None):
+def test_inputs(inputs, count: int, first: tuple[str, ...] | None):
     assert inputs.count == count
-    assert not count or inputs.item(0) == first
+    assert not count or builders.spec(inputs).items_of(0) == first
+
+
+@given(st.integers(1, 40), st.integers(1, 12))
+def test_chunks_hold_each_input_once_in_order(count: int, size: int):
+    spec = builders.spec(Range(1, count), chunk=size)
+    chunks = [spec.items_of(index) for index in range(spec.task_count)]
+    assert [text for chunk in chunks for text in chunk] == [str(number) for number in range(1, count + 1)]
+    assert all(len(chunk) == size for chunk in chunks[:-1])
+
+
+def test_an_automatic_chunk_is_as_wide_as_its_task():
+    spec = builders.spec(Range(1, 10), chunk=AUTO_CHUNK)
+    assert spec.task_count == 10
+    assert spec.items_of(3, 4) == ("4", "5", "6", "7")
+    assert spec.items_of(8, 4) == ("9", "10")
 
 
 @given(st.lists(st.sampled_from(list(TaskState)), max_size=30))

@@ -45,7 +45,7 @@ TO_AGENT: tuple[wire.ToAgent, ...] = (
         JOB, "command", {"argv": ["true"]}, Resources(500, 1024, 0), {"A": "1"}, Limits(60.0, 10.0),
         at_most_once=True, submitter="op",
     ),
-    wire.AssignTask(JOB, 7, 2, "a.png"),
+    wire.AssignTask(JOB, 7, 2, ("a.png", "b.png")),
     wire.StopTask(JOB, 7, 2),
     wire.RecallTasks((HELD,)),
     wire.CloseJob(JOB),

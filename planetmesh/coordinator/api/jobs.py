@@ -20,8 +20,9 @@ from planetmesh.coordinator.views import (
 )
 from planetmesh.errors import Conflict, TooLarge
 from planetmesh.mesh import effects as fx
-from planetmesh.mesh import reactor
-from planetmesh.mesh.state import LiveJob, MeshState
+from planetmesh.mesh import jobs
+from planetmesh.mesh.live_job import LiveJob
+from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
 from planetmesh.model.ids import JobId, is_node_id, new_job_id
 from planetmesh.model.job import Job, JobSpec
@@ -60,11 +61,11 @@ async def _take_in(call: Call, asked: SubmitJob) -> tuple[JobId, tuple[str, ...]
 
     def happen(state: MeshState, _now: Moment) -> fx.Effects:
         _refuse_too_many(state, own)
-        return reactor.on_job_submitted(state, job)
+        return jobs.on_job_submitted(state, job)
 
     if asked.key:
         call.parts.submits.remember(own, asked.key, job.id)
-    await engine.do(happen, also=call.audited("submit", job.id, f"{spec.type}, {spec.inputs.count} tasks"))
+    await engine.do(happen, also=call.audited("submit", job.id, f"{spec.type}, {spec.task_count} tasks"))
     call.parts.weights.note(job.id, own, call.body_bytes)
     return job.id, (warning,) if warning else ()
 
@@ -146,7 +147,7 @@ async def cancel_job(call: Call) -> web.StreamResponse:
     def happen(state: MeshState, now: Moment) -> fx.Effects:
         if job_id not in state.jobs:
             raise Conflict(f"Job {job_id} has ended already.", hint=f"planetmesh job {job_id}")
-        return reactor.on_cancel(state, job_id, reason, now)
+        return jobs.on_cancel(state, job_id, reason, now)
 
     await call.parts.engine.do(happen, also=call.audited("cancel", job_id, reason))
     return call.answer(await _view(call, job_id))

@@ -12,7 +12,9 @@ from planetmesh.coordinator.engine import Engine
 from planetmesh.coordinator.views import find_node
 from planetmesh.errors import BadInput, NotFound, StorageFailed
 from planetmesh.mesh import effects as fx
-from planetmesh.mesh.state import LiveJob, LiveNode, MeshState
+from planetmesh.mesh.live_job import LiveJob
+from planetmesh.mesh.live_node import LiveNode
+from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
 from planetmesh.model.ids import JobId, NodeId, is_job_id
 from planetmesh.model.job import Job

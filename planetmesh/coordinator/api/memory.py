@@ -46,6 +46,10 @@ class Shelf:
                 self._kept.popitem(last=False)
         return stored
 
+    def forget(self, job_id: JobId) -> None:
+        """It lives again: its failed tasks are tried once more."""
+        self._kept.pop(job_id, None)
+
 
 class Submits:
     """Sees that a submit which is repeated after a lost answer makes one job, not two."""

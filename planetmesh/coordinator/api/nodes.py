@@ -12,7 +12,8 @@ from planetmesh.coordinator.views import node_view
 from planetmesh.errors import BadInput, Conflict, NotFound
 from planetmesh.mesh import effects as fx
 from planetmesh.mesh import nodes
-from planetmesh.mesh.state import LiveNode, MeshState
+from planetmesh.mesh.live_node import LiveNode
+from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
 from planetmesh.model.ids import NodeId
 from planetmesh.store.changes import Changes

@@ -34,7 +34,7 @@ async def give_output(call: Call) -> web.StreamResponse:
     index = None if call.text("index") is None else call.number("index", 0, most=INDEX_MOST)
     following = call.flag("follow")
     found = await open_job(call, call.part("job"))
-    if index is not None and index >= found.job.spec.inputs.count:
+    if index is not None and index >= found.job.spec.task_count:
         raise NotFound(f"Job {found.job.id} has no task {index}.")
     engine, job_id = call.parts.engine, found.job.id
 

@@ -10,7 +10,7 @@ from planetmesh.coordinator.api.lookup import Found, open_job
 from planetmesh.coordinator.views import task_view
 from planetmesh.errors import BadInput, Conflict, NotFound
 from planetmesh.mesh import effects as fx
-from planetmesh.mesh import reactor
+from planetmesh.mesh import jobs
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
 from planetmesh.model.job import ENDED, Task, TaskState
@@ -33,10 +33,10 @@ async def show_task(call: Call) -> web.StreamResponse:
 
 async def _task(call: Call, found: Found, index: int) -> Task:
     """The task as the tables have it, else as the disk does."""
-    if index >= found.job.spec.inputs.count:
+    if index >= found.job.spec.task_count:
         raise NotFound(
             f"Job {found.job.id} has no task {index}.",
-            hint=f"Its last task is {found.job.spec.inputs.count - 1}.",
+            hint=f"Its last task is {found.job.spec.task_count - 1}.",
         )
     live = call.parts.engine.state.jobs.get(found.job.id)
     task = live.task(index) if live else None
@@ -96,7 +96,7 @@ async def _page(
         by_index |= {index: task for index, task in live.tasks.items() if start <= index <= last}
     tasks = [task for _index, task in sorted(by_index.items()) if states is None or task.state in states]
     following = rows[-1].index + 1 if full else None
-    if following is not None and following >= found.job.spec.inputs.count:
+    if following is not None and following >= found.job.spec.task_count:
         following = None
     return _cut(tasks, limit, following)
 
@@ -119,7 +119,7 @@ async def cancel_task(call: Call) -> web.StreamResponse:
         live = state.jobs.get(job_id)
         if live is None or live.task(index) is None:
             raise Conflict(f"Task {job_id}/{index} has ended already.")
-        return reactor.on_cancel_task(state, job_id, index, reason, now)
+        return jobs.on_cancel_task(state, job_id, index, reason, now)
 
     await call.parts.engine.do(happen, call.audited("cancel", f"{job_id}/{index}", reason))
     return call.answer(task_view(call.parts.engine.state, await _task(call, found, index), found.job.spec))

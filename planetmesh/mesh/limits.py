@@ -1,0 +1,87 @@
+"""The two time limits that the coordinator keeps: waiting for a machine, and a task from first start to end.
+
+The agent keeps the other two (one attempt, silence). Time that a job is paused, or waits for others, does not
+count as waiting; after a restart of the coordinator both begin anew.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from planetmesh.mesh import effects as fx
+from planetmesh.mesh import ends
+from planetmesh.mesh.lifecycle import Cause, advance
+from planetmesh.mesh.live_job import LiveJob
+from planetmesh.mesh.state import MeshState
+from planetmesh.model.clock import Moment
+from planetmesh.model.job import Outcome, Task, TaskState
+
+
+def on_started(live: LiveJob, index: int, now_steady: float) -> None:
+    """A task was given to a node; the first time counts."""
+    if live.job.spec.limits.total_seconds is not None:
+        live.begun.setdefault(index, now_steady)
+
+
+def on_tick(state: MeshState, now: Moment) -> fx.Effects:
+    """End what is over its limit."""
+    found: fx.Effects = []
+    for job_id in list(state.limited):
+        live = state.jobs.get(job_id)
+        if live is not None:
+            found += _end_queued(state, live, now) + _end_long(state, live, now)
+            if job_id in state.jobs:
+                found += ends.finish_if_done(state, live, now)
+    return found
+
+
+def _end_queued(state: MeshState, live: LiveJob, now: Moment) -> fx.Effects:
+    """All tasks that were never placed fail together; they get no rows, the job's row says it."""
+    limit = live.job.spec.limits.queue_seconds
+    if limit is None:
+        return []
+    if live.is_held or not live.untouched:
+        live.waiting_since = None
+        return []
+    if live.waiting_since is None:
+        live.waiting_since = now.steady
+    if now.steady - live.waiting_since < limit:
+        return []
+    error = f"It waited {limit:g} s for a machine, which is its limit."
+    live.job = msgspec.structs.replace(live.job, rest=TaskState.FAILED, rest_error=error)
+    live.end_untouched(TaskState.FAILED)
+    live.first_error = live.first_error or error
+    state.line_up(live)
+    return [fx.SaveJob(live.job), fx.JobChanged(live.job.id), *ends.stop_early(state, live, now)]
+
+
+def _end_long(state: MeshState, live: LiveJob, now: Moment) -> fx.Effects:
+    limit = live.job.spec.limits.total_seconds
+    if limit is None:
+        return []
+    found: fx.Effects = []
+    late = []
+    for index, begun in live.begun.items():
+        if now.steady - begun < limit:
+            break
+        late.append(index)
+    for index in late:
+        task = live.tasks.get(index)
+        if task is None:  # another one's end stopped the whole job
+            continue
+        found += _end_task(state, live, task, limit, now)
+    return found
+
+
+def _end_task(state: MeshState, live: LiveJob, task: Task, limit: float, now: Moment) -> fx.Effects:
+    stops = ends.take_from_hands(state, task)
+    before = f" Before that: {task.error}" if task.error else ""
+    failed = advance(
+        task,
+        Cause.GAVE_UP,
+        finished_at=now.wall,
+        outcome=Outcome.TIMED_OUT,
+        error=f"It was not done {limit:g} s after its first start, which is its limit.{before}",
+        twin_node=None,
+    )
+    return stops + ends.end_task(state, live, failed, now)

@@ -1,0 +1,139 @@
+"""A node, its link, what it has in hand and what was learned about it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from enum import StrEnum
+
+import msgspec
+
+from planetmesh.model.ids import JobId, TaskKey
+from planetmesh.model.node import Node, NodeLoad
+from planetmesh.model.resources import NOTHING, Resources
+
+KINDS_MOST = 256
+"""Kinds of job that are remembered of one node; the one not seen for longest goes first."""
+
+
+class Phase(StrEnum):
+    """How far a node is trusted with one kind of job."""
+
+    GOOD = "good"
+    COOLING = "cooling"
+    """In quarantine until its cool-down is over."""
+    PROBE = "probe"
+    """The next task of this kind that it gets shows whether it is well again."""
+    PROBING = "probing"
+    """It has that task."""
+
+
+class Record(msgspec.Struct):
+    """What was learned of one kind of job on one node."""
+
+    mean_seconds: float | None = None
+    """Decayed mean of how long one input took; None until one ended well."""
+    streak: int = 0
+    """Quick failures in a row."""
+    failed_jobs: set[JobId] = set()
+    """Jobs that those were of, the newest few."""
+    shown_elsewhere: bool = False
+    """Tasks of those jobs ended well on another node since."""
+    phase: Phase = Phase.GOOD
+    cool_until: float = 0.0
+    """Steady time."""
+    cool_seconds: float = 0.0
+    """How long the present cool-down takes; it doubles each time."""
+    probe: TaskKey | None = None
+    reason: str = ""
+    """The last failure's sentence, for people."""
+
+
+class LiveNode:
+    """A node, its link and what it has in hand."""
+
+    __slots__ = (
+        "carried",
+        "held",
+        "held_by_job",
+        "last_heard",
+        "load",
+        "node",
+        "opened",
+        "prefill_after",
+        "recalled",
+        "records",
+        "resting_until",
+        "rtt_seconds",
+        "session",
+        "used",
+    )
+
+    def __init__(self, node: Node, last_heard: float) -> None:
+        self.node = node
+        self.session: int | None = None
+        """Number of the present link; None while there is none."""
+        self.last_heard = last_heard
+        """Steady time of its last word."""
+        self.load = NodeLoad()
+        self.rtt_seconds: float | None = None
+        self.held: dict[TaskKey, tuple[Resources, float]] = {}
+        """Tasks ASSIGNED to it or RUNNING on it: what each asked for and since when (steady)."""
+        self.held_by_job: dict[JobId, int] = {}
+        self.used = NOTHING
+        self.prefill_after = 0.0
+        """Steady time until which it gets no backlog, since some was just pulled back."""
+        self.opened: set[JobId] = set()
+        """Jobs whose details this link was given."""
+        self.carried: set[JobId] = set()
+        """Jobs that the agent still had when it said hello: it must be told of their end too."""
+        self.recalled: set[TaskKey] = set()
+        """Tasks in hand that it was asked to give back."""
+        self.resting_until = 0.0
+        """Steady time until which it gets nothing, since it gave work back without being asked."""
+        self.records: OrderedDict[str, Record] = OrderedDict()
+        """By kind of job, the one seen last at the end."""
+
+    @property
+    def offer(self) -> Resources:
+        return self.node.info.offer if self.node.info else NOTHING
+
+    @property
+    def connected(self) -> bool:
+        return self.session is not None
+
+    def record(self, kind: str) -> Record:
+        """What is known of a kind of job here, made if there is nothing yet."""
+        found = self.records.setdefault(kind, Record())
+        self.records.move_to_end(kind)
+        while len(self.records) > KINDS_MOST:
+            self.records.popitem(last=False)
+        return found
+
+    def hold(self, key: TaskKey, kind: str, requests: Resources, now_steady: float) -> None:
+        """Called by `MeshState.hold`. The first task of a kind that is to be tried again is the probe."""
+        record = self.records.get(kind)
+        if record is not None and record.phase is Phase.PROBE:
+            record.phase, record.probe = Phase.PROBING, key
+        self.held[key] = (requests, now_steady)
+        self.held_by_job[key[0]] = self.held_by_job.get(key[0], 0) + 1
+        self.used = self.used + requests
+
+    def touch(self, key: TaskKey, now_steady: float) -> None:
+        """The task runs since now."""
+        held = self.held.get(key)
+        if held is not None:
+            self.held[key] = (held[0], now_steady)
+
+    def release(self, key: TaskKey, kind: str) -> None:
+        """Called by `MeshState.release`. A probe that told nothing is followed by another."""
+        record = self.records.get(kind)
+        if record is not None and record.phase is Phase.PROBING and record.probe == key:
+            record.phase, record.probe = Phase.PROBE, None
+        held = self.held.pop(key)
+        self.recalled.discard(key)
+        self.used = self.used - held[0]
+        left = self.held_by_job[key[0]] - 1
+        if left:
+            self.held_by_job[key[0]] = left
+        else:
+            del self.held_by_job[key[0]]

@@ -1,0 +1,153 @@
+"""One bad machine must not eat the queue: quarantine of a node for one kind of job, and how it heals.
+
+A node that fails a kind of job quickly, several times in a row, while the same jobs do well elsewhere, gets
+no more of that kind until a cool-down is over; then one task as a probe, whose end says whether it is trusted
+again. A failure that nobody does better is the job's own, and no machine is blamed for it.
+"""
+
+from __future__ import annotations
+
+from planetmesh.mesh.live_job import LiveJob
+from planetmesh.mesh.live_node import LiveNode, Phase, Record
+from planetmesh.mesh.state import MeshState
+from planetmesh.model.ids import TaskKey
+from planetmesh.model.job import TaskState
+from planetmesh.model.node import Confined
+
+JOBS_MOST = 16
+"""Failed jobs that a streak remembers."""
+LONGER = 3.0
+"""A task that runs so many times longer elsewhere than it took to fail here is going well there."""
+
+
+def on_good(
+    state: MeshState, live: LiveJob, node: LiveNode, key: TaskKey, now_steady: float
+) -> list[LiveNode]:
+    """An attempt ended well: the node is trusted, and those that failed the same job are compared with it.
+
+    Gives the nodes whose standing changed.
+    """
+    changed = []
+    record = node.records.get(live.kind)
+    if record is not None:
+        if record.phase is not Phase.GOOD and (record.phase is not Phase.PROBING or record.probe == key):
+            changed.append(node)
+            _heal(record)
+        if record.phase is Phase.GOOD:
+            record.streak, record.shown_elsewhere = 0, False
+            record.failed_jobs.clear()
+    for other in state.nodes.values():
+        theirs = other.records.get(live.kind)
+        if other is node or theirs is None or live.job.id not in theirs.failed_jobs:
+            continue
+        theirs.shown_elsewhere = True
+        if _confine_if_due(state, theirs, now_steady):
+            changed.append(other)
+    return changed
+
+
+def on_bad(
+    state: MeshState,
+    live: LiveJob,
+    node: LiveNode,
+    key: TaskKey,
+    *,
+    seconds: float,
+    error: str,
+    now_steady: float,
+) -> list[LiveNode]:
+    """An attempt failed by itself after so long. Gives the nodes whose standing changed."""
+    record = node.record(live.kind)
+    if record.phase is Phase.PROBING and record.probe == key:
+        record.reason = error
+        _confine(state, record, now_steady)
+        return [node]
+    if seconds > state.settings.quick_failure_seconds:
+        record.streak = 0
+        return []
+    record.streak += 1
+    record.reason = error
+    if len(record.failed_jobs) < JOBS_MOST:
+        record.failed_jobs.add(live.job.id)
+    if record.streak >= state.settings.quarantine_failures:
+        record.shown_elsewhere |= _does_better_elsewhere(state, live, node, seconds, now_steady)
+    return [node] if _confine_if_due(state, record, now_steady) else []
+
+
+def _does_better_elsewhere(
+    state: MeshState, live: LiveJob, node: LiveNode, seconds: float, now_steady: float
+) -> bool:
+    """Did this job end well on another node, or does it run there much longer than it took to fail here?"""
+    if live.good_nodes - {node.node.id}:
+        return True
+    least = max(1.0, LONGER * seconds)
+    for other in state.nodes.values():
+        if other is node or not other.held_by_job.get(live.job.id):
+            continue
+        record = other.records.get(live.kind)
+        if record is not None and record.streak:
+            continue
+        for (job_id, index), (_requests, since) in other.held.items():
+            runs = job_id == live.job.id and live.tasks[index].state is TaskState.RUNNING
+            if runs and now_steady - since >= least:
+                return True
+    return False
+
+
+def _confine_if_due(state: MeshState, record: Record, now_steady: float) -> bool:
+    due = record.streak >= state.settings.quarantine_failures and record.shown_elsewhere
+    if not due or record.phase is not Phase.GOOD:
+        return False
+    _confine(state, record, now_steady)
+    return True
+
+
+def _confine(state: MeshState, record: Record, now_steady: float) -> None:
+    settings = state.settings
+    doubled = 2 * record.cool_seconds or settings.quarantine_seconds
+    record.cool_seconds = min(doubled, settings.quarantine_longest_seconds)
+    record.cool_until = now_steady + record.cool_seconds
+    record.phase, record.probe = Phase.COOLING, None
+
+
+def _heal(record: Record) -> None:
+    record.phase, record.probe = Phase.GOOD, None
+    record.cool_seconds = record.cool_until = 0.0
+
+
+def on_tick(state: MeshState, now_steady: float) -> list[LiveNode]:
+    """Nodes whose cool-down is over: they may show with one task that they are well again."""
+    changed = []
+    for node in state.nodes.values():
+        for record in node.records.values():
+            if record.phase is Phase.COOLING and record.cool_until <= now_steady:
+                record.phase = Phase.PROBE
+                changed.append(node)
+    return changed
+
+
+def lift(node: LiveNode) -> bool:
+    """An operator says that it is well again; False if nothing was held against it."""
+    confined = [record for record in node.records.values() if record.phase is not Phase.GOOD]
+    for record in confined:
+        _heal(record)
+        record.streak, record.shown_elsewhere = 0, False
+        record.failed_jobs.clear()
+    return bool(confined)
+
+
+def confined(node: LiveNode) -> tuple[Confined, ...]:
+    """What is held against a node, for its row."""
+    return tuple(
+        Confined(kind, record.reason, record.cool_seconds)
+        for kind, record in node.records.items()
+        if record.phase is not Phase.GOOD
+    )
+
+
+def restore(node: LiveNode, now_steady: float) -> None:
+    """After a start of the coordinator: cool-downs begin anew."""
+    for each in node.node.confined:
+        record = node.record(each.kind)
+        record.phase, record.reason = Phase.COOLING, each.reason
+        record.cool_seconds, record.cool_until = each.cool_seconds, now_steady + each.cool_seconds

@@ -1,0 +1,85 @@
+"""The last stragglers of a job run a second time on machines that idle; the first result counts.
+
+Only where nothing else could use the machine: the job has no task left to place, and no line of the queue
+waits. A task that may run only once never has a twin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from planetmesh.mesh import fitness, score
+from planetmesh.mesh.live_job import LiveJob
+from planetmesh.mesh.live_node import LiveNode
+from planetmesh.mesh.state import MeshState
+from planetmesh.model.ids import JobId, NodeId
+from planetmesh.model.job import Task, TaskState, Terms
+
+TWINS_MOST = 16
+"""That one tick starts."""
+LOOKED_AT_MOST = 2000
+"""Tasks that one tick looks at."""
+
+
+class Twin(msgspec.Struct, frozen=True):
+    """Run this task there too."""
+
+    job_id: JobId
+    index: int
+    node_id: NodeId
+    terms: Terms
+
+
+def twins(state: MeshState, now_steady: float) -> Iterator[Twin]:
+    """Second attempts that are worth it now. Each must be applied before the next is asked for."""
+    if state.queue:
+        return
+    looked_at = found = 0
+    for live in list(state.jobs.values()):
+        longest = _longest(state, live)
+        if longest is None:
+            continue
+        for task in list(live.tasks.values()):
+            looked_at += 1
+            if looked_at > LOOKED_AT_MOST or found >= TWINS_MOST:
+                return
+            if not _lags(state, task, now_steady - longest * task.width):
+                continue
+            node = _idle_node(state, live, task, now_steady)
+            if node is not None:
+                found += 1
+                yield Twin(task.job_id, task.index, node.node.id, score.terms(node, state.settings.weights))
+
+
+def _longest(state: MeshState, live: LiveJob) -> float | None:
+    """How long an input of this job may take before it lags; None if nothing of the job may run twice."""
+    spec, settings = live.job.spec, state.settings
+    if spec.at_most_once or not spec.duplicates or live.is_held or live.mean_seconds is None:
+        return None
+    if live.untouched or live.counts.queued or settings.straggler_factor <= 0:
+        return None
+    return max(settings.straggler_factor * live.mean_seconds, settings.straggler_least_seconds)
+
+
+def _lags(state: MeshState, task: Task, since: float) -> bool:
+    if task.state is not TaskState.RUNNING or task.twin_node is not None or task.node_id is None:
+        return False
+    return state.nodes[task.node_id].held[task.key][1] <= since
+
+
+def _idle_node(state: MeshState, live: LiveJob, task: Task, now_steady: float) -> LiveNode | None:
+    """The cheapest node with a free slot that has not failed the task."""
+    requests = live.job.spec.requests
+    fit = [
+        node
+        for node in state.nodes.values()
+        if node.node.id != task.node_id
+        and node.node.id not in task.excluded
+        and fitness.is_trusted(node, live.kind)
+        and fitness.has_slot(node, requests, now_steady)
+        and fitness.objection(live.signature, node) is None
+    ]
+    weights = state.settings.weights
+    return min(fit, key=lambda node: (score.terms(node, weights).cost, node.node.id), default=None)

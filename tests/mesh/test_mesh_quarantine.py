@@ -1,0 +1,155 @@
+"""One bad machine does not eat the queue, a bad job is nobody's fault, what is mended is trusted again."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from transcript import Transcript
+
+from planetmesh.mesh import fitness, quarantine
+from planetmesh.mesh.live_node import LiveNode, Phase
+from planetmesh.model.job import Outcome
+
+KIND = "command ffmpeg"
+
+
+def phase(mesh: Transcript, name: str = "bad") -> Phase:
+    record = mesh.node(name).records.get(KIND)
+    return record.phase if record else Phase.GOOD
+
+
+def fail(mesh: Transcript, times: int, seconds: float = 0.1, **changes) -> None:
+    """What the bad machine has in hand fails, and it is given the next."""
+    for _time in range(times):
+        key = next(iter(mesh.node("bad").held))
+        mesh.end("bad", "a", key[1], mesh.task("a", key[1]).attempt, outcome=Outcome.EXIT_CODE,
+                 error="No codec.", wall_seconds=seconds, **changes)  # fmt: skip
+        mesh.place()
+
+
+@pytest.fixture
+def shop(mesh: Transcript) -> Transcript:
+    mesh.join("bad")
+    mesh.join("good", 2)
+    mesh.submit("a", 100, kind=KIND)
+    mesh.place()
+    mesh.skip()
+    return mesh
+
+
+def good_end(mesh: Transcript, seconds: float = 60.0) -> None:
+    key = next(iter(mesh.node("good").held))
+    mesh.end("good", "a", key[1], mesh.task("a", key[1]).attempt, wall_seconds=seconds)
+    mesh.place()
+
+
+def test_three_quick_failures_where_others_do_well(shop: Transcript):
+    good_end(shop)
+    fail(shop, 2)
+    assert phase(shop) is Phase.GOOD
+    fail(shop, 1)
+    assert phase(shop) is Phase.COOLING
+    assert not shop.node("bad").held
+    reason = fitness.objection(shop.job("a").signature, shop.node("bad"))
+    assert reason is not None
+    assert reason.code == "quarantine"
+    assert "failed 'command ffmpeg' 3 times quickly while others did well (No codec)" in reason.sentence
+    assert reason.hint == "planetmesh node resume bad"
+    assert [each.kind for each in shop.node("bad").node.confined] == [KIND]
+    shop.skip()
+
+
+def test_the_proof_may_come_later(shop: Transcript):
+    fail(shop, 5)
+    assert phase(shop) is Phase.GOOD
+    good_end(shop)
+    assert phase(shop) is Phase.COOLING
+    shop.skip()
+
+
+def test_running_on_elsewhere_is_proof_enough(shop: Transcript):
+    for key in list(shop.node("good").held):
+        shop.start("good", "a", key[1])
+    shop.stay("bad", "good", seconds=4)
+    fail(shop, 3)
+    assert phase(shop) is Phase.COOLING
+    shop.skip()
+
+
+def test_a_bad_job_is_no_machines_fault(shop: Transcript):
+    for _round in range(4):
+        fail(shop, 1)
+        key = next(iter(shop.node("good").held))
+        shop.end("good", "a", key[1], shop.task("a", key[1]).attempt, outcome=Outcome.EXIT_CODE)
+        shop.place()
+    assert phase(shop) is Phase.GOOD
+    assert phase(shop, "good") is Phase.GOOD
+    shop.skip()
+
+
+def test_slow_failures_and_other_kinds_count_for_nothing(shop: Transcript):
+    good_end(shop)
+    fail(shop, 4, seconds=11.0)
+    assert phase(shop) is Phase.GOOD
+    fail(shop, 3)
+    shop.submit("b", 1, kind="command true", node=shop.node("bad").node.id)
+    assert [each.job_id[0] for each in shop.place()] == ["b"]
+    shop.skip()
+
+
+def cooled(shop: Transcript) -> Transcript:
+    good_end(shop)
+    fail(shop, 3)
+    shop.stay("bad", "good", seconds=58)
+    assert phase(shop) is Phase.COOLING
+    shop.stay("bad", "good", seconds=4)
+    assert phase(shop) is Phase.PROBE
+    shop.place()
+    assert phase(shop) is Phase.PROBING
+    assert len(shop.node("bad").held) == 1
+    return shop
+
+
+def test_a_probe_heals(shop: Transcript):
+    cooled(shop)
+    key = next(iter(shop.node("bad").held))
+    shop.end("bad", "a", key[1], shop.task("a", key[1]).attempt)
+    assert phase(shop) is Phase.GOOD
+    assert shop.node("bad").node.confined == ()
+    assert shop.place()
+    shop.skip()
+
+
+def test_a_probe_that_fails_doubles_the_pause(shop: Transcript):
+    cooled(shop)
+    fail(shop, 1)
+    assert phase(shop) is Phase.COOLING
+    assert shop.node("bad").records[KIND].cool_seconds == 120
+    shop.skip()
+
+
+def test_a_probe_that_comes_back_unstarted_tells_nothing(shop: Transcript):
+    cooled(shop)
+    key = next(iter(shop.node("bad").held))
+    shop.give_back("bad", "a", key[1], shop.task("a", key[1]).attempt)
+    assert phase(shop) is Phase.PROBE
+    shop.skip()
+
+
+def test_an_operator_lifts_it(shop: Transcript):
+    good_end(shop)
+    fail(shop, 3)
+    shop.drain("bad", on=False)
+    assert phase(shop) is Phase.GOOD
+    assert shop.place()
+    shop.skip()
+
+
+def test_it_outlives_a_restart(shop: Transcript):
+    good_end(shop)
+    fail(shop, 3)
+    again = LiveNode(msgspec.structs.replace(shop.node("bad").node), 0.0)
+    quarantine.restore(again, 100.0)
+    record = again.records[KIND]
+    assert (record.phase, record.cool_until, record.reason) == (Phase.COOLING, 160.0, "No codec.")
+    shop.skip()
