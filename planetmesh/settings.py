@@ -133,6 +133,19 @@ ABOUT: dict[str, About] = {
         "Backlog not started after so long is recalled if another node could run it.", 0.1, 3600
     ),
     "coalesce_seconds": About("How long a busy agent may hold back ends, to send several at once.", 0, 1),
+    "quick_failure_seconds": About(
+        "A failure sooner than this may be the node's fault, not the task's.", 0.1, 3600
+    ),
+    "quarantine_failures": About(
+        "So many quick failures in a row, where others do well, put a node in quarantine.", 1, 1000
+    ),
+    "quarantine_seconds": About("Before a node in quarantine may try again with one task.", 1, DAY),
+    "quarantine_longest_seconds": About("The longest such time; it doubles with each failed try.", 1, DAY),
+    "chunk_seconds": About("Work in one task where the scheduler cuts the chunks.", 0.1, 3600),
+    "straggler_factor": About(
+        "A job's last tasks run twice after so many times the mean, where nodes idle; 0: never.", 0, 1000
+    ),
+    "straggler_least_seconds": About("And after so long at least.", 0, DAY),
     "output_most_bytes": About("Kept of one stream of one attempt; the rest is dropped.", 1024, 2**40),
     "frame_most_bytes": About(
         "A job's command, script and variables must fit into so much.", 128 * 1024, MIB
@@ -167,6 +180,11 @@ TOGETHER = (
         ("retry_first_seconds", "retry_longest_seconds"),
         lambda it: it.retry_first_seconds <= it.retry_longest_seconds,
         "'retry_first_seconds' must not be above 'retry_longest_seconds'.",
+    ),
+    Together(
+        ("quarantine_seconds", "quarantine_longest_seconds"),
+        lambda it: it.quarantine_seconds <= it.quarantine_longest_seconds,
+        "'quarantine_seconds' must not be above 'quarantine_longest_seconds'.",
     ),
 )
 
