@@ -32,6 +32,8 @@ SECONDS_MOST = 1e10
 CPU_MILLIS_MOST = 10**9
 MEMORY_MOST_BYTES = 2**60
 GPUS_MOST = 10_000
+CHUNK_MOST = 100_000
+AFTER_MOST = 64
 EXACT_MOST = 2**53
 """Whole numbers up to here mean the same in every program that reads JSON."""
 FRAME_RESERVE_BYTES = 64 * 1024
@@ -54,6 +56,11 @@ def check_job(spec: JobSpec, settings: Settings) -> JobSpec:
     _within("number of attempts", spec.max_attempts, 1, ATTEMPTS_MOST)
     if spec.max_running is not None:
         _within("number of tasks running at a time", spec.max_running, 1, settings.tasks_most)
+    _within("number of inputs in a task", spec.chunk, 0, CHUNK_MOST)
+    if spec.max_failures is not None:
+        _within("number of failures that end the job", spec.max_failures, 1, settings.tasks_most)
+    if len(spec.after) > AFTER_MOST:
+        raise TooLarge(f"A job can wait for {AFTER_MOST} others at most, not for {len(spec.after)}.")
     check_tags(spec.tags)
     _check_env(spec.env)
     _check_payload(spec, settings)
@@ -89,7 +96,7 @@ def _check_requests(wanted: Resources) -> None:
 
 
 def _check_limits(limits: Limits) -> None:
-    for seconds in (limits.attempt_seconds, limits.silence_seconds):
+    for seconds in msgspec.structs.astuple(limits):
         if seconds is not None and not (math.isfinite(seconds) and 0 < seconds <= SECONDS_MOST):
             raise BadInput("A time limit must be above zero seconds.", hint="Say it like 90s, 10m or 1.5h.")
 
