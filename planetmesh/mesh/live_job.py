@@ -22,6 +22,7 @@ class LiveJob:
     __slots__ = (
         "ahead",
         "begun",
+        "blamed",
         "counts",
         "first_error",
         "good_nodes",
@@ -54,6 +55,8 @@ class LiveJob:
         self.first_error = ""
         self.good_nodes: set[NodeId] = set()
         """Nodes that ended some of its tasks well."""
+        self.blamed: set[NodeId] = set()
+        """Nodes that failed it quickly: few, so that a good end need not ask all nodes."""
         self.waiting_since: float | None = None
         """Steady time since which its fresh tasks could have been placed; kept by `limits`."""
         self.begun: dict[int, float] = {}

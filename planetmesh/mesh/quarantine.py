@@ -36,9 +36,11 @@ def on_good(
         if record.phase is Phase.GOOD:
             record.streak, record.shown_elsewhere = 0, False
             record.failed_jobs.clear()
-    for other in state.nodes.values():
-        theirs = other.records.get(live.kind)
-        if other is node or theirs is None or live.job.id not in theirs.failed_jobs:
+    for node_id in sorted(live.blamed - {node.node.id}):
+        other = state.nodes.get(node_id)
+        theirs = other.records.get(live.kind) if other else None
+        if other is None or theirs is None or live.job.id not in theirs.failed_jobs:
+            live.blamed.discard(node_id)
             continue
         theirs.shown_elsewhere = True
         if _confine_if_due(state, theirs, now_steady):
@@ -69,6 +71,7 @@ def on_bad(
     record.reason = error
     if len(record.failed_jobs) < JOBS_MOST:
         record.failed_jobs.add(live.job.id)
+        live.blamed.add(node.node.id)
     if record.streak >= state.settings.quarantine_failures:
         record.shown_elsewhere |= _does_better_elsewhere(state, live, node, seconds, now_steady)
     return [node] if _confine_if_due(state, record, now_steady) else []
