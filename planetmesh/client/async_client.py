@@ -26,7 +26,7 @@ from planetmesh.client.calls import PATIENCE_SECONDS, Caller, OnWait
 from planetmesh.client.connect import Call, Finder, Link, load_identity
 from planetmesh.client.handles import JobHandle
 from planetmesh.client.renewal import renew_if_due
-from planetmesh.client.streams import follow, read_lines
+from planetmesh.client.streams import follow, read_bytes, read_lines
 from planetmesh.errors import BadInput, TooLarge
 from planetmesh.model.job import JOB_ENDED, JobSpec, TaskState
 from planetmesh.paths import Home, default_home
@@ -36,6 +36,7 @@ from planetmesh.wire.api import (
     ChangeNode,
     ChangeSettings,
     FeedEvent,
+    Form,
     JobPage,
     JobView,
     MeshStatus,
@@ -43,10 +44,13 @@ from planetmesh.wire.api import (
     OpenPairing,
     OutputPiece,
     PairingWindow,
+    Parse,
     SettingView,
     SubmitJob,
     SubmittedJob,
+    TaskCode,
     TaskPage,
+    TaskResult,
     TaskView,
 )
 
@@ -58,6 +62,7 @@ NEWEST = "last"
 """Stands for this user's newest job wherever an id may stand."""
 
 T = TypeVar("T")
+C = TypeVar("C", bound=TaskCode)
 
 
 class AsyncMesh:
@@ -211,6 +216,51 @@ class AsyncMesh:
         async with aclosing(read_lines(self._open, call, OutputPiece)) as pieces:
             async for piece in pieces:
                 yield piece
+
+    async def results(
+        self, job: str, *, start: int = 0, status: TaskState | None = None, parse: Parse = Parse.TEXT
+    ) -> AsyncGenerator[TaskResult, None]:
+        """What came of each task that has ended so far, in the order of their index.
+
+        `value` is what a COMPLETED task wrote to its standard output; with `Parse.JSON` that as JSON, if it
+        is any.
+        """
+        query = {"parse": parse.value} if parse is not Parse.TEXT else {}
+        async with aclosing(self._ended(job, Form.JSON, TaskResult, start, status, query)) as results:
+            async for result in results:
+                yield result
+
+    async def codes(
+        self, job: str, *, start: int = 0, status: TaskState | None = None
+    ) -> AsyncGenerator[TaskCode, None]:
+        """How each task ended that has ended so far, in the order of their index."""
+        async with aclosing(self._ended(job, Form.CODES, TaskCode, start, status, {})) as codes:
+            async for code in codes:
+                yield code
+
+    async def text(self, job: str, *, start: int = 0) -> AsyncGenerator[bytes, None]:
+        """What the COMPLETED tasks wrote to their standard output, one behind the other, in pieces."""
+        call = Call("GET", f"{_job_path(job)}/results", {"form": Form.TEXT.value, "from": str(start)})
+        async with aclosing(read_bytes(self._open, call)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _ended(
+        self,
+        job: str,
+        form: Form,
+        kind: type[C],
+        start: int,
+        status: TaskState | None,
+        query: dict[str, str],
+    ) -> AsyncGenerator[C, None]:
+        query = (
+            {"form": form.value, "from": str(start)} | ({"status": status.value} if status else {}) | query
+        )
+        call = Call("GET", f"{_job_path(job)}/results", query)
+        async with aclosing(read_lines(self._open, call, kind)) as lines:
+            async for line in lines:
+                yield line
 
     # Nodes
 

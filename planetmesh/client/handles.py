@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import JOB_ENDED, TaskState
-from planetmesh.wire.api import JobView, OutputPiece, TaskView
+from planetmesh.wire.api import JobView, OutputPiece, Parse, TaskCode, TaskResult, TaskView
 
 if TYPE_CHECKING:
     from planetmesh.client.async_client import AsyncMesh
@@ -61,3 +61,17 @@ class JobHandle:
     def logs(self, *, start: int = 0) -> AsyncIterator[OutputPiece]:
         """The last attempts' output so far, task by task."""
         return self._mesh.logs(self.id, start=start)
+
+    def results(
+        self, *, status: TaskState | None = None, parse: Parse = Parse.TEXT
+    ) -> AsyncIterator[TaskResult]:
+        """What came of each task that has ended so far."""
+        return self._mesh.results(self.id, status=status, parse=parse)
+
+    def codes(self, *, status: TaskState | None = None) -> AsyncIterator[TaskCode]:
+        """How each task ended that has ended so far."""
+        return self._mesh.codes(self.id, status=status)
+
+    def text(self) -> AsyncIterator[bytes]:
+        """What the COMPLETED tasks wrote to their standard output, one behind the other."""
+        return self._mesh.text(self.id)

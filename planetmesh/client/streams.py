@@ -23,6 +23,10 @@ SILENCE_SECONDS = 60.0
 LINE_MOST_BYTES = 64 * 1024 * 1024
 
 
+BYTES_SILENCE_SECONDS = 600.0
+"""Where there are no lines the coordinator cannot send an empty one; it may look through many tasks."""
+
+
 class Numbered(Protocol):
     """What a line is made of: everything with a number to resume after."""
 
@@ -31,6 +35,7 @@ class Numbered(Protocol):
 
 
 N = TypeVar("N", bound=Numbered)
+T = TypeVar("T")
 
 
 async def follow(caller: Caller, call: Call, kind: type[N], *, after: int | None) -> AsyncGenerator[N, None]:
@@ -55,7 +60,7 @@ async def follow(caller: Caller, call: Call, kind: type[N], *, after: int | None
             await patience.wait(error)
 
 
-async def read_lines(caller: Caller, call: Call, kind: type[N]) -> AsyncGenerator[N, None]:
+async def read_lines(caller: Caller, call: Call, kind: type[T]) -> AsyncGenerator[T, None]:
     """The lines of one answer; raises ConnectionLost if it breaks off."""
     decoder = msgspec.json.Decoder(kind)
     async with caller.link.send(call, read_seconds=SILENCE_SECONDS) as response:
@@ -66,6 +71,15 @@ async def read_lines(caller: Caller, call: Call, kind: type[N]) -> AsyncGenerato
                 yield decoder.decode(line)
             except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
                 raise PeerMisbehaved(f"A line from the coordinator cannot be understood: {error}") from error
+
+
+async def read_bytes(caller: Caller, call: Call) -> AsyncGenerator[bytes, None]:
+    """An answer that is no JSON, as it comes; raises ConnectionLost if it breaks off."""
+    async with caller.link.send(call, read_seconds=BYTES_SILENCE_SECONDS) as response:
+        if response.status >= 400:
+            raise read_error(response.status, await response.read())
+        async for chunk in response.content.iter_any():
+            yield chunk
 
 
 async def _split(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -31,7 +31,10 @@ from planetmesh.wire.api import (
     NodeView,
     OutputPiece,
     PairingWindow,
+    Parse,
     SettingView,
+    TaskCode,
+    TaskResult,
     TaskView,
 )
 
@@ -119,6 +122,20 @@ class Mesh:
         """The last attempts' output, task by task."""
         return self._iterate(lambda: self._mesh.logs(job, start=start))
 
+    def results(
+        self, job: str, *, start: int = 0, status: TaskState | None = None, parse: Parse = Parse.TEXT
+    ) -> Iterator[TaskResult]:
+        """What came of each task that has ended so far; see `AsyncMesh.results`."""
+        return self._iterate(lambda: self._mesh.results(job, start=start, status=status, parse=parse))
+
+    def codes(self, job: str, *, start: int = 0, status: TaskState | None = None) -> Iterator[TaskCode]:
+        """How each task ended that has ended so far."""
+        return self._iterate(lambda: self._mesh.codes(job, start=start, status=status))
+
+    def text(self, job: str, *, start: int = 0) -> Iterator[bytes]:
+        """What the COMPLETED tasks wrote to their standard output, one behind the other, in pieces."""
+        return self._iterate(lambda: self._mesh.text(job, start=start))
+
     def nodes(self) -> list[NodeView]:
         return self._call(self._mesh.nodes())
 
@@ -200,6 +217,15 @@ class Job:
 
     def logs(self, *, start: int = 0) -> Iterator[OutputPiece]:
         return self._mesh.logs(self.id, start=start)
+
+    def results(self, *, status: TaskState | None = None, parse: Parse = Parse.TEXT) -> Iterator[TaskResult]:
+        return self._mesh.results(self.id, status=status, parse=parse)
+
+    def codes(self, *, status: TaskState | None = None) -> Iterator[TaskCode]:
+        return self._mesh.codes(self.id, status=status)
+
+    def text(self) -> Iterator[bytes]:
+        return self._mesh.text(self.id)
 
 
 class LoopThread:

@@ -59,6 +59,7 @@ RULES: MappingProxyType[tuple[str, str], frozenset[Role]] = MappingProxyType(
         ("POST", "/v1/jobs/{job}/tasks/{index}/cancel"): OPERATORS,
         ("GET", "/v1/jobs/{job}/output"): READERS,
         ("GET", "/v1/jobs/{job}/logs"): READERS,
+        ("GET", "/v1/jobs/{job}/results"): READERS,
         ("GET", "/v1/nodes"): READERS,
         ("GET", "/v1/nodes/{node}"): READERS,
         ("PATCH", "/v1/nodes/{node}"): OPERATORS,

@@ -18,7 +18,7 @@ from planetmesh.model.job import Counts, Job, JobSpec, Task, TaskState, job_stat
 from planetmesh.model.node import NodeState, Sandbox
 from planetmesh.model.resources import MILLIS, NOTHING
 from planetmesh.store.jobs import JobSummary, StoredJob
-from planetmesh.wire.api import JobView, NodeView, TaskCounts, TaskView, rfc3339
+from planetmesh.wire.api import JobView, NodeView, TaskCode, TaskCounts, TaskView, rfc3339
 
 MASKED = "***"
 """Stands for a value that the reader may not see."""
@@ -170,6 +170,22 @@ def _payload(spec: JobSpec, task: Task) -> str | None:
     """A task's own inputs in one text."""
     items = spec.items_of(task.index, task.width)
     return " ".join(items) if items else None
+
+
+def task_code(state: MeshState, task: Task, spec: JobSpec) -> TaskCode:
+    """How a task ended."""
+    view = task_view(state, task, spec)
+    began, ended = task.started_at, task.finished_at
+    return TaskCode(
+        index=view.index,
+        input=view.payload,
+        status=view.status,
+        exit_code=view.exit_code,
+        node=view.node,
+        attempts=view.attempts,
+        seconds=None if began is None or ended is None else round(max(0.0, ended - began), 3),
+        error=view.last_error,
+    )
 
 
 def node_view(state: MeshState, live: LiveNode) -> NodeView:

@@ -15,13 +15,16 @@ import msgspec
 from planetmesh.errors import BadInput
 from planetmesh.jobtypes.contract import (
     Launch,
+    Value,
     check_inputs,
     check_launch,
     check_texts,
     read_payload,
+    value_of,
 )
 from planetmesh.jobtypes.replace import fill_arguments, fill_posix_line, fill_windows_line
 from planetmesh.model.job import JobSpec
+from planetmesh.wire.api import Parse
 
 POSIX_SHELL = ("/bin/sh", "-c")
 WINDOWS_SHELL = ("cmd.exe", "/d", "/v:on", "/s", "/c")
@@ -56,6 +59,9 @@ class Command:
             return shlex.join(fill_arguments(argv, items, index))
         quoted = tuple(shlex.quote(item) for item in items)
         return " ".join(fill_arguments(argv, quoted, index))
+
+    def gather(self, stdout: bytes, parse: Parse, *, is_cut: bool) -> Value:
+        return value_of(stdout, parse, is_cut=is_cut)
 
 
 def _read(payload: dict[str, Any]) -> tuple[str, ...]:

@@ -1,17 +1,20 @@
 """What a job type offers, and the bounds that all of them keep.
 
-Called by the coordinator's API (`check`, `describe`) and by the agent's runner (`launch`).
+Called by the coordinator's API (`check`, `describe`, `gather`) and by the agent's runner (`launch`).
 Nothing here starts, reads or writes anything.
 """
 
 from __future__ import annotations
 
+import codecs
+from base64 import b64encode
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from planetmesh.errors import BadInput, TooLarge
 from planetmesh.model.job import Items, JobSpec
+from planetmesh.wire.api import Encoding, Parse
 
 ARGUMENT_MOST_BYTES = 128 * 1024 - 1
 """Linux refuses to start a program with a longer single argument or variable."""
@@ -19,6 +22,8 @@ COMMAND_MOST_BYTES = 128 * 1024
 """Of all arguments together as they were submitted."""
 LAUNCH_MOST_BYTES = 1024 * 1024
 """Of all arguments and variables together after the input was put in: half of Linux' usual limit."""
+JSON_DEEPEST = 100
+"""Values nested deeper stay text: whoever reads the result has a stack of his own."""
 
 T = TypeVar("T")
 
@@ -46,6 +51,14 @@ class Launch(msgspec.Struct, frozen=True):
     files: tuple[LaunchFile, ...] = ()
 
 
+class Value(msgspec.Struct, frozen=True):
+    """What came of one task, ready to be written as JSON."""
+
+    value: Any
+    """For JSON the task's own text in one line, as `msgspec.Raw`: no number of it loses a digit."""
+    encoding: Encoding
+
+
 class JobType(Protocol):
     """One kind of job. Implementations hold no state."""
 
@@ -60,6 +73,9 @@ class JobType(Protocol):
 
     def describe(self, payload: dict[str, Any], items: tuple[str, ...] = (), index: int = 0) -> str:
         """One line for people: what this job, or this task of it, runs."""
+
+    def gather(self, stdout: bytes, parse: Parse, *, is_cut: bool) -> Value:
+        """What came of a COMPLETED task that wrote this; `is_cut`: and more, which is not here."""
 
 
 def read_payload(payload: dict[str, Any], kind: type[T], job_type: str) -> T:
@@ -115,3 +131,43 @@ def check_launch(launch: Launch, what: str) -> Launch:
     texts = tuple(part for part in launch.argv if isinstance(part, str))
     check_texts((*texts, *launch.env.values()), what, LAUNCH_MOST_BYTES)
     return launch
+
+
+def value_of(stdout: bytes, parse: Parse, *, is_cut: bool) -> Value:
+    """A program's output as a value: text, base64 if it is no text, or its JSON if that is asked for.
+
+    Whether output is JSON is never guessed: `1e3` and `"yes"` are texts until somebody says otherwise.
+    """
+    if parse is Parse.JSON and not is_cut:
+        found = _json_in(stdout)
+        if found is not None:
+            return Value(found, Encoding.JSON)
+    try:
+        # A cut may go through the middle of a character, which does not make it less of a text.
+        return Value(codecs.getincrementaldecoder("utf-8")().decode(stdout, final=not is_cut), Encoding.TEXT)
+    except UnicodeDecodeError:
+        return Value(b64encode(stdout).decode(), Encoding.BASE64)
+
+
+def _json_in(stdout: bytes) -> msgspec.Raw | None:
+    try:
+        value = msgspec.json.decode(stdout)
+        if stdout.count(b"[") + stdout.count(b"{") > JSON_DEEPEST and _is_deeper(value, JSON_DEEPEST):
+            return None
+        return msgspec.Raw(msgspec.json.format(stdout, indent=-1))
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    layer = [value]
+    for _ in range(levels + 1):
+        layer = [
+            child
+            for each in layer
+            if isinstance(each, dict | list)
+            for child in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not layer:
+            return False
+    return True

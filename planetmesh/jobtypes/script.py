@@ -19,13 +19,16 @@ from planetmesh.jobtypes.contract import (
     JobFile,
     Launch,
     LaunchFile,
+    Value,
     check_inputs,
     check_launch,
     check_texts,
     read_payload,
+    value_of,
 )
 from planetmesh.jobtypes.replace import fill_arguments
 from planetmesh.model.job import JobSpec
+from planetmesh.wire.api import Parse
 
 SOURCE_MOST_BYTES = 1024 * 1024
 NAME_MOST_LETTERS = 100
@@ -79,6 +82,9 @@ class Script:
     def describe(self, payload: dict[str, Any], items: tuple[str, ...] = (), index: int = 0) -> str:
         script = _read(payload)
         return shlex.join((script.name, *fill_arguments(script.args, items, index)))
+
+    def gather(self, stdout: bytes, parse: Parse, *, is_cut: bool) -> Value:
+        return value_of(stdout, parse, is_cut=is_cut)
 
 
 def interpreter_of(script: ScriptPayload) -> tuple[str, ...]:

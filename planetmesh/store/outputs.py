@@ -16,6 +16,7 @@ from planetmesh.paths import Home
 from planetmesh.settings import Settings
 from planetmesh.store.database import Database, Sizes
 from planetmesh.store.pieces import Piece, add_pieces, delete_pieces, pieces_after, pieces_in_order
+from planetmesh.store.results import Place, Stdout, TextPage, read_stdouts, text_page
 from planetmesh.store.schema import OUTPUTS
 from planetmesh.wire.api import OutputPiece
 
@@ -103,6 +104,22 @@ class Outputs:
         """
         return await self._database.read(
             lambda connection: pieces_in_order(connection, job_id, (start_index, after_number), limit_bytes)
+        )
+
+    async def results(self, job_id: JobId, start: Place = (0, 0), limit_bytes: int = PAGE_BYTES) -> TextPage:
+        """What COMPLETED tasks wrote to their standard output, page by page, for `results JOB`."""
+        return await self._database.read(lambda connection: text_page(connection, job_id, start, limit_bytes))
+
+    async def stdouts(
+        self,
+        job_id: JobId,
+        attempts: Sequence[tuple[int, int]],
+        each_most: int,
+        limit_bytes: int = PAGE_BYTES,
+    ) -> list[Stdout]:
+        """The beginnings of these attempts' standard outputs; fewer than asked for if they are large."""
+        return await self._database.read(
+            lambda connection: read_stdouts(connection, job_id, attempts, each_most, limit_bytes)
         )
 
     async def drop_job(self, job_id: JobId) -> None:

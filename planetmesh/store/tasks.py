@@ -26,6 +26,7 @@ STATES = (
     TaskState.CANCELLED,
 )
 _CODE = {state: code for code, state in enumerate(STATES)}
+COMPLETED = _CODE[TaskState.COMPLETED]
 FAILED = _CODE[TaskState.FAILED]
 UNCOMPLETED = "tasks INDEXED BY uncompleted_tasks WHERE state <> 4"
 """To read only what did not complete, of which there is little, however many tasks a job has."""

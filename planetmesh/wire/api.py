@@ -6,6 +6,7 @@ Times are RFC 3339 UTC texts. The OpenAPI document is made from these structs.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -221,6 +222,59 @@ class OutputPiece(msgspec.Struct, frozen=True):
     stream: int
     offset: int
     data: bytes
+
+
+class Form(StrEnum):
+    """Which results of a job: `?form=` of GET /v1/jobs/{id}/results."""
+
+    TEXT = "text"
+    """What the COMPLETED tasks wrote to their standard output, byte for byte, one behind the other."""
+    JSON = "json"
+    """TaskResult, one a line."""
+    CODES = "codes"
+    """TaskCode, one a line."""
+
+
+class Parse(StrEnum):
+    """How a task's output becomes a value."""
+
+    TEXT = "text"
+    JSON = "json"
+    """Output that is one JSON value becomes that value; other output stays text."""
+
+
+class Encoding(StrEnum):
+    """What a result's `value` is."""
+
+    TEXT = "text"
+    BASE64 = "base64"
+    """Of bytes that are not UTF-8."""
+    JSON = "json"
+    """The value that the task wrote as JSON."""
+
+
+class TaskCode(msgspec.Struct, frozen=True, kw_only=True):
+    """How one task ended."""
+
+    index: int
+    input: str | None
+    status: TaskState
+    exit_code: int | None
+    node: str | None
+    attempts: int
+    seconds: float | None
+    """Of the accepted attempt."""
+    error: str | None
+
+
+class TaskResult(TaskCode, frozen=True, kw_only=True):
+    """How one task ended and what came of it."""
+
+    value: Any = None
+    """Only of COMPLETED tasks; what it is says `encoding`."""
+    encoding: Encoding | None = None
+    is_cut: bool = False
+    """The task wrote more than `value` has."""
 
 
 class FeedEvent(msgspec.Struct, frozen=True):

@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 SEND_SECONDS = 60.0
 """For one answer, or one piece of a stream, to be taken by the caller; then it is cut off."""
 
+LINES = "application/x-ndjson"
+BYTES = "application/octet-stream"
+
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
 
@@ -114,22 +117,22 @@ async def _deliver(request: web.Request, response: web.StreamResponse) -> web.St
 
 
 class Stream:
-    """An answer without a known end, as lines; opened by the first write."""
+    """An answer without a known end."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, content_type: str) -> None:
         self._call = call
         self._response = web.StreamResponse(headers={"Cache-Control": "no-store"})
-        self._response.content_type = "application/x-ndjson"
+        self._response.content_type = content_type
 
     async def open(self) -> None:
         await self._response.prepare(self._call.request)
 
-    async def write(self, lines: bytes) -> None:
+    async def write(self, data: bytes) -> None:
         """Raises NotAllowed once the caller is revoked, ConnectionResetError if it is gone or too slow."""
         self._call.still_allowed()
         try:
             async with asyncio.timeout(SEND_SECONDS):
-                await self._response.write(lines)
+                await self._response.write(data)
         except TimeoutError as error:
             raise ConnectionResetError("The caller does not read.") from error
 
@@ -142,9 +145,11 @@ class Stream:
         return self._response
 
 
-async def stream(call: Call, give: Callable[[Stream], Awaitable[None]]) -> web.StreamResponse:
-    """Answer with lines. What goes wrong after the first byte ends the connection: there is no other way."""
-    answer = Stream(call)
+async def stream(
+    call: Call, give: Callable[[Stream], Awaitable[None]], *, content_type: str = LINES
+) -> web.StreamResponse:
+    """Answer bit by bit. What goes wrong after the first byte ends the connection: there is no other way."""
+    answer = Stream(call, content_type)
     await answer.open()
     try:
         await give(answer)

@@ -10,6 +10,7 @@ import msgspec
 
 from planetmesh import __version__
 from planetmesh.coordinator.access import RULES
+from planetmesh.coordinator.api.door import BYTES, LINES
 from planetmesh.coordinator.api.routes import Parameter, Route
 from planetmesh.wire.api import ErrorAnswer
 
@@ -49,8 +50,9 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
 
 
 def _operation(route: Route, by_kind: dict[Any, dict[str, Any]]) -> dict[str, Any]:
-    kind = "application/x-ndjson" if route.lines else "application/json"
     schema = by_kind[route.answer] if route.answer is not None else {"type": "object"}
+    content = {LINES if route.lines else "application/json": {"schema": schema}}
+    content |= {BYTES: {}} if route.raw else {}
     operation: dict[str, Any] = {
         "operationId": route.name,
         "summary": route.about,
@@ -58,7 +60,7 @@ def _operation(route: Route, by_kind: dict[Any, dict[str, Any]]) -> dict[str, An
         "parameters": [_path_part(name) for name in _PART.findall(route.path)]
         + [_query_part(parameter) for parameter in route.query],
         "responses": {
-            str(route.status): {"description": "Done.", "content": {kind: {"schema": schema}}},
+            str(route.status): {"description": "Done.", "content": content},
             "default": {
                 "description": "Refused, or failed.",
                 "content": {"application/json": {"schema": by_kind[ErrorAnswer]}},

@@ -16,6 +16,7 @@ from planetmesh.coordinator.api import (
     nodes,
     outputs,
     pairing,
+    results,
     settings,
     status,
     tasks,
@@ -40,6 +41,7 @@ from planetmesh.wire.api import (
     SubmitJob,
     SubmittedJob,
     TaskPage,
+    TaskResult,
     TaskView,
 )
 
@@ -63,6 +65,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """None: an object without fields."""
     lines: bool = False
     """The answer is a stream of such objects, one a line."""
+    raw: bool = False
+    """It may be plain bytes instead."""
     status: int = 200
 
     @property
@@ -206,6 +210,27 @@ ROUTES: tuple[Route, ...] = (
         ),
         answer=OutputPiece,
         lines=True,
+    ),
+    Route(
+        method="GET",
+        path="/v1/jobs/{job}/results",
+        handler=results.give_results,
+        about="What came of the tasks that have ended so far, in the order of their index.",
+        query=(
+            Parameter(
+                "form",
+                "string",
+                "`text` (usual): what COMPLETED tasks wrote to stdout, as it is; `json`: an object for each "
+                "task with its `value`; `codes`: the same without it.",
+            ),
+            Parameter("from", "integer", "The first index."),
+            Parameter("limit", "integer", "Tasks at most (`json` and `codes`)."),
+            Parameter("status", "string", "Only tasks that ended so (`json` and `codes`)."),
+            Parameter("parse", "string", "`json`: an output that is one JSON value becomes that value."),
+        ),
+        answer=TaskResult,
+        lines=True,
+        raw=True,
     ),
     Route(
         method="GET",
