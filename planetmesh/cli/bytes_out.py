@@ -10,7 +10,7 @@ import codecs
 import sys
 import unicodedata
 from base64 import b64encode
-from typing import BinaryIO
+from typing import IO
 
 from planetmesh.cli.output import Printer
 from planetmesh.wire.api import OutputPiece
@@ -39,7 +39,7 @@ def harmless(text: str) -> str:
 class Stream:
     """One of our two streams."""
 
-    def __init__(self, target: BinaryIO, *, exact: bool) -> None:
+    def __init__(self, target: IO[bytes], *, exact: bool) -> None:
         self._target = target
         self._decoder = None if exact else codecs.getincrementaldecoder("utf-8")("replace")
         self.at_line_start = True

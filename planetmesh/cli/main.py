@@ -33,6 +33,7 @@ COMMANDS = {
     "job": Listed("planetmesh.cli.job:job", "Show one job, or its tasks."),
     "wait": Listed("planetmesh.cli.wait:wait", "Wait until jobs have ended."),
     "logs": Listed("planetmesh.cli.logs:logs", "Show what tasks wrote."),
+    "results": Listed("planetmesh.cli.results:results", "Put together what came of a job's tasks."),
     "cancel": Listed("planetmesh.cli.cancel:cancel", "Stop jobs."),
     "nodes": Listed("planetmesh.cli.nodes:nodes", "List the machines of the mesh."),
     "node": Listed("planetmesh.cli.node:node", "Drain, resume, rename, tag, revoke or forget a machine."),

@@ -89,10 +89,14 @@ def cell(text: str, longest: int = CELL_MOST_LETTERS) -> str:
     return clean(text, longest)
 
 
-def write_json(document: Any) -> None:
+def json_text(document: Any) -> str:
     """ASCII only: JSON's own escapes keep a terminal safe and lose nothing."""
-    text = json.dumps(msgspec.to_builtins(document), ensure_ascii=True)
-    sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")
+    return json.dumps(msgspec.to_builtins(document), ensure_ascii=True).replace("\x7f", "\\u007f")
+
+
+def write_json(document: Any) -> None:
+    """One document on a line of stdout."""
+    sys.stdout.write(json_text(document) + "\n")
     sys.stdout.flush()
 
 

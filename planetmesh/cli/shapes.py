@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from planetmesh.cli.output import Column, Shape
 from planetmesh.cli.progress import show_seconds
 from planetmesh.model.job import JobState, TaskState
 from planetmesh.model.node import NodeState
 from planetmesh.model.resources import MILLIS, show_size
-from planetmesh.wire.api import JobView, NodeView, TaskView
+from planetmesh.wire.api import JobView, NodeView, TaskCode, TaskView
 
 _COLOURS = {
     JobState.COMPLETED: "green",
@@ -52,7 +53,18 @@ def show_between(start: str | None, end: str | None) -> str:
     if begun is None:
         return "-"
     seconds = max(0.0, ((parse_time(end) or datetime.now(UTC)) - begun).total_seconds())
+    return _show_length(seconds)
+
+
+def _show_length(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
     return f"{seconds:.1f} s" if seconds < MINUTE_SECONDS else show_seconds(seconds)
+
+
+def show_exit(code: int | None) -> str:
+    """An exit code, for people."""
+    return "-" if code is None else str(code)
 
 
 def show_tasks(job: JobView) -> str:
@@ -81,15 +93,48 @@ TASKS = Shape[TaskView](
         Column("STATUS", lambda task: task.status, style=lambda task: colour(task.status)),
         Column("NODE", lambda task: task.node or "-"),
         Column("TRIES", lambda task: str(task.attempts), right=True, drop=4),
-        Column(
-            "EXIT", lambda task: "-" if task.exit_code is None else str(task.exit_code), right=True, drop=2
-        ),
+        Column("EXIT", lambda task: show_exit(task.exit_code), right=True, drop=2),
         Column("TIME", lambda task: show_between(task.started_at, task.finished_at), right=True, drop=3),
         Column("INPUT", lambda task: task.payload if task.payload is not None else "-", drop=1, most=40),
         Column("ERROR", lambda task: task.last_error or "", long=True),
     ),
     key=lambda task: task.id,
     empty="There are no such tasks.",
+)
+
+
+def codes_of(job_id: str) -> Shape[TaskCode]:
+    """How the tasks of one job ended."""
+    return Shape(
+        (
+            Column("TASK", lambda code: str(code.index), right=True),
+            Column("STATUS", lambda code: code.status, style=lambda code: colour(code.status)),
+            Column("EXIT", lambda code: show_exit(code.exit_code), right=True),
+            Column("NODE", lambda code: code.node or "-", drop=2),
+            Column("TRIES", lambda code: str(code.attempts), right=True, drop=4),
+            Column("TIME", lambda code: _show_length(code.seconds), right=True, drop=3),
+            Column("INPUT", lambda code: code.input if code.input is not None else "-", drop=1, most=40),
+            Column("ERROR", lambda code: code.error or "", long=True),
+        ),
+        key=lambda code: f"{job_id}/{code.index}",
+    )
+
+
+class CodeCount(NamedTuple):
+    """How many tasks ended so."""
+
+    status: TaskState
+    exit_code: int | None
+    tasks: int
+
+
+CODE_COUNTS = Shape[CodeCount](
+    (
+        Column("STATUS", lambda each: each.status, style=lambda each: colour(each.status)),
+        Column("EXIT", lambda each: show_exit(each.exit_code), right=True),
+        Column("TASKS", lambda each: str(each.tasks), right=True),
+    ),
+    key=lambda each: show_exit(each.exit_code),
 )
 
 

@@ -1,12 +1,13 @@
 """Tables: for a terminal cut to its width, for pipes and files whole.
 
 On a narrow terminal whole columns go, the least needed first, and a long text wraps beside or below its row:
-a word that is cut to `HEAL…` tells nobody anything. Called by `output` only.
+a word that is cut to `HEAL…` tells nobody anything. Called by `output`, and by `results` for tables that
+are too long to be held.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -43,17 +44,19 @@ class Laid:
         return all(text in NOTHING_TO_SEE for text in self.cells)
 
 
-def print_plain(things: Sequence[T], shape: Shape[T]) -> None:
-    """For pipes and files: never cut to a width, no frames, the same columns."""
+def print_plain(
+    things: Sequence[T], shape: Shape[T], *, head: bool = True, say: Callable[[str], object] = print
+) -> None:
+    """For pipes and files: never cut to a width, no frames, the same columns. `say` takes a line."""
     table = [[column.title for column in shape.columns]]
     table += [[cell(column.text(thing)) for column in shape.columns] for thing in things]
     widths = [max(len(row[number]) for row in table) for number in range(len(shape.columns))]
-    for row in table:
+    for row in table if head else table[1:]:
         aligned = [
             text.rjust(width) if column.right else text.ljust(width)
             for text, width, column in zip(row, widths, shape.columns, strict=True)
         ]
-        print(GAP.join(aligned).rstrip())
+        say(GAP.join(aligned).rstrip())
 
 
 def print_on_terminal(things: Sequence[T], shape: Shape[T]) -> None:

@@ -155,7 +155,7 @@ def _json_in(stdout: bytes) -> msgspec.Raw | None:
         if stdout.count(b"[") + stdout.count(b"{") > JSON_DEEPEST and _is_deeper(value, JSON_DEEPEST):
             return None
         return msgspec.Raw(msgspec.json.format(stdout, indent=-1))
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
 
 

@@ -1,0 +1,245 @@
+"""`planetmesh results`: what came of a job's tasks, put together.
+
+Streams: nothing here grows with the number of tasks but the counts of their exit codes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import aclosing, nullcontext
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from planetmesh.cli.face import Face
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from planetmesh.cli.output import Shape
+    from planetmesh.client.async_client import AsyncMesh
+    from planetmesh.model.job import TaskState
+    from planetmesh.wire.api import Form, JobView, Parse, TaskCode, TaskResult
+
+T = TypeVar("T")
+
+BLOCK_ROWS = 5000
+"""A table needs all its rows at once to find its widths; longer ones come in blocks."""
+
+_EXAMPLES = """
+\b
+Examples:
+  planetmesh results last
+  planetmesh results k3v -o all.txt
+  planetmesh results k3v --form codes
+  planetmesh results k3v --failed
+  planetmesh results last --json | jq '.[] | [.input, .value]'
+  planetmesh results last --parse json -o all.json
+
+\b
+Forms:
+  text   what completed tasks wrote to their stdout, joined in order (usual)
+  json   one array: index, input, status, exit_code, node, attempts, seconds,
+         error, value (a completed task's stdout), encoding, is_cut
+  codes  a table of exit codes, and how many tasks ended with each
+
+In json a value that is not UTF-8 is base64 (see `encoding`) and one beyond
+1 MiB is cut (`is_cut`). Of a job that goes on you get what has ended so far.
+
+Exit status: 0 if all tasks completed, 1 if not (or not yet).
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("job_id", metavar="JOB")
+@click.option("--form", type=click.Choice(["text", "json", "codes"]), help="What to give; see below.")
+@click.option("--failed", is_flag=True, help="Only the failed tasks (codes or json).")
+@click.option("--parse", type=click.Choice(["text", "json"]), help="With json: read outputs as JSON.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to a new file instead."
+)
+@click.option("--overwrite", is_flag=True, help="With -o: replace a file that is there.")
+@click.option("--raw", is_flag=True, help="Pass control characters on to this terminal.")
+@click.pass_obj
+def results(
+    face: Face, /, job_id: str, *, form: str | None, failed: bool, parse: str | None, **place: Any
+) -> int:
+    """Give what came of a job's tasks, in the order of their index."""
+    from planetmesh.cli.new_file import new_file
+    from planetmesh.model.job import TaskState
+    from planetmesh.wire.api import Form, Parse
+
+    path: Path | None = place["output"]
+    if place["overwrite"] and path is None:
+        raise click.UsageError("--overwrite needs -o FILE.")
+    chosen = Form(form or _usual_form(face, failed=failed, parse=parse))
+    if chosen is Form.TEXT and failed:
+        raise click.UsageError("--failed goes with --form codes or json: text is of completed tasks.")
+    if chosen is Form.TEXT and face.json:
+        raise click.UsageError("--form text is no JSON; leave --json out.")
+    if chosen is not Form.JSON and parse is not None:
+        raise click.UsageError("--parse goes with --form json.")
+    status = TaskState.FAILED if failed else None
+    with new_file(path, overwrite=place["overwrite"]) if path else nullcontext() as file:
+        giver = Giver(face, file, raw=place["raw"])
+        complete = face.run(giver.give(job_id, chosen, status, Parse(parse or "text")))
+    if path:
+        face.printer.note(f"The results are in {path}.")
+    return 0 if complete else 1
+
+
+def _usual_form(face: Face, *, failed: bool, parse: str | None) -> str:
+    if face.json or parse is not None:
+        return "json"
+    return "codes" if failed else "text"
+
+
+class Giver:
+    """Writes one form of the results of one job to a file, or to stdout if there is none."""
+
+    def __init__(self, face: Face, file: IO[bytes] | None, *, raw: bool) -> None:
+        import sys
+
+        self._face = face
+        self._printer = face.printer
+        self._file = file
+        self._raw = raw
+        self._target: IO[bytes] = file or sys.stdout.buffer
+        self._on_terminal = file is None and sys.stdout.isatty()
+
+    async def give(self, job_id: str, form: Form, status: TaskState | None, parse: Parse) -> bool:
+        """True if all tasks completed; else the rest of it is said."""
+        from planetmesh.wire.api import Form
+
+        async with self._face.mesh() as mesh:
+            # Asked first: what had ended by now is in the results, whatever ends meanwhile.
+            view = await mesh.job(job_id)
+            if form is Form.TEXT:
+                await self._give_text(mesh, view)
+            elif form is Form.JSON:
+                await self._give_json(mesh, view, status, parse)
+            elif self._face.json:
+                await self._give_array(mesh.codes(view.id, status=status))
+            else:
+                await self._give_codes(mesh, view, status)
+            self._target.flush()
+            said = missing_sentence(view, await _first_failed(mesh, view))
+        if said:
+            self._printer.warn(said)
+        return not said
+
+    async def _give_text(self, mesh: AsyncMesh, view: JobView) -> None:
+        from planetmesh.cli.bytes_out import Stream
+
+        stream = Stream(self._target, exact=self._raw or not self._on_terminal)
+        async with aclosing(mesh.text(view.id)) as pieces:
+            async for piece in pieces:
+                stream.write(piece)
+        stream.finish()
+
+    async def _give_json(
+        self, mesh: AsyncMesh, view: JobView, status: TaskState | None, parse: Parse
+    ) -> None:
+        from planetmesh.wire.api import Encoding, Parse
+
+        cut = other = 0
+
+        async def counted() -> AsyncGenerator[TaskResult, None]:
+            nonlocal cut, other
+            async with aclosing(mesh.results(view.id, status=status, parse=parse)) as found:
+                async for result in found:
+                    cut += result.is_cut
+                    other += result.encoding not in {None, Encoding.JSON}
+                    yield result
+
+        await self._give_array(counted())
+        if cut:
+            self._printer.warn(f"{_were(cut, 'output')} cut (`is_cut`); `--form text` has all of it.")
+        if other and parse is Parse.JSON:
+            self._printer.warn(f"{_were(other, 'output')} not read as JSON; `encoding` says which.")
+
+    async def _give_array(self, found: AsyncGenerator[T, None]) -> None:
+        """One JSON document, an element a line."""
+        from planetmesh.cli.output import json_text
+
+        before = "["
+        async with aclosing(found) as each_one:
+            async for each in each_one:
+                self._target.write(f"{before}{json_text(each)}".encode())
+                before = ",\n"
+        self._target.write(b"[]\n" if before == "[" else b"]\n")
+
+    async def _give_codes(self, mesh: AsyncMesh, view: JobView, status: TaskState | None) -> None:
+        from planetmesh.cli.shapes import CODE_COUNTS, CodeCount, codes_of
+
+        shape = codes_of(view.id)
+        counts: Counter[tuple[TaskState, int | None]] = Counter()
+        block: list[TaskCode] = []
+        is_first = True
+        async with aclosing(mesh.codes(view.id, status=status)) as codes:
+            async for code in codes:
+                counts[code.status, code.exit_code] += 1
+                block.append(code)
+                if len(block) >= BLOCK_ROWS:
+                    self._show(block, shape, head=is_first)
+                    block, is_first = [], False
+        if block:
+            self._show(block, shape, head=is_first)
+        if not counts:
+            self._printer.note("No task failed." if status else "No task has ended yet.")
+        elif self._file is not None or self._printer.form == "table":
+            self._say("")
+            ordered = sorted(counts.items(), key=lambda each: (each[0][0], each[0][1] or 0))
+            self._show([CodeCount(*ended, number) for ended, number in ordered], CODE_COUNTS, head=True)
+
+    def _show(self, things: Sequence[T], shape: Shape[T], *, head: bool) -> None:
+        """A block of a table, where it is to go."""
+        from planetmesh.cli.tables import print_on_terminal, print_plain
+
+        if self._file is None and self._printer.form == "quiet":
+            self._printer.rows(things, shape)
+        elif self._on_terminal:
+            print_on_terminal(things, shape)
+        else:
+            print_plain(things, shape, head=head, say=self._say)
+
+    def _say(self, line: str) -> None:
+        self._target.write(line.encode() + b"\n")
+
+
+async def _first_failed(mesh: AsyncMesh, view: JobView) -> int | None:
+    if not view.tasks.failed:
+        return None
+    from planetmesh.model.job import TaskState
+
+    async with aclosing(mesh.codes(view.id, status=TaskState.FAILED)) as failed:
+        async for code in failed:
+            return code.index
+    return None
+
+
+def missing_sentence(view: JobView, first_failed: int | None) -> str:
+    """Why these are not the results of all tasks, with the next command; nothing if they are."""
+    counts = view.tasks
+    live = counts.total - counts.completed - counts.failed - counts.cancelled
+    parts: list[str] = []
+    commands: list[str] = []
+    if counts.failed:
+        parts.append(f"{counts.failed} failed")
+        if first_failed is not None:
+            commands.append(f"`planetmesh logs {view.id}/{first_failed}`")
+    if counts.cancelled:
+        parts.append(f"{counts.cancelled} {'was' if counts.cancelled == 1 else 'were'} cancelled")
+    if live:
+        parts.append(f"{live} {'has' if live == 1 else 'have'} not ended yet")
+        commands.append(f"`planetmesh wait {view.id}`")
+    if not parts:
+        return ""
+    shown = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    then = f" ({', '.join(commands)})" if commands else ""
+    return f"Of {counts.total} {'task' if counts.total == 1 else 'tasks'} {shown}{then}."
+
+
+def _were(number: int, what: str) -> str:
+    return f"{number} {what} was" if number == 1 else f"{number} {what}s were"
