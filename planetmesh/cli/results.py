@@ -40,8 +40,9 @@ Examples:
 \b
 Forms:
   text   what completed tasks wrote to their stdout, joined in order (usual)
-  json   one array: index, input, status, exit_code, node, attempts, seconds,
-         error, value (a completed task's stdout), encoding, is_cut
+  json   one array: index, input, inputs (if it has several), status, exit_code,
+         node, attempts, seconds, error, value (a completed task's stdout),
+         encoding, is_cut
   codes  a table of exit codes, and how many tasks ended with each
 
 In json a value that is not UTF-8 is base64 (see `encoding`) and one beyond

@@ -175,10 +175,12 @@ def _payload(spec: JobSpec, task: Task) -> str | None:
 def task_code(state: MeshState, task: Task, spec: JobSpec) -> TaskCode:
     """How a task ended."""
     view = task_view(state, task, spec)
+    items = spec.items_of(task.index, task.width)
     began, ended = task.started_at, task.finished_at
     return TaskCode(
         index=view.index,
         input=view.payload,
+        inputs=items if len(items) > 1 else None,
         status=view.status,
         exit_code=view.exit_code,
         node=view.node,

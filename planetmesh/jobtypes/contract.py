@@ -160,14 +160,13 @@ def _json_in(stdout: bytes) -> msgspec.Raw | None:
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether more than `levels` lists and objects stand in each other."""
     layer = [value]
-    for _ in range(levels + 1):
-        layer = [
-            child
+    for _ in range(levels):
+        children = [
+            each.values() if isinstance(each, dict) else each
             for each in layer
             if isinstance(each, dict | list)
-            for child in (each.values() if isinstance(each, dict) else each)
         ]
-        if not layer:
-            return False
-    return True
+        layer = [child for each in children for child in each if isinstance(child, dict | list)]
+    return bool(layer)

@@ -258,6 +258,8 @@ class TaskCode(msgspec.Struct, frozen=True, kw_only=True):
 
     index: int
     input: str | None
+    inputs: tuple[str, ...] | None
+    """Each of them, where a task has several; `input` has all in one text."""
     status: TaskState
     exit_code: int | None
     node: str | None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from planetmesh.errors import BadInput, TooLarge
-from planetmesh.jobtypes.contract import JobFile
+from planetmesh.jobtypes.contract import JobFile, Value
 from planetmesh.jobtypes.registry import JOB_TYPES, job_type
 from planetmesh.jobtypes.script import file_name
 from planetmesh.model.job import Items, JobSpec, Range
+from planetmesh.wire.api import Encoding, Parse
 
 
 def check(kind, payload, inputs=None):
@@ -148,3 +150,58 @@ def test_descriptions_are_one_line_of_what_runs():
     assert job_type("command").describe({"argv": ["echo", "a b"]}) == "echo 'a b'"
     assert job_type("command").describe({"argv": ["cat {} | wc"]}, ("a b",), 0) == "cat 'a b' | wc"
     assert job_type("script").describe({"source": "x", "name": "x.py"}, ("3",), 2) == "x.py 3"
+
+
+def gathered(stdout: bytes, parse: Parse = Parse.TEXT, *, is_cut: bool = False) -> tuple[object, str]:
+    """What every kind makes of an output, as its reader gets it."""
+    made: list[Value] = [kind.gather(stdout, parse, is_cut=is_cut) for kind in JOB_TYPES.values()]
+    assert made == made[:1] * len(made)
+    return msgspec.json.decode(msgspec.json.encode(made[0].value)), made[0].encoding
+
+
+def test_an_output_is_text_until_somebody_says_otherwise():
+    assert gathered(b"") == ("", Encoding.TEXT)
+    assert gathered("ü \x1b\n".encode()) == ("ü \x1b\n", Encoding.TEXT)
+    assert gathered(b"1e3\n") == ("1e3\n", Encoding.TEXT)
+    assert gathered(b'{"a": 1}') == ('{"a": 1}', Encoding.TEXT)
+    assert gathered(b"\xff\x00") == ("/wA=", Encoding.BASE64)
+
+
+def test_an_output_that_is_json_becomes_its_value_if_asked():
+    assert gathered(b' {"a" : [1, 2.50,\n null]}\n', Parse.JSON) == ({"a": [1, 2.5, None]}, Encoding.JSON)
+    assert gathered(b"null", Parse.JSON) == (None, Encoding.JSON)
+    number = b"1" * 40
+    assert gathered(number, Parse.JSON) == (int(number), Encoding.JSON)
+    value = job_type("command").gather(b"[1.10000000000000000000001,\n2]", Parse.JSON, is_cut=False).value
+    assert msgspec.json.encode(value) == b"[1.10000000000000000000001,2]", "one line, and every digit"
+
+
+@pytest.mark.parametrize(
+    "stdout",
+    [
+        b"",
+        b"yes",
+        b"1 2",
+        b'{"a": 1',
+        b"NaN",
+        b"1e400",
+        b'"\\ud800"',
+        b"9" * 5000,
+        b"[" * 101 + b"]" * 101,
+        b"[" * 9999,
+    ],
+)
+def test_what_is_no_json_that_everybody_can_read_stays_text(stdout):
+    assert gathered(stdout, Parse.JSON) == (stdout.decode(), Encoding.TEXT)
+
+
+def test_json_may_be_nested_as_deep_as_that():
+    assert gathered(b"[" * 100 + b"]" * 100, Parse.JSON)[1] == Encoding.JSON
+    assert gathered(b"[" + b"[]," * 500 + b"1]", Parse.JSON)[1] == Encoding.JSON
+    assert gathered(b"\xff", Parse.JSON)[1] == Encoding.BASE64
+
+
+def test_a_cut_output_stays_text_and_is_never_parsed():
+    assert gathered("a€".encode()[:-1], is_cut=True) == ("a", Encoding.TEXT)
+    assert gathered("a€".encode()[:-1]) == ("YeKC", Encoding.BASE64)
+    assert gathered(b"12", Parse.JSON, is_cut=True) == ("12", Encoding.TEXT)

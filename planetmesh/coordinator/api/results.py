@@ -138,11 +138,12 @@ async def _give_lines(engine: Engine, answer: Stream, found: Found, asked: _Aske
 
 async def _pages(engine: Engine, found: Found, asked: _Asked) -> AsyncIterator[list[Task]]:
     """Tasks that have ended so, page by page; a page may be empty."""
+    rest = found.job.rest
     looked_for: frozenset[TaskState] | None = ENDED
-    if asked.states == {TaskState.FAILED}:
+    if asked.states == {TaskState.FAILED} and rest is not TaskState.FAILED:
         looked_for = asked.states
-    elif found.live is None:
-        # All have ended, and those that were never placed have no row to look for.
+    elif found.live is None or rest is not None:
+        # Those that were never placed have ended too, and have no row to look for.
         looked_for = None
     start = asked.start
     while True:
@@ -150,7 +151,7 @@ async def _pages(engine: Engine, found: Found, asked: _Asked) -> AsyncIterator[l
         yield [task for task in tasks if task.state in asked.states]
         if len(tasks) < PAGE_TASKS:
             return
-        start = tasks[-1].index + 1
+        start = tasks[-1].index + tasks[-1].width
 
 
 async def _give_values(
