@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import pytest
@@ -17,9 +18,12 @@ from api_double import Double, running_double
 
 from planetmesh.cli.main import run
 from planetmesh.client.sync_client import LoopThread
+from planetmesh.coordinator.engine import Engine
 from planetmesh.coordinator.service import Coordinator, CoordinatorOptions, running_coordinator
 from planetmesh.model.identity import Role
 from planetmesh.paths import Home
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -91,6 +95,15 @@ class Real:
         """Let whoever uses that home look."""
         home.prepare()
         self._thread.call(self._coordinator.enrolment._admit(home.operator, Role.VIEWER, "guest"))
+
+    @property
+    def engine(self) -> Engine:
+        """To be touched by what `call` runs only."""
+        return self._coordinator.engine
+
+    def call(self, work: Coroutine[None, None, T]) -> T:
+        """Run it on the coordinator's own loop."""
+        return self._thread.call(work)
 
     async def _start(self) -> asyncio.Task[None]:
         self._ending, started = asyncio.Event(), asyncio.Event()
