@@ -19,7 +19,7 @@ from click.shell_completion import CompletionItem
 from planetmesh import __version__
 from planetmesh.cli.face import Face
 
-BELOW = {"node": frozenset({"drain", "resume", "rename", "tag", "revoke", "forget"})}
+BELOW = {"node": frozenset({"drain", "rename", "tag", "revoke", "forget"})}
 """Commands of a group that people look for at the top."""
 EVERYWHERE = "Everywhere: --home DIR, --json, -q/--quiet, -v/--verbose, --version."
 

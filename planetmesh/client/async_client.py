@@ -33,8 +33,10 @@ from planetmesh.paths import Home, default_home
 from planetmesh.settings import Settings
 from planetmesh.wire.api import (
     CancelJob,
+    ChangeJob,
     ChangeNode,
     ChangeSettings,
+    Explanation,
     FeedEvent,
     Form,
     JobPage,
@@ -45,6 +47,7 @@ from planetmesh.wire.api import (
     OutputPiece,
     PairingWindow,
     Parse,
+    RetriedJob,
     SettingView,
     SubmitJob,
     SubmittedJob,
@@ -172,6 +175,25 @@ class AsyncMesh:
             if view.status in JOB_ENDED:
                 return view
             job = view.id
+
+    async def change_job(self, job: str, change: ChangeJob) -> JobView:
+        """Pause, resume, or change what may be changed of a job that has not ended."""
+        return await self._ask("PATCH", _job_path(job), JobView, body=change)
+
+    async def retry(self, job: str) -> RetriedJob:
+        """Queue the job's failed tasks again, whether it has ended or not."""
+        return await self._ask("POST", f"{_job_path(job)}/retry", RetriedJob, repeatable=False)
+
+    async def explain_job(self, job: str) -> Explanation:
+        """Why the job is as it is."""
+        return await self._ask("GET", f"{_job_path(job)}/explain", Explanation)
+
+    async def explain_task(self, job: str, index: int) -> Explanation:
+        return await self._ask("GET", f"{_job_path(job)}/tasks/{index}/explain", Explanation)
+
+    async def explain_node(self, node: str) -> Explanation:
+        """What the node does, and why not more."""
+        return await self._ask("GET", f"{_node_path(node)}/explain", Explanation)
 
     async def cancel(self, job: str, reason: str = "") -> JobView:
         """Stop what runs and drop what waits. Raises Conflict if the job has ended already."""

@@ -24,14 +24,17 @@ from planetmesh.errors import BadInput
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import JobSpec, TaskState
 from planetmesh.wire.api import (
+    ChangeJob,
     ChangeNode,
     ChangeSettings,
+    Explanation,
     JobView,
     MeshStatus,
     NodeView,
     OutputPiece,
     PairingWindow,
     Parse,
+    RetriedJob,
     SettingView,
     TaskCode,
     TaskResult,
@@ -102,6 +105,23 @@ class Mesh:
 
     def wait(self, job: str) -> JobView:
         return self._call(self._mesh.wait(job))
+
+    def change_job(self, job: str, change: ChangeJob) -> JobView:
+        """See `AsyncMesh.change_job`."""
+        return self._call(self._mesh.change_job(job, change))
+
+    def retry(self, job: str) -> RetriedJob:
+        """See `AsyncMesh.retry`."""
+        return self._call(self._mesh.retry(job))
+
+    def explain_job(self, job: str) -> Explanation:
+        return self._call(self._mesh.explain_job(job))
+
+    def explain_task(self, job: str, index: int) -> Explanation:
+        return self._call(self._mesh.explain_task(job, index))
+
+    def explain_node(self, node: str) -> Explanation:
+        return self._call(self._mesh.explain_node(node))
 
     def cancel(self, job: str, reason: str = "") -> JobView:
         return self._call(self._mesh.cancel(job, reason))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from planetmesh.mesh import effects as fx
-from planetmesh.mesh import fitness, reactor
+from planetmesh.mesh import explain, fitness, reactor
 from planetmesh.mesh.live_job import LiveJob, Signature
 from planetmesh.mesh.live_node import LiveNode
 from planetmesh.mesh.state import MeshState
@@ -79,6 +79,8 @@ def _job_view(job: Job, counts: Counts, error: str, waiting: str) -> JobView:
         cancel_reason=job.cancel_reason,
         error=error,
         waiting=waiting,
+        paused=job.paused_at is not None,
+        after=tuple(after.job for after in job.waits),
     )
 
 
@@ -96,6 +98,8 @@ def waiting_sentence(state: MeshState, live: LiveJob, made: Sentences) -> str:
     counts = live.counts
     if counts.assigned or counts.running or not counts.live:
         return ""
+    for finding in explain.held_back(live):
+        return f"{finding.sentence.rstrip('.')} (`{finding.hint}`)."
     if not counts.queued:
         return "Its tasks wait a little after a failure before they are tried again."
     signature = live.signature
@@ -156,7 +160,7 @@ def task_view(state: MeshState, task: Task, spec: JobSpec) -> TaskView:
         status=task.state,
         node=node.node.name if node else task.node_id,
         node_id=task.node_id,
-        attempts=task.attempt,
+        attempts=task.attempts,
         exit_code=task.exit_code,
         started_at=rfc3339(task.started_at),
         finished_at=rfc3339(task.finished_at),

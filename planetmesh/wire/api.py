@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from planetmesh.model.ids import JobId, NodeId
-from planetmesh.model.job import Counts, JobSpec, JobState, TaskState
+from planetmesh.model.job import After, Counts, JobSpec, JobState, TaskState
 from planetmesh.model.node import Gpu, NodeState, Sandbox
 
 
@@ -63,6 +63,9 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     """The first failed task's sentence, if any."""
     waiting: str = ""
     """Why nothing of it runs, with the next command, if that is so."""
+    paused: bool = False
+    after: tuple[JobId, ...] = ()
+    """Jobs that must end before this one runs."""
     spec: JobSpec | None = None
     """Only for one job asked for by id; values of `env` are masked for viewers."""
 
@@ -120,6 +123,58 @@ class SubmitJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SubmittedJob(msgspec.Struct, frozen=True):
     job: JobView
     warnings: tuple[str, ...] = ()
+
+
+class ChangeJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """PATCH /v1/jobs/{id}: only what is given changes."""
+
+    priority: int | None = None
+    max_running: int | None = None
+    """0: no limit any more."""
+    paused: bool | None = None
+    after: tuple[After, ...] | None = None
+    """Replaces what it waits for; only while nothing of it has begun."""
+
+
+class RetriedJob(msgspec.Struct, frozen=True):
+    """POST /v1/jobs/{id}/retry: how many failed tasks are queued again, and how many are left."""
+
+    job: JobView
+    again: int
+    left: int = 0
+
+
+class FindingView(msgspec.Struct, frozen=True):
+    """One reason, with the next command to type."""
+
+    sentence: str
+    hint: str = ""
+    about: str = ""
+    """The node that it is about, if it is about one."""
+
+
+class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of a task that did not become its end."""
+
+    attempt: int
+    node: str | None
+    outcome: str
+    exit_code: int | None
+    error: str
+    started_at: str | None
+    finished_at: str | None
+    why_there: str = ""
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """GET …/explain: how a job, a task or a node stands and why."""
+
+    subject: str
+    status: str
+    summary: str
+    findings: tuple[FindingView, ...] = ()
+    attempts: tuple[AttemptView, ...] = ()
+    """Of a task: its runs so far, oldest first."""
 
 
 class CancelJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -49,3 +49,30 @@ def test_what_the_coordinator_refuses_is_a_usage_error(say, coordinator: None) -
         assert say("job", odd).status in {2, 5}, odd
     assert say("run", "--detach", "--name", "\udcff", "x").status == 2
     assert say("run", "--detach", "\udcff").status == 2
+
+
+def test_a_job_is_paused_changed_explained_and_resumed(say, coordinator: None) -> None:
+    job_id = say("run", "--detach", "--name", "wide", "echo", "{}", ":::", "a", "b").text.strip()
+    assert say("pause", "wide").text == f"Job {job_id} is paused.\n"
+    explained = say("explain", "last")
+    assert explained.status == 0
+    assert f"job {job_id} is QUEUED" in explained.text
+    assert f"It is paused.\n      → planetmesh resume {job_id}" in explained.text
+    assert say("explain", f"{job_id}/1", "--json").json["subject"] == f"task {job_id}/1"
+    assert say("edit", "last", "--priority", "9", "--max-running", "1", "--json").json["priority"] == 9
+    assert say("edit", "last", "--max-running", "none").status == 0
+    assert say("edit", "last").status == 2
+    assert say("edit", "last", "--max-running", "0").status == 2
+    second = say("run", "--detach", "true").text.strip()
+    assert say("edit", second, "--after", "wide").status == 0
+    said = say("edit", "wide", "--after", second)
+    assert (said.status, "in a circle" in said.error) == (2, True)
+    assert say("edit", second, "--after-nothing").status == 0
+    assert say("resume", "wide", second).status == 0
+    assert "No machine has joined" in say("explain", "wide").text
+    said = say("retry", "wide")
+    assert (said.status, "has failed" in said.error) == (2, True)
+    assert say("cancel", "wide").status == 0
+    said = say("edit", "wide", "--priority", "1")
+    assert (said.status, "has ended" in said.error) == (2, True)
+    assert say("explain", "nobody").status == 5

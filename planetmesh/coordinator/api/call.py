@@ -55,6 +55,7 @@ class Parts:
     shelf: Shelf = field(default_factory=Shelf)
     submits: Submits = field(default_factory=Submits)
     weights: Weights = field(default_factory=Weights)
+    retries: asyncio.Lock = field(default_factory=asyncio.Lock)
     large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
     body_grace_seconds: float = BODY_GRACE_SECONDS
 

@@ -18,6 +18,7 @@ from planetmesh.logs import clean
 from planetmesh.model.job import Items, JobSpec, Limits, Range
 from planetmesh.model.resources import Resources
 from planetmesh.settings import Settings
+from planetmesh.wire.api import ChangeJob
 
 JOB_NAME_MOST = 200
 NODE_NAME_MOST = 64
@@ -66,6 +67,16 @@ def check_job(spec: JobSpec, settings: Settings) -> JobSpec:
     _check_payload(spec, settings)
     job_type(spec.type).check(spec)
     return spec
+
+
+def check_change(asked: ChangeJob, settings: Settings) -> None:
+    """Raise BadInput for what no job may be changed to."""
+    if asked.priority is not None:
+        _within("priority", asked.priority, -PRIORITY_MOST, PRIORITY_MOST)
+    if asked.max_running is not None:
+        _within("number of tasks running at a time", asked.max_running, 0, settings.tasks_most)
+    if asked.after is not None and len(asked.after) > AFTER_MOST:
+        raise TooLarge(f"A job can wait for {AFTER_MOST} others at most, not for {len(asked.after)}.")
 
 
 def _job_name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Jobs: hand in, look at, wait for, list, cancel."""
+"""Jobs: hand in, look at, wait for, list, cancel. What is changed later stands in `edits`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from aiohttp import web
 
 from planetmesh.coordinator.api.call import Call, Parts
 from planetmesh.coordinator.api.checks import check_job, check_key, check_reason
-from planetmesh.coordinator.api.lookup import find_job, open_job, open_node, read_job
+from planetmesh.coordinator.api.lookup import (
+    TURNS_MOST,
+    ended_states,
+    find_job,
+    open_job,
+    open_node,
+    read_job,
+)
 from planetmesh.coordinator.views import (
     Sentences,
     live_job_view,
@@ -45,7 +52,7 @@ async def submit_job(call: Call) -> web.StreamResponse:
             job_id, warnings = (earlier, ()) if earlier else await _take_in(call, asked)
     else:
         job_id, warnings = await _take_in(call, asked)
-    view = await _final_view(call, job_id, wait_seconds) or await _view(call, job_id)
+    view = await _final_view(call, job_id, wait_seconds) or await view_of(call, job_id)
     return call.answer(SubmittedJob(view, warnings), status=201)
 
 
@@ -55,17 +62,27 @@ async def _take_in(call: Call, asked: SubmitJob) -> tuple[JobId, tuple[str, ...]
     call.parts.weights.refuse_too_much(engine.state, own, call.body_bytes)
     spec = _resolve_node(engine.state, asked.spec)
     spec = await _checked(call.parts, spec)
+    after, ended = await ended_states(call, spec.after)
+    spec = msgspec.structs.replace(spec, after=after)
     now = engine.read_clock()
     job = Job(id=new_job_id(), spec=spec, submitter=own, key=asked.key, created_at=now.wall)
     warning = never_runnable(engine.state, LiveJob(job))
 
     def happen(state: MeshState, _now: Moment) -> fx.Effects:
         _refuse_too_many(state, own)
-        return jobs.on_job_submitted(state, job)
+        return jobs.on_job_submitted(state, job, ended)
 
     if asked.key:
         call.parts.submits.remember(own, asked.key, job.id)
-    await engine.do(happen, also=call.audited("submit", job.id, f"{spec.type}, {spec.task_count} tasks"))
+    audited = call.audited("submit", job.id, f"{spec.type}, {spec.task_count} tasks")
+    for tried in range(TURNS_MOST):
+        try:
+            await engine.do(happen, also=audited)
+            break
+        except Conflict:
+            if not after or tried == TURNS_MOST - 1:
+                raise
+            _after, ended = await ended_states(call, after)  # one of them has just ended
     call.parts.weights.note(job.id, own, call.body_bytes)
     return job.id, (warning,) if warning else ()
 
@@ -102,7 +119,7 @@ async def _final_view(call: Call, job_id: JobId, seconds: float) -> JobView | No
     return await call.parts.engine.job_ended(job_id, seconds)
 
 
-async def _view(call: Call, job_id: JobId, *, spec: bool = False) -> JobView:
+async def view_of(call: Call, job_id: JobId, *, spec: bool = False) -> JobView:
     engine = call.parts.engine
     found = await read_job(engine, job_id, call.parts.shelf)
     if found.live is not None:
@@ -118,7 +135,7 @@ async def _view(call: Call, job_id: JobId, *, spec: bool = False) -> JobView:
 async def show_job(call: Call) -> web.StreamResponse:
     job_id = await find_job(call, call.part("job"))
     await _final_view(call, job_id, call.wait_seconds())
-    return call.answer(await _view(call, job_id, spec=True))
+    return call.answer(await view_of(call, job_id, spec=True))
 
 
 async def list_jobs(call: Call) -> web.StreamResponse:
@@ -150,4 +167,4 @@ async def cancel_job(call: Call) -> web.StreamResponse:
         return jobs.on_cancel(state, job_id, reason, now)
 
     await call.parts.engine.do(happen, also=call.audited("cancel", job_id, reason))
-    return call.answer(await _view(call, job_id))
+    return call.answer(await view_of(call, job_id))

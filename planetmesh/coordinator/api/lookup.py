@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 
 import msgspec
@@ -17,7 +18,7 @@ from planetmesh.mesh.live_node import LiveNode
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
 from planetmesh.model.ids import JobId, NodeId, is_job_id
-from planetmesh.model.job import Job
+from planetmesh.model.job import After, Job, JobState
 from planetmesh.store.jobs import StoredJob
 
 NEWEST = "last"
@@ -94,6 +95,22 @@ async def read_job(engine: Engine, job_id: JobId, shelf: Shelf) -> Found:
             await engine.do(_nothing)
     stored = await _stored(engine, job_id, shelf)
     return Found(stored.job, None, stored)
+
+
+async def ended_states(
+    call: Call, conditions: Iterable[After]
+) -> tuple[tuple[After, ...], dict[JobId, JobState]]:
+    """The jobs that another waits for, by their ids, and how those ended that have.
+
+    One that ends before the turn is not among them: the turn raises Conflict, and this is to be asked anew.
+    """
+    resolved, ended = [], {}
+    for after in conditions:
+        found = await open_job(call, after.job)
+        resolved.append(msgspec.structs.replace(after, job=found.job.id))
+        if found.stored is not None:
+            ended[found.job.id] = found.stored.summary.state
+    return tuple(dict.fromkeys(resolved)), ended
 
 
 async def _stored(engine: Engine, job_id: JobId, shelf: Shelf) -> StoredJob:

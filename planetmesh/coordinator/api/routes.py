@@ -11,6 +11,8 @@ import msgspec
 
 from planetmesh.coordinator.api import (
     certificates,
+    edits,
+    explanations,
     feed,
     jobs,
     nodes,
@@ -25,8 +27,10 @@ from planetmesh.coordinator.api.door import Handler
 from planetmesh.store.changes import AuditRow
 from planetmesh.wire.api import (
     CancelJob,
+    ChangeJob,
     ChangeNode,
     ChangeSettings,
+    Explanation,
     FeedEvent,
     JobPage,
     JobView,
@@ -37,6 +41,7 @@ from planetmesh.wire.api import (
     PairingWindow,
     RenewCertificate,
     RenewedCertificate,
+    RetriedJob,
     SettingView,
     SubmitJob,
     SubmittedJob,
@@ -158,6 +163,42 @@ ROUTES: tuple[Route, ...] = (
         about="Stop what runs of it and drop what waits.",
         body=CancelJob,
         answer=JobView,
+    ),
+    Route(
+        method="PATCH",
+        path="/v1/jobs/{job}",
+        handler=edits.change_job,
+        about="Pause or resume it; change its priority, its limit of running tasks, or what it waits for.",
+        body=ChangeJob,
+        answer=JobView,
+    ),
+    Route(
+        method="POST",
+        path="/v1/jobs/{job}/retry",
+        handler=edits.retry_job,
+        about="Queue its failed tasks again, whether it has ended or not.",
+        answer=RetriedJob,
+    ),
+    Route(
+        method="GET",
+        path="/v1/jobs/{job}/explain",
+        handler=explanations.explain_job,
+        about="Why the job is as it is, with what to do.",
+        answer=Explanation,
+    ),
+    Route(
+        method="GET",
+        path="/v1/jobs/{job}/tasks/{index}/explain",
+        handler=explanations.explain_task,
+        about="Why the task is as it is: its runs so far, where it runs and why there, or why not.",
+        answer=Explanation,
+    ),
+    Route(
+        method="GET",
+        path="/v1/nodes/{node}/explain",
+        handler=explanations.explain_node,
+        about="What the node does, and why not more.",
+        answer=Explanation,
     ),
     Route(
         method="GET",

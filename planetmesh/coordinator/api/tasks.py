@@ -28,10 +28,12 @@ LIVE = frozenset(TaskState) - ENDED
 async def show_task(call: Call) -> web.StreamResponse:
     index = call.index()
     found = await open_job(call, call.part("job"))
-    return call.answer(task_view(call.parts.engine.state, await _task(call, found, index), found.job.spec))
+    return call.answer(
+        task_view(call.parts.engine.state, await find_task(call, found, index), found.job.spec)
+    )
 
 
-async def _task(call: Call, found: Found, index: int) -> Task:
+async def find_task(call: Call, found: Found, index: int) -> Task:
     """The task as the tables have it, else as the disk does."""
     if index >= found.job.spec.task_count:
         raise NotFound(
@@ -112,7 +114,7 @@ async def cancel_task(call: Call) -> web.StreamResponse:
     asked = await call.body(CancelJob, empty=CancelJob())
     index, reason = call.index(), check_reason(asked.reason)
     found = await open_job(call, call.part("job"))
-    await _task(call, found, index)
+    await find_task(call, found, index)
     job_id = found.job.id
 
     def happen(state: MeshState, now: Moment) -> fx.Effects:
@@ -122,4 +124,6 @@ async def cancel_task(call: Call) -> web.StreamResponse:
         return jobs.on_cancel_task(state, job_id, index, reason, now)
 
     await call.parts.engine.do(happen, call.audited("cancel", f"{job_id}/{index}", reason))
-    return call.answer(task_view(call.parts.engine.state, await _task(call, found, index), found.job.spec))
+    return call.answer(
+        task_view(call.parts.engine.state, await find_task(call, found, index), found.job.spec)
+    )

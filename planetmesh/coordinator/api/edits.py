@@ -1,0 +1,113 @@
+"""Jobs that were handed in already: pause, resume, change, try the failed tasks again."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from planetmesh.coordinator.api.call import Call
+from planetmesh.coordinator.api.checks import check_change
+from planetmesh.coordinator.api.jobs import view_of
+from planetmesh.coordinator.api.lookup import TURNS_MOST, Found, ended_states, open_job
+from planetmesh.errors import BadInput, Conflict
+from planetmesh.mesh import effects as fx
+from planetmesh.mesh import jobs
+from planetmesh.mesh.state import MeshState
+from planetmesh.model.clock import Moment
+from planetmesh.model.ids import JobId
+from planetmesh.model.job import Edits, Task, TaskState
+from planetmesh.wire.api import ChangeJob, RetriedJob
+
+RETRIED_MOST = 100_000
+"""Failed tasks that one request queues again: each has a record in memory from then on."""
+PAGE = 10_000
+
+
+async def change_job(call: Call) -> web.StreamResponse:
+    asked = await call.body(ChangeJob)
+    if asked == ChangeJob():
+        raise BadInput("Nothing was asked for.", hint="Say what to change: planetmesh edit ID --priority 5")
+    check_change(asked, call.parts.settings)
+    found = await open_job(call, call.part("job"))
+    job_id = found.job.id
+    after, ended = await ended_states(call, asked.after or ())
+    edits = Edits(asked.priority, asked.max_running)
+
+    def happen(state: MeshState, now: Moment) -> fx.Effects:
+        if job_id not in state.jobs:
+            raise Conflict(
+                f"Job {job_id} has ended, so nothing of it can be changed any more.",
+                hint=f"planetmesh retry {job_id} runs its failed tasks again",
+            )
+        effects: fx.Effects = []
+        if edits != Edits() or asked.after is not None:
+            wanted = None if asked.after is None else after
+            effects += jobs.on_edited(state, job_id, edits, wanted, ended)
+        if asked.paused is True:
+            effects += jobs.on_paused(state, job_id, now)
+        elif asked.paused is False:
+            effects += jobs.on_resumed(state, job_id)
+        return effects
+
+    await call.parts.engine.do(happen, also=call.audited("change", job_id, _in_words(asked)))
+    return call.answer(await view_of(call, job_id))
+
+
+def _in_words(asked: ChangeJob) -> str:
+    given = {name: getattr(asked, name) for name in ("priority", "max_running", "paused")}
+    words = [f"{name}={value}" for name, value in given.items() if value is not None]
+    if asked.after is not None:
+        words.append(f"after={','.join(each.job for each in asked.after) or 'nothing'}")
+    return " ".join(words)
+
+
+async def retry_job(call: Call) -> web.StreamResponse:
+    """One at a time: only a retry makes a failed task live again, so what was read stays true meanwhile."""
+    async with call.parts.retries:
+        for _try in range(TURNS_MOST):
+            found = await open_job(call, call.part("job"))
+            again = await _retry(call, found)
+            if again is not None:
+                break
+        else:
+            raise Conflict(f"Job {found.job.id} is just ending.", hint="Try again.")
+    view = await view_of(call, found.job.id)
+    return call.answer(RetriedJob(view, again, view.tasks.failed))
+
+
+async def _retry(call: Call, found: Found) -> int | None:
+    """How many are queued again; None if the job ended meanwhile, so that it is to be read anew."""
+    engine, job_id = call.parts.engine, found.job.id
+    failed = await _failed(call, job_id)
+    next_index, ahead = await engine.store.unplaced(job_id)
+    queued: list[int] = []
+
+    def happen(state: MeshState, _now: Moment) -> fx.Effects:
+        live = state.jobs.get(job_id)
+        if (live is None) != (found.live is None):
+            return []
+        if live is not None:
+            job, counts = live.job, live.counts
+        else:
+            assert found.stored is not None
+            job, counts = found.stored.job, found.stored.summary.counts
+        earlier = jobs.Earlier(job, counts, next_index, ahead, tuple(failed))
+        again, effects = jobs.on_retried(state, earlier)
+        queued.append(again)
+        return effects
+
+    call.parts.shelf.forget(job_id)
+    await engine.do(happen, also=call.audited("retry", job_id, f"{len(failed)} tasks"))
+    call.parts.shelf.forget(job_id)
+    return queued[0] if queued else None
+
+
+async def _failed(call: Call, job_id: JobId) -> list[Task]:
+    failed: list[Task] = []
+    start = 0
+    while len(failed) < RETRIED_MOST:
+        page = await call.parts.engine.store.tasks(job_id, start, PAGE, {TaskState.FAILED})
+        failed += [task for task in page if task.attempt]
+        if len(page) < PAGE:
+            break
+        start = page[-1].index + 1
+    return failed[:RETRIED_MOST]

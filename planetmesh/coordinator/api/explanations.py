@@ -1,0 +1,119 @@
+"""Why: a job, a task, a node, in the scheduler's own reasons."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from planetmesh.coordinator.api.call import Call
+from planetmesh.coordinator.api.lookup import Found, open_job, open_node
+from planetmesh.coordinator.api.tasks import find_task
+from planetmesh.coordinator.views import live_job_view, stored_job_view
+from planetmesh.mesh import explain
+from planetmesh.mesh.state import MeshState
+from planetmesh.model.ids import NodeId
+from planetmesh.model.job import Attempt, Task, TaskState
+from planetmesh.wire.api import AttemptView, Explanation, FindingView, JobView, rfc3339
+
+
+async def explain_job(call: Call) -> web.StreamResponse:
+    found = await open_job(call, call.part("job"))
+    engine = call.parts.engine
+    if found.live is None:
+        assert found.stored is not None
+        view = stored_job_view(found.stored)
+        findings = _of_ended(found, view)
+    else:
+        view = live_job_view(engine.state, found.live)
+        findings = explain.job(engine.state, found.live, engine.read_clock())
+    counts = view.tasks
+    summary = f"{counts.completed} of {counts.total} tasks completed, {counts.failed} failed"
+    return call.answer(
+        Explanation(subject=f"job {view.id}", status=view.status, summary=summary, findings=_views(findings))
+    )
+
+
+def _of_ended(found: Found, view: JobView) -> list[explain.Finding]:
+    job = found.job
+    if job.cancelled_at is not None:
+        return [explain.Finding(f"It was cancelled: {job.cancel_reason or 'no reason was given'}.")]
+    if view.tasks.failed:
+        said = f" The first one: {view.error}" if view.error else ""
+        hint = f"planetmesh retry {job.id}"
+        return [explain.Finding(f"{view.tasks.failed} of its tasks failed.{said}", hint)]
+    return [explain.Finding("All of its tasks completed.")]
+
+
+async def explain_task(call: Call) -> web.StreamResponse:
+    index = call.index()
+    found = await open_job(call, call.part("job"))
+    engine = call.parts.engine
+    task = await find_task(call, found, index)
+    attempts = await engine.store.attempts(found.job.id, task.index)
+    state = engine.state
+    if found.live is not None and found.live.task(index) is not None:
+        findings = explain.task(state, found.live, task, engine.read_clock())
+    else:
+        findings = _of_end(state, task)
+    views = tuple(_attempt_view(state, each) for each in attempts)
+    summary = f"{task.attempts} attempt{'' if task.attempts == 1 else 's'}"
+    if task.width > 1:
+        summary += f"; it stands for {task.width} inputs, from number {task.index} on"
+    return call.answer(
+        Explanation(
+            subject=f"task {task.job_id}/{task.index}",
+            status=task.state,
+            summary=summary,
+            findings=_views(findings),
+            attempts=views,
+        )
+    )
+
+
+def _of_end(state: MeshState, task: Task) -> list[explain.Finding]:
+    name = _name(state, task.node_id) or ""
+    found = []
+    if task.state is TaskState.COMPLETED:
+        found.append(explain.Finding(f"Attempt {task.attempt} completed here.", "", name))
+    else:
+        hint = f"planetmesh retry {task.job_id}" if task.state is TaskState.FAILED else ""
+        found.append(explain.Finding(task.error or "It ended without a word.", hint, name))
+    if task.terms is not None:
+        found.append(explain.Finding(f"It was the cheapest: {explain.terms_in_words(task.terms)}.", "", name))
+    return found
+
+
+async def explain_node(call: Call) -> web.StreamResponse:
+    engine = call.parts.engine
+    live = open_node(engine.state, call.part("node"))
+    findings = explain.node(engine.state, live, engine.read_clock())
+    summary = f"{len(live.held)} tasks in hand, reliability {live.node.reliability:.2f}"
+    return call.answer(
+        Explanation(
+            subject=f"node {live.node.name}",
+            status=live.node.state,
+            summary=summary,
+            findings=_views(findings),
+        )
+    )
+
+
+def _views(findings: list[explain.Finding]) -> tuple[FindingView, ...]:
+    return tuple(FindingView(each.sentence, each.hint, each.about) for each in findings)
+
+
+def _attempt_view(state: MeshState, attempt: Attempt) -> AttemptView:
+    return AttemptView(
+        attempt=attempt.attempt,
+        node=_name(state, attempt.node_id),
+        outcome=attempt.outcome,
+        exit_code=attempt.exit_code,
+        error=attempt.error,
+        started_at=rfc3339(attempt.started_at),
+        finished_at=rfc3339(attempt.finished_at),
+        why_there="" if attempt.terms is None else explain.terms_in_words(attempt.terms),
+    )
+
+
+def _name(state: MeshState, node_id: NodeId | None) -> str | None:
+    live = state.nodes.get(node_id) if node_id else None
+    return live.node.name if live else node_id
