@@ -7,13 +7,16 @@ Nothing here starts, reads or writes anything.
 from __future__ import annotations
 
 import codecs
+import re
 from base64 import b64encode
+from collections.abc import Iterator
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from planetmesh.errors import BadInput, TooLarge
-from planetmesh.model.job import Items, JobSpec
+from planetmesh.logs import clean
+from planetmesh.model.job import AUTO_CHUNK, Items, JobSpec, One
 from planetmesh.wire.api import Encoding, Parse
 
 ARGUMENT_MOST_BYTES = 128 * 1024 - 1
@@ -24,6 +27,14 @@ LAUNCH_MOST_BYTES = 1024 * 1024
 """Of all arguments and variables together after the input was put in: half of Linux' usual limit."""
 JSON_DEEPEST = 100
 """Values nested deeper stay text: whoever reads the result has a stack of his own."""
+PLACE_BYTES = 9
+"""What an argument costs beside its text: its end and the pointer to it."""
+PLACES_MOST_BYTES = LAUNCH_MOST_BYTES * 3 // 2
+"""Of all arguments with that."""
+AUTO_INPUTS_MOST = 1000
+AUTO_BYTES_MOST = 64 * 1024
+"""The largest task that the scheduler cuts (`mesh/chunks`): so many inputs, and so long together."""
+KIND_MOST = 60
 
 T = TypeVar("T")
 
@@ -77,6 +88,15 @@ class JobType(Protocol):
     def gather(self, stdout: bytes, parse: Parse, *, is_cut: bool) -> Value:
         """What came of a COMPLETED task that wrote this; `is_cut`: and more, which is not here."""
 
+    def kind(self, payload: dict[str, Any]) -> str:
+        """`command ffmpeg`: jobs of the same kind are alike in how long a task takes and where it fails."""
+
+
+def kind_of(job_type: str, program: str) -> str:
+    """A job type and the last part of a program's path, printable and short."""
+    name = re.split(r"[/\\]", program.rstrip("/\\"))[-1]
+    return f"{job_type} {clean(name, KIND_MOST)}".rstrip()
+
 
 def read_payload(payload: dict[str, Any], kind: type[T], job_type: str) -> T:
     """The payload as the job type's own struct; raises BadInput with where it is wrong."""
@@ -112,24 +132,73 @@ def check_text(text: str, what: str) -> int:
 
 
 def check_inputs(spec: JobSpec, job_type: JobType) -> None:
-    """Raise BadInput for inputs that cannot be given to a program, by trying the longest one."""
-    if not isinstance(spec.inputs, Items):
-        job_type.launch(spec.payload, spec.items_of(0), 0)
+    """Raise BadInput for inputs that cannot be given to a program, by trying the longest tasks."""
+    if isinstance(spec.inputs, Items):
+        for index, item in enumerate(spec.inputs.items):
+            check_text(item, f"input number {index + 1}")
+    for task, items in longest_tasks(spec):
+        try:
+            job_type.launch(spec.payload, items, task)
+        except TooLarge as error:
+            if len(items) == 1 or spec.chunk == 1:
+                raise
+            raise TooLarge(
+                f"{len(items)} inputs are too many for one command. {error.message}",
+                hint="Put fewer into one task: a smaller --chunk.",
+            ) from error
+
+
+def longest_tasks(spec: JobSpec) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Index and inputs of the tasks with the most text; if they can be started, all others can."""
+    if isinstance(spec.inputs, One):
+        yield 0, ()
         return
-    longest, longest_index = 0, 0
-    for index, item in enumerate(spec.inputs.items):
-        size = check_text(item, f"input number {index + 1}")
-        if size > longest:
-            longest, longest_index = size, index
-    if spec.inputs.items:
-        task = longest_index // max(1, spec.chunk)
-        job_type.launch(spec.payload, spec.items_of(task), task)
+    if spec.inputs.count == 0:
+        return
+    if spec.chunk != AUTO_CHUNK:
+        yield _longest(spec, spec.chunk)
+        return
+    yield _longest(spec, 1)
+    yield _longest(spec, AUTO_INPUTS_MOST)
+
+
+def _longest(spec: JobSpec, size: int) -> tuple[int, tuple[str, ...]]:
+    """The longest task of so many inputs. With automatic chunks an index counts inputs, not chunks."""
+    inputs, step = spec.inputs, size if spec.chunk == AUTO_CHUNK else 1
+    tasks = -(-inputs.count // size)
+    if isinstance(inputs, Items):
+        lengths = [0] * tasks
+        for number, item in enumerate(inputs.items):
+            lengths[number // size] += len(item.encode()) + PLACE_BYTES
+        task = lengths.index(max(lengths))
+    else:
+        # The longest numbers stand at an end of a range; the last task may be short of some.
+        sizes = {
+            task: sum(map(len, _items(spec, task, step, size))) for task in {0, max(0, tasks - 2), tasks - 1}
+        }
+        task = max(sizes, key=sizes.__getitem__)
+    return task * step, _items(spec, task, step, size)
+
+
+def _items(spec: JobSpec, task: int, step: int, size: int) -> tuple[str, ...]:
+    if spec.chunk != AUTO_CHUNK:
+        return spec.items_of(task)
+    items = spec.items_of(task * step, size)
+    total = 0
+    for number, item in enumerate(items):
+        total += len(item.encode()) + 1
+        if total > AUTO_BYTES_MOST:
+            return items[: max(1, number)]
+    return items
 
 
 def check_launch(launch: Launch, what: str) -> Launch:
     """The launch itself, if the operating system will take it; raises TooLarge."""
     texts = tuple(part for part in launch.argv if isinstance(part, str))
     check_texts((*texts, *launch.env.values()), what, LAUNCH_MOST_BYTES)
+    size = sum(len(text.encode()) + PLACE_BYTES for text in texts)
+    if size > PLACES_MOST_BYTES:
+        raise TooLarge(f"The {what} has {len(texts)} parts, more than a program can be started with.")
     return launch
 
 

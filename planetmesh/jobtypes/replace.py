@@ -2,13 +2,13 @@
 
 In plain arguments the input's text takes their place. In a line for the shell it never does: there a
 *variable* takes their place and the input travels in the environment, so that no input, however
-odd, is ever read as shell code.
+odd, is ever read as shell code. Several inputs of one task are the shell's own arguments: `"$@"`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from posixpath import dirname
 
 import msgspec
@@ -28,11 +28,17 @@ _VARIABLES = {
 }
 
 
+_OF_MANY = {"{}": "@", "{#}": "PLANETMESH_NUMBER"}
+"""What stands for all inputs of a task together: `${@}` are the shell's arguments, each a word of its own."""
+_FUNCTION = re.compile(r"\([ \t]*\)")
+
+
 class ShellLine(msgspec.Struct, frozen=True):
-    """A line for the shell and the variables that it reads."""
+    """A line for the shell, the variables that it reads, and the arguments that the shell gets beside it."""
 
     text: str
     env: dict[str, str]
+    arguments: tuple[str, ...] = ()
 
 
 def value_of(string: str, item: str, index: int) -> str:
@@ -69,10 +75,15 @@ def fill_arguments(argv: tuple[str, ...], items: tuple[str, ...], index: int) ->
     size = sum(map(len, items))
     if places * size > LAUNCH_MOST_BYTES:
         raise TooLarge(f"Inputs of {size} characters stand in {places} places of the command.")
+    asking = [bool(set(_PATTERN.findall(argument)) - {"{#}"}) for argument in argv]
+    repeated = sum(len(argument) for argument, asks in zip(argv, asking, strict=True) if asks)
+    if len(items) > 1 and repeated * len(items) > LAUNCH_MOST_BYTES:
+        raise TooLarge(
+            f"Arguments of {repeated} characters would be repeated for each of {len(items)} inputs."
+        )
     filled: list[str] = []
-    for argument in argv:
-        found = set(_PATTERN.findall(argument))
-        filled += [_fill(argument, item, index) for item in (items if found - {"{#}"} else items[:1])]
+    for argument, asks in zip(argv, asking, strict=True):
+        filled += [_fill(argument, item, index) for item in (items if asks else items[:1])]
     return tuple(filled)
 
 
@@ -81,12 +92,41 @@ def _fill(argument: str, item: str, index: int) -> str:
 
 
 def fill_posix_line(line: str, items: tuple[str, ...], index: int) -> ShellLine:
-    """The line with variables in place of replacement strings, quoted for where each one stands."""
+    """The line with variables in place of replacement strings, quoted for where each one stands.
+
+    Raises BadInput for several inputs if the line is not made for them.
+    """
+    if len(items) > 1:
+        check_line_of_many(line)
     return _fill_line(line, items, index, _posix_places)
 
 
+def check_line_of_many(line: str) -> None:
+    """Raise BadInput for a line in which `"$@"` cannot stand for several inputs."""
+    found = _posix_places(line)
+    for _, string, _ in found:
+        if string not in _OF_MANY:
+            raise BadInput(
+                f"{string} has no meaning for several inputs at once in a line for the shell.",
+                hint="Loop over them: 'for x in {}; do …; done'",
+            )
+    if any(string == "{}" for _, string, _ in found) and _defines_function(line):
+        raise BadInput(
+            "A shell function has arguments of its own, so {} cannot stand for several inputs in this line.",
+            hint="Put the line into a script: planetmesh run --script FILE",
+        )
+
+
 def fill_windows_line(line: str, items: tuple[str, ...], index: int) -> ShellLine:
-    """The same for `cmd /v:on`: `!NAME!` is put in after the line was parsed, unlike `%NAME%`."""
+    """The same for `cmd /v:on`: `!NAME!` is put in after the line was parsed, unlike `%NAME%`.
+
+    Raises BadInput for several inputs: cmd has nothing that is never read as code.
+    """
+    if len(items) > 1:
+        raise BadInput(
+            "A line for the shell of Windows can get one input at a time only.",
+            hint="Leave --chunk away, or run a program or a script instead of a line.",
+        )
     return _fill_line(line, items, index, _windows_places)
 
 
@@ -111,11 +151,12 @@ def _fill_line(line: str, items: tuple[str, ...], index: int, places: _Places) -
     env: dict[str, str] = {}
     end = 0
     for position, string, form in found:
-        variable = _VARIABLES[string]
-        env[variable] = value_of(string, item, index)
+        variable = (_VARIABLES if len(items) == 1 else _OF_MANY)[string]
+        if variable != "@":
+            env[variable] = value_of(string, item, index)
         parts += [line[end:position], form.replace("@", variable)]
         end = position + len(string)
-    return ShellLine("".join(parts) + line[end:], env)
+    return ShellLine("".join(parts) + line[end:], env, items if len(items) > 1 else ())
 
 
 def _windows_places(line: str) -> list[tuple[int, str, str]]:
@@ -129,18 +170,28 @@ _FORMS = {"(": '"${@}"', "`": '"${@}"', '"': "${@}", "'": "'\"${@}\"'"}
 
 
 def _posix_places(line: str) -> list[tuple[int, str, str]]:
-    """Walk the line with a stack of what is open. Only quoting depends on it, never safety."""
-    found: list[tuple[int, str, str]] = []
+    return [(position, string, _FORMS[inside]) for position, inside, string in _walk(line) if string]
+
+
+def _defines_function(line: str) -> bool:
+    """Unquoted, `()` means nothing else to a shell."""
+    return any(
+        inside in "(`" and not string and _FUNCTION.match(line, position)
+        for position, inside, string in _walk(line)
+    )
+
+
+def _walk(line: str) -> Iterator[tuple[int, str, str]]:
+    """Each place of the line, the innermost mark that is open there, and the replacement string there or "".
+
+    Only quoting depends on it, never safety.
+    """
     open_marks = ["("]
     position = 0
     while position < len(line):
         match = _PATTERN.match(line, position)
-        if match:
-            found.append((position, match[0], _FORMS[open_marks[-1]]))
-            position = match.end()
-            continue
-        position += _step(line, position, open_marks)
-    return found
+        yield position, open_marks[-1], match[0] if match else ""
+        position = match.end() if match else position + _step(line, position, open_marks)
 
 
 def _step(line: str, position: int, open_marks: list[str]) -> int:

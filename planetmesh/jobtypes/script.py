@@ -23,6 +23,7 @@ from planetmesh.jobtypes.contract import (
     check_inputs,
     check_launch,
     check_texts,
+    kind_of,
     read_payload,
     value_of,
 )
@@ -85,6 +86,9 @@ class Script:
 
     def gather(self, stdout: bytes, parse: Parse, *, is_cut: bool) -> Value:
         return value_of(stdout, parse, is_cut=is_cut)
+
+    def kind(self, payload: dict[str, Any]) -> str:
+        return kind_of(self.name, _read(payload).name)
 
 
 def interpreter_of(script: ScriptPayload) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from planetmesh.errors import BadInput, TooLarge
+from planetmesh.jobtypes.registry import job_type
 from planetmesh.jobtypes.replace import (
     STRINGS,
     fill_arguments,
@@ -106,6 +108,88 @@ def test_no_place_in_any_line_lets_an_input_out(line, position, tmp_path_factory
     out, errors = run_line(whole, '\'"`; printf "%s%s" HI T; #`"$(printf "%s%s" HI T)')
     assert b"HIT" not in out
     assert b"HIT" not in errors
+
+
+def run_line_of_many(line, items):
+    """As the agent starts it."""
+    launch = job_type("command").launch({"argv": [line]}, tuple(items), 4)
+    done = subprocess.run(
+        launch.argv,
+        env={"PATH": os.environ["PATH"], **launch.env},
+        capture_output=True,
+        check=False,
+        timeout=10,
+    )
+    return done.stdout, done.stderr
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    items=st.lists(NASTY, min_size=1, max_size=5),
+    form=st.sampled_from(
+        [
+            "printf '%s|' {}",
+            "printf '%s|'",
+            "printf '%s|' \"{}\"",
+            "printf '%s|' '{}'",
+            "true && printf '%s|' {} # it's {}",
+            "for x in {}; do printf '%s|' \"$x\"; done",
+            "printf %s \"$(printf '%s|' {})\"",
+            "printf %s \"`printf '%s|' {}`\"",
+            "(printf '%s|' {})",
+            "f() { printf '%s|' \"$@\"; }; f",
+        ]
+    ),
+)
+def test_the_shell_gives_the_program_each_of_several_inputs(items, form):
+    out, errors = run_line_of_many(form, items)
+    assert not errors
+    assert out == "".join(item + "|" for item in items).encode()
+
+
+@settings(max_examples=60, deadline=None)
+@given(line=st.text(st.sampled_from(list("'\"`$() {}#;x\\")), max_size=12), position=st.integers(0, 12))
+def test_no_place_in_any_line_lets_one_of_several_inputs_out(line, position):
+    whole = line[:position] + " {} " + line[position:]
+    hostile = '\'"`; printf "%s%s" HI T; #`"$(printf "%s%s" HI T)'
+    try:
+        out, errors = run_line_of_many(whole, [hostile, "$(printf '%s%s' HI T)", hostile])
+    except BadInput:
+        return  # It defines a function, which has arguments of its own.
+    assert b"HIT" not in out
+    assert b"HIT" not in errors
+
+
+@given(items=st.lists(NASTY.filter(lambda item: len(item) > 3), min_size=2, max_size=4))
+def test_the_text_of_several_inputs_is_never_in_the_line(items):
+    filled = fill_posix_line("a {} \"{}\" '{}' `{}` $({}) {#}", tuple(items), 6)
+    assert filled.text == fill_posix_line("a {} \"{}\" '{}' `{}` $({}) {#}", ("x", "y"), 6).text
+    assert filled.arguments == tuple(items)
+    assert filled.env == {"PLANETMESH_NUMBER": "7"}
+
+
+@pytest.mark.parametrize("line", ["cp {.} x", "echo {/}", "echo '{//}'", 'echo "{/.}"', "f() { wc {}; }; f"])
+def test_a_line_in_which_several_inputs_have_no_meaning_is_refused(line):
+    fill_posix_line(line, ("a",), 0)
+    with pytest.raises(BadInput) as caught:
+        fill_posix_line(line, ("a", "b"), 0)
+    assert caught.value.hint
+
+
+def test_several_inputs_are_refused_in_a_line_for_windows():
+    with pytest.raises(BadInput, match="one input at a time"):
+        fill_windows_line("type {}", ("a", "b"), 0)
+
+
+def test_an_argument_that_asks_for_an_input_is_repeated_for_each():
+    argv = fill_arguments(("cat", "--number={#}", "--file={}", "-n"), ("a", "b"), 2)
+    assert argv == ("cat", "--number=3", "--file=a", "--file=b", "-n")
+    assert fill_arguments(("gzip",), ("a", "b"), 0) == ("gzip", "a", "b")
+
+
+def test_a_long_argument_is_not_repeated_until_it_fills_the_memory():
+    with pytest.raises(TooLarge):
+        fill_arguments(("x" * 100_000 + "{}",), ("",) * 100_000, 0)
 
 
 def test_the_line_for_windows_reads_delayed_variables():

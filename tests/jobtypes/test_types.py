@@ -6,15 +6,16 @@ import msgspec
 import pytest
 
 from planetmesh.errors import BadInput, TooLarge
-from planetmesh.jobtypes.contract import JobFile, Value
+from planetmesh.jobtypes.contract import AUTO_BYTES_MOST, AUTO_INPUTS_MOST, JobFile, Value, longest_tasks
 from planetmesh.jobtypes.registry import JOB_TYPES, job_type
 from planetmesh.jobtypes.script import file_name
-from planetmesh.model.job import Items, JobSpec, Range
+from planetmesh.mesh import chunks
+from planetmesh.model.job import AUTO_CHUNK, Items, JobSpec, Range
 from planetmesh.wire.api import Encoding, Parse
 
 
-def check(kind, payload, inputs=None):
-    spec = JobSpec(type=kind, payload=payload, **({"inputs": inputs} if inputs else {}))
+def check(kind, payload, inputs=None, chunk=1):
+    spec = JobSpec(type=kind, payload=payload, chunk=chunk, **({"inputs": inputs} if inputs else {}))
     job_type(kind).check(spec)
 
 
@@ -205,3 +206,76 @@ def test_a_cut_output_stays_text_and_is_never_parsed():
     assert gathered("a€".encode()[:-1], is_cut=True) == ("a", Encoding.TEXT)
     assert gathered("a€".encode()[:-1]) == ("YeKC", Encoding.BASE64)
     assert gathered(b"12", Parse.JSON, is_cut=True) == ("12", Encoding.TEXT)
+
+    assert job_type("command").describe({"argv": ["cat {} | wc"]}, ("a b", "c"), 0) == "cat 'a b' c | wc"
+    assert job_type("command").describe({"argv": ["wc", "-l"]}, ("a b", "c"), 0) == "wc -l 'a b' c"
+
+
+def test_several_inputs_are_arguments_of_the_shell():
+    launch = job_type("command").launch({"argv": ["cat {} | wc -c"]}, ("it's", "-x"), 0)
+    assert launch.argv == ("/bin/sh", "-c", 'cat "${@}" | wc -c', "sh", "it's", "-x")
+    assert launch.env == {}
+
+
+@pytest.mark.parametrize("chunk", [AUTO_CHUNK, 2])
+def test_a_line_that_is_not_made_for_chunks_is_refused_at_once(chunk):
+    check("command", {"argv": ["echo {/} x"]}, Items(("a",)))
+    with pytest.raises(BadInput) as caught:
+        check("command", {"argv": ["echo {/} x"]}, Items(("a",)), chunk)
+    assert "for x in {}; do" in caught.value.hint
+    check("command", {"argv": ["echo", "{/}"]}, Items(("a", "b")), chunk)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "chunk", "argv"),
+    [
+        (Items(("x",) * 20 + ("y" * 1000,) * 2000), 2000, ["cat"]),
+        (Items(("x", "x", "y" * 100_000, "y" * 100_000)), 2, ["cat", *["{}"] * 6]),
+        (Items(("",) * 100_000), 100_000, ["cat", "x" * 100 + "{}"]),
+        (Items(("y" * 10,) * 90_000), 90_000, ["cat"]),
+        (Range(1, 1_000_000), 100_000, ["cat", "x{}", "y{}"]),
+        (Items(("x",) * 2000), AUTO_CHUNK, ["cat", "x" * 2000 + "{}"]),
+        (Range(1, 10**6), AUTO_CHUNK, ["cat", "x" * 2000 + "{}"]),
+    ],
+)
+def test_chunks_that_no_program_can_be_given_are_refused(inputs, chunk, argv):
+    with pytest.raises(TooLarge) as caught:
+        check("command", {"argv": argv}, inputs, chunk)
+    assert "--chunk" in caught.value.hint
+    check("command", {"argv": argv}, inputs, 1)
+
+
+def test_the_longest_chunk_is_tried_wherever_it_stands():
+    inputs = Items(("a", "b", "c" * 9, "d", "e" * 6, "f" * 6, "g"))
+    spec = JobSpec(type="command", payload={}, inputs=inputs, chunk=2)
+    assert list(longest_tasks(spec)) == [(2, ("e" * 6, "f" * 6))]
+    spec = JobSpec(type="command", payload={}, inputs=Range(-1, 10_000), chunk=3)
+    assert list(longest_tasks(spec)) == [(3333, ("9998", "9999", "10000"))]
+    assert (AUTO_INPUTS_MOST, AUTO_BYTES_MOST) == (chunks.INPUTS_MOST, chunks.BYTES_MOST)
+
+
+@pytest.mark.parametrize(
+    ("argv", "kind"),
+    [
+        (["ffmpeg", "-i", "x"], "command ffmpeg"),
+        (["/usr/bin/ffmpeg"], "command ffmpeg"),
+        (["C:\\Tools\\ffmpeg.exe", "x"], "command ffmpeg.exe"),
+        (["./dir/"], "command dir"),
+        (["cat {} | wc"], "command cat"),
+        (['  LEVEL=3 A=\'b c\' B="d \\" e" /opt/my/run {}'], "command run"),
+        (["(cd x; ls)"], "command cd"),
+        (["{ ls; }"], "command ls"),
+        (["{} --help"], "command {}"),
+        (["A=b "], "command"),
+        (["'my' prog"], "command my"),
+        (["a\x1b[31m\u202eb", "x"], "command a\ufffd[31m\ufffdb"),
+        (["x" * 100, "y"], "command " + "x" * 60 + "…"),
+    ],
+)
+def test_the_kind_of_a_command(argv, kind):
+    assert job_type("command").kind({"argv": argv}) == kind
+
+
+def test_the_kind_of_a_script():
+    assert job_type("script").kind({"source": "x", "name": "a/resize.py"}) == "script resize.py"
+    assert job_type("script").kind({"source": "#!/bin/sh\n", "name": ""}) == "script"
