@@ -26,6 +26,7 @@ from planetmesh.coordinator.views import (
     with_spec,
 )
 from planetmesh.errors import Conflict, TooLarge
+from planetmesh.jobtypes.registry import job_type
 from planetmesh.mesh import effects as fx
 from planetmesh.mesh import jobs
 from planetmesh.mesh.live_job import LiveJob
@@ -65,7 +66,8 @@ async def _take_in(call: Call, asked: SubmitJob) -> tuple[JobId, tuple[str, ...]
     after, ended = await ended_states(call, spec.after)
     spec = msgspec.structs.replace(spec, after=after)
     now = engine.read_clock()
-    job = Job(id=new_job_id(), spec=spec, submitter=own, key=asked.key, created_at=now.wall)
+    kind = job_type(spec.type).kind(spec.payload)
+    job = Job(id=new_job_id(), spec=spec, submitter=own, key=asked.key, created_at=now.wall, kind=kind)
     warning = never_runnable(engine.state, LiveJob(job))
 
     def happen(state: MeshState, _now: Moment) -> fx.Effects:
