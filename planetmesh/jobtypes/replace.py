@@ -137,11 +137,6 @@ _Places = Callable[[str], list[tuple[int, str, str]]]
 def _fill_line(line: str, items: tuple[str, ...], index: int, places: _Places) -> ShellLine:
     if not items:
         return ShellLine(line, {})
-    if len(items) > 1:
-        raise BadInput(
-            "A line for the shell takes one input at a time.",
-            hint="Give the command as separate arguments, or a script, where a task gets several.",
-        )
     item = items[0]
     found = places(line)
     if not found:

@@ -13,9 +13,10 @@ from collections.abc import Iterable
 import msgspec
 
 from planetmesh.errors import BadInput, TooLarge
+from planetmesh.jobtypes.contract import longest_tasks
 from planetmesh.jobtypes.registry import job_type
 from planetmesh.logs import clean
-from planetmesh.model.job import Items, JobSpec, Limits, Range
+from planetmesh.model.job import AUTO_CHUNK, After, Condition, Items, JobSpec, Limits, One, Range
 from planetmesh.model.resources import Resources
 from planetmesh.settings import Settings
 from planetmesh.wire.api import ChangeJob
@@ -60,11 +61,11 @@ def check_job(spec: JobSpec, settings: Settings) -> JobSpec:
     _within("number of inputs in a task", spec.chunk, 0, CHUNK_MOST)
     if spec.max_failures is not None:
         _within("number of failures that end the job", spec.max_failures, 1, settings.tasks_most)
-    if len(spec.after) > AFTER_MOST:
-        raise TooLarge(f"A job can wait for {AFTER_MOST} others at most, not for {len(spec.after)}.")
+    _check_after(spec.after)
     check_tags(spec.tags)
     _check_env(spec.env)
     _check_payload(spec, settings)
+    _check_chunk(spec, settings)
     job_type(spec.type).check(spec)
     return spec
 
@@ -110,6 +111,38 @@ def _check_limits(limits: Limits) -> None:
     for seconds in msgspec.structs.astuple(limits):
         if seconds is not None and not (math.isfinite(seconds) and 0 < seconds <= SECONDS_MOST):
             raise BadInput("A time limit must be above zero seconds.", hint="Say it like 90s, 10m or 1.5h.")
+
+
+def _check_after(conditions: tuple[After, ...]) -> None:
+    if len(conditions) > AFTER_MOST:
+        raise TooLarge(f"A job can wait for {AFTER_MOST} others at most, not for {len(conditions)}.")
+    for after in conditions:
+        if (
+            After(after.job, Condition.SUCCESS) in conditions
+            and After(after.job, Condition.FAILURE) in conditions
+        ):
+            raise BadInput(
+                f"Job {clean(after.job, 60)} cannot both complete and fail, so this job would never run.",
+                hint="To run however it ends: --after-any",
+            )
+
+
+def _check_chunk(spec: JobSpec, settings: Settings) -> None:
+    """A task's inputs are sent to its machine in one frame."""
+    if spec.chunk == 1:
+        return
+    if isinstance(spec.inputs, One):
+        raise BadInput("A job without inputs cannot give several to each task.", hint="Leave --chunk away.")
+    if spec.chunk == AUTO_CHUNK:
+        return
+    most = settings.frame_most_bytes - FRAME_RESERVE_BYTES
+    for _, items in longest_tasks(spec):
+        size = len(msgspec.msgpack.encode(items))
+        if size > most:
+            raise TooLarge(
+                f"{len(items)} inputs are {size} bytes long together; {most} is the limit for one task.",
+                hint="Put fewer into one task: a smaller --chunk.",
+            )
 
 
 def _check_env(env: dict[str, str]) -> None:
