@@ -1,4 +1,4 @@
-"""What a job's tasks get: `:::` lists, lines of a file, a range, JSON items. One source only.
+"""What a job's tasks get: `:::` lists, lines of a file, a range, JSON items, files. One source only.
 
 Several `:::` lists give every combination, the last list changing fastest, joined by one blank. Called by
 `run` and `submit`; everything wrong is said before anything is sent.
@@ -6,8 +6,10 @@ Several `:::` lists give every combination, the last list changing fastest, join
 
 from __future__ import annotations
 
+import glob
 import itertools
 import math
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -40,6 +42,9 @@ class Sources:
     lines: str | None = None
     range: str | None = None
     json_items: str | None = None
+    globs: tuple[str, ...] = ()
+    folder: Path = Path()
+    """Where relative `globs` begin."""
 
 
 def split_command(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
@@ -70,6 +75,7 @@ def read_inputs(sources: Sources) -> Inputs:
             ("--lines", sources.lines),
             ("--range", sources.range),
             ("--json-items", sources.json_items),
+            ("--glob", sources.globs),
         )
         if value
     ]
@@ -91,7 +97,32 @@ def _read_given(sources: Sources) -> Inputs:
         return Items(tuple(_lines(_read(sources.lines, "--lines"), sources.lines)))
     if sources.json_items:
         return Items(tuple(_json_items(_read(sources.json_items, "--json-items"), sources.json_items)))
+    if sources.globs:
+        return find_files(sources.globs, sources.folder)
     return One()
+
+
+def find_files(patterns: Sequence[str], folder: Path = Path()) -> Items:
+    """The files below `folder` that match, sorted, each once. Every pattern must find some."""
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        matches = glob.iglob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207  a Path takes no absolute patterns
+        named = (name for name in matches if (folder / name).is_file())
+        files = list(itertools.islice(named, Settings().tasks_most + 1))
+        found.update(dict.fromkeys(files))
+        if not files:
+            raise BadInput(
+                f"--glob: no file matches '{pattern}'.",
+                hint="Quote it, lest the shell puts names in its place; ** means folders at any depth.",
+            )
+        _refuse_too_many(len(found))
+    for name in found:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            shown = os.fsencode(name).decode(errors="replace")
+            raise BadInput(f"--glob: the name of {shown} is not valid UTF-8.") from error
+    return Items(tuple(sorted(found)))
 
 
 def combine(lists: Sequence[Sequence[str]]) -> Items:

@@ -20,7 +20,7 @@ from planetmesh.cli.spec import (
     script_payload,
     take_options,
 )
-from planetmesh.model.job import JobSpec
+from planetmesh.model.job import AUTO_CHUNK, JobSpec
 
 _EXAMPLES = """
 \b
@@ -29,6 +29,7 @@ Examples:
   planetmesh run --cpus 2 ffmpeg -i {} {.}.mp4 ::: *.mkv
   planetmesh run 'convert {} -resize 50% small-{/}' ::: *.png
   planetmesh run --range 1..100 ./simulate --seed {}
+  planetmesh run --glob 'photos/**/*.png' --chunk auto optipng
   planetmesh run --script job.py ::: a b
   planetmesh run --script job.sh -- --fast {} ::: a b
 
@@ -37,7 +38,8 @@ Replaced in every argument: {} input, {.} without extension, {/} file name,
 {//} folder, {/.} file name without extension, {#} number. A command without
 any gets the input as its last argument. A command given as one argument with
 blanks in it runs through the shell. Several ::: lists: every combination,
-joined by one blank.
+joined by one blank. With --chunk an argument with {} is repeated for each
+input of the task; in a shell line {} is all of them: 'for x in {}; do …; done'.
 
 Exit status: the command's own for one task; else 0 if all completed, 1 if any failed.
 """
@@ -54,6 +56,12 @@ Exit status: the command's own for one task; else 0 if all completed, 1 if any f
 )
 @click.option(
     "--json-items", metavar="FILE", help="One task for each item of a JSON array, or JSON value a line."
+)
+@click.option(
+    "--glob",
+    multiple=True,
+    metavar="PATTERN",
+    help="One task for each local file that matches, like '**/*.png' (repeatable).",
 )
 @click.option("--script", metavar="FILE", help="Send this local script along; the arguments are its own.")
 @click.option(
@@ -75,7 +83,7 @@ def run(face: Face, /, command: tuple[str, ...], **values: Any) -> int:
     from planetmesh.cli.watch import How, submit_and_watch
 
     how = How(values["keep_order"], values["raw"], values["detach"])
-    return face.run(submit_and_watch(face, spec, options.node, how))
+    return face.run(submit_and_watch(face, spec, options, how))
 
 
 def _make_spec(command: tuple[str, ...], values: dict[str, Any], options: JobOptions) -> JobSpec:
@@ -87,12 +95,12 @@ def _make_spec(command: tuple[str, ...], values: dict[str, Any], options: JobOpt
         raise click.UsageError("--interpreter needs --script FILE.")
     else:
         kind = command_payload(words)
-    sources = Sources(lists, values["lines"], values["range_"], values["json_items"])
+    sources = Sources(lists, values["lines"], values["range_"], values["json_items"], values["glob"])
     return build_spec(kind, read_inputs(sources), options)
 
 
 def show_tasks(face: Face, spec: JobSpec) -> int:
-    """`--dry-run`: what each task would run."""
+    """`--dry-run`: what each task would run, or what each input would where tasks are cut later."""
     from planetmesh.cli.output import Column, Shape
     from planetmesh.jobtypes.registry import job_type
 
@@ -102,9 +110,18 @@ def show_tasks(face: Face, spec: JobSpec) -> int:
         for index, items in ((index, spec.items_of(index)) for index in range(spec.task_count))
     ]
     columns = (
-        Column[dict[str, Any]]("TASK", lambda task: str(task["index"]), right=True),
+        Column[dict[str, Any]](
+            "INPUT" if spec.chunk == AUTO_CHUNK else "TASK", lambda task: str(task["index"]), right=True
+        ),
         Column[dict[str, Any]]("COMMAND", lambda task: task["command"], long=True),
     )
     face.printer.rows(tasks, Shape(columns, lambda task: task["command"]))
-    face.printer.note(f"{len(tasks)} task{'s' if len(tasks) != 1 else ''}; nothing was sent.")
+    plural = "s" if len(tasks) != 1 else ""
+    if spec.chunk == AUTO_CHUNK:
+        face.printer.note(
+            f"{len(tasks)} input{plural}; the scheduler puts several into one task, as many as each machine "
+            "does in a few seconds. Nothing was sent."
+        )
+    else:
+        face.printer.note(f"{len(tasks)} task{plural}; nothing was sent.")
     return 0

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from planetmesh.errors import BadInput, NotFound, TooLarge
-from planetmesh.model.job import Inputs, JobSpec, Limits, One
+from planetmesh.model.job import AUTO_CHUNK, Condition, Inputs, JobSpec, Limits, One
 from planetmesh.model.resources import Resources, parse_cpus, parse_duration, parse_size
 
 SCRIPT_MOST_BYTES = 1024 * 1024
@@ -25,6 +25,9 @@ RETRIES_MOST = 99
 OWN_VARIABLES = frozenset({"HOME", "TMPDIR"})
 """Each task's own folder; what a job says of them would be overwritten."""
 PRIORITY_MOST = 1000
+CHUNK_MOST = 100_000
+AFTER_MOST = 64
+"""As `coordinator/api/checks` allows."""
 
 _VARIABLE = re.compile(r"[^=\0]+")
 C = TypeVar("C", bound=Callable[..., Any])
@@ -48,6 +51,23 @@ class JobOptions:
     at_most_once: bool = False
     partial: bool = False
     name: str = ""
+    chunk: str | None = None
+    after: tuple[str, ...] = ()
+    after_failure: tuple[str, ...] = ()
+    after_any: tuple[str, ...] = ()
+    queue_timeout: str | None = None
+    task_timeout: str | None = None
+    max_failures: int | None = None
+    no_duplicates: bool = False
+
+    @property
+    def conditions(self) -> tuple[tuple[str, Condition], ...]:
+        """The jobs to wait for, as they were named, and how each must end."""
+        return (
+            *((job, Condition.SUCCESS) for job in self.after),
+            *((job, Condition.FAILURE) for job in self.after_failure),
+            *((job, Condition.END) for job in self.after_any),
+        )
 
 
 _OPTIONS = (
@@ -59,6 +79,10 @@ _OPTIONS = (
     click.option("--node", metavar="NAME", help="Only on this node."),
     click.option("--timeout", metavar="TIME", help="Stop a try after this long, like 90s, 10m or 1.5h."),
     click.option("--silence-timeout", metavar="TIME", help="Stop a try that wrote nothing for this long."),
+    click.option("--queue-timeout", metavar="TIME",
+                 help="A task that no machine took for this long fails, like 1h."),
+    click.option("--task-timeout", metavar="TIME",
+                 help="A task fails this long after its first start, retries included, like 2h."),
     click.option(
         "--retries", type=click.IntRange(0, RETRIES_MOST), metavar="N",
         help="Try a failed task again N times (default 0 for one task, 2 for many). "
@@ -69,6 +93,16 @@ _OPTIONS = (
     click.option("-j", "--max-running", type=click.IntRange(1), metavar="N", help="At most N at a time."),
     click.option("--at-most-once", is_flag=True, help="Never run a task twice, even if its node was lost."),
     click.option("--partial", is_flag=True, help="A failed task does not fail the job."),
+    click.option("--max-failures", type=click.IntRange(1), metavar="N",
+                 help="Stop the job when N tasks failed, like 10."),
+    click.option("--no-duplicates", is_flag=True,
+                 help="Never run a slow task a second time on an idle machine meanwhile."),
+    click.option("--chunk", metavar="N|auto",
+                 help="Give each task N inputs, like 50, or a few seconds' worth (auto)."),
+    click.option("--after", multiple=True, metavar="JOB",
+                 help="Run once this job has completed: its id or `last` (repeatable)."),
+    click.option("--after-failure", multiple=True, metavar="JOB", help="The same if it failed."),
+    click.option("--after-any", multiple=True, metavar="JOB", help="The same however it ended."),
     click.option("--name", default="", metavar="TEXT", help="A name for people."),
 )  # fmt: skip
 
@@ -116,9 +150,14 @@ def script_payload(
 
 
 def build_spec(kind: tuple[str, dict[str, Any]], inputs: Inputs, options: JobOptions) -> JobSpec:
-    """The spec, checked as the coordinator will check it. `node` is looked up later: it needs the mesh."""
+    """The spec, checked as the coordinator will check it.
+
+    `node` and the jobs to wait for are looked up later: that needs the mesh.
+    """
     from planetmesh.jobtypes.registry import job_type
 
+    if len(options.conditions) > AFTER_MOST:
+        raise TooLarge(f"A job can wait for {AFTER_MOST} others at most, not for {len(options.conditions)}.")
     spec = JobSpec(
         type=kind[0],
         payload=kind[1],
@@ -133,6 +172,9 @@ def build_spec(kind: tuple[str, dict[str, Any]], inputs: Inputs, options: JobOpt
         limits=_limits(options),
         at_most_once=options.at_most_once,
         partial=options.partial,
+        chunk=_chunk(options.chunk, inputs),
+        max_failures=options.max_failures,
+        duplicates=not options.no_duplicates,
     )
     job_type(spec.type).check(spec)
     return spec
@@ -167,11 +209,34 @@ def _resources(options: JobOptions) -> Resources:
 
 def _limits(options: JobOptions) -> Limits:
     return Limits(
-        attempt_seconds=parse_duration(options.timeout) if options.timeout is not None else None,
-        silence_seconds=parse_duration(options.silence_timeout)
-        if options.silence_timeout is not None
-        else None,
+        attempt_seconds=_seconds(options.timeout),
+        silence_seconds=_seconds(options.silence_timeout),
+        queue_seconds=_seconds(options.queue_timeout),
+        total_seconds=_seconds(options.task_timeout),
     )
+
+
+def _seconds(text: str | None) -> float | None:
+    return None if text is None else parse_duration(text)
+
+
+def _chunk(text: str | None, inputs: Inputs) -> int:
+    """How many inputs a task gets, from `50` or `auto`."""
+    if text is None:
+        return 1
+    if isinstance(inputs, One):
+        raise BadInput(
+            "--chunk says how many inputs a task gets, and there are no inputs.",
+            hint="Say it like: planetmesh run --chunk 50 gzip ::: *.txt",
+        )
+    if text == "auto":
+        return AUTO_CHUNK
+    if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= CHUNK_MOST:
+        raise BadInput(
+            f"'{text}' is not a number of inputs for a task.",
+            hint=f"Say 1 to {CHUNK_MOST}, or auto.",
+        )
+    return int(text)
 
 
 def _retries(options: JobOptions, inputs: Inputs) -> int:

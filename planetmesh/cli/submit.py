@@ -2,7 +2,7 @@
 
 The keys are `run`'s options with the same names (`max-running` and `max_running` are one), and `command`
 (a text, or an array), or `script` with `args` and `interpreter`; and at most one of `inputs` (an array),
-`lines`, `range`, `json-items`. Unknown keys are refused with the closest known one.
+`lines`, `range`, `json-items`, `glob`. Unknown keys are refused with the closest known one.
 """
 
 from __future__ import annotations
@@ -36,9 +36,12 @@ Example (resize.toml):
 \b
 Keys:
   command (text or array)   or   script (a file), args (array), interpreter
-  inputs (array), lines (a file), range ("1..100"), json-items (a file)
+  inputs (array), lines (a file), range ("1..100"), json-items (a file),
+  glob ("**/*.png", text or array), chunk (a whole number or "auto")
   name, env (table), cpus, memory, gpus, tags (array), node, timeout,
-  silence-timeout, retries, priority, max-running, at-most-once, partial
+  silence-timeout, queue-timeout, task-timeout, retries, priority,
+  max-running, max-failures, at-most-once, partial, duplicates (false)
+  after, after-failure, after-any (jobs: text or array)
 """
 
 _TEXT, _NUMBER, _WHOLE, _FLAG, _TEXTS, _TABLE = str, (int, float, str), int, bool, list, dict
@@ -51,6 +54,8 @@ KEYS: dict[str, Any] = {
     "lines": _TEXT,
     "range": _TEXT,
     "json_items": _TEXT,
+    "glob": (str, list),
+    "chunk": (int, str),
     "name": _TEXT,
     "env": _TABLE,
     "cpus": _NUMBER,
@@ -65,6 +70,13 @@ KEYS: dict[str, Any] = {
     "max_running": _WHOLE,
     "at_most_once": _FLAG,
     "partial": _FLAG,
+    "queue_timeout": _NUMBER,
+    "task_timeout": _NUMBER,
+    "max_failures": _WHOLE,
+    "duplicates": _FLAG,
+    "after": (str, list),
+    "after_failure": (str, list),
+    "after_any": (str, list),
 }
 """What may stand in the file, and of what type."""
 _WORDS = {
@@ -75,7 +87,8 @@ _WORDS = {
     float: "a number",
     bool: "true or false",
 }
-_LEAST = {"gpus": 0, "retries": 0, "max_running": 1}
+_LEAST = {"gpus": 0, "retries": 0, "max_running": 1, "max_failures": 1}
+_AS_TEXTS = ("cpus", "memory", "timeout", "silence_timeout", "queue_timeout", "task_timeout", "chunk")
 
 
 @click.command(epilog=_EXAMPLES)
@@ -97,7 +110,9 @@ def submit(face: Face, file: Path, *, dry_run: bool, node: str | None, name: str
         return show_tasks(face, spec)
     from planetmesh.cli.watch import How, submit_and_watch
 
-    return face.run(submit_and_watch(face, spec, node or options.node, How(detach=True)))
+    return face.run(
+        submit_and_watch(face, spec, replace(options, node=node or options.node), How(detach=True))
+    )
 
 
 def load_job(file: Path) -> tuple[JobSpec, JobOptions]:
@@ -110,9 +125,13 @@ def load_job(file: Path) -> tuple[JobSpec, JobOptions]:
         lines=_beside(values.get("lines"), file.parent),
         range=values.get("range"),
         json_items=_beside(values.get("json_items"), file.parent),
+        globs=_one_or_more(values, "glob"),
+        folder=file.parent,
     )
     if sources.lists == ((),):
         raise BadInput(f"{file}: 'inputs' is empty: nothing would run.")
+    if "glob" in values and not sources.globs:
+        raise BadInput(f"{file}: 'glob' is empty: nothing would run.")
     return build_spec(kind, read_inputs(sources), options), options
 
 
@@ -169,13 +188,22 @@ def _options(values: dict[str, Any]) -> JobOptions:
     options = JobOptions(
         env=tuple(f"{name}={_text(value, 'env')}" for name, value in values.get("env", {}).items()),
         tag=_texts(values.get("tags", []), "tags"),
+        after=_one_or_more(values, "after"),
+        after_failure=_one_or_more(values, "after_failure"),
+        after_any=_one_or_more(values, "after_any"),
+        no_duplicates=not values.get("duplicates", True),
     )
-    given: dict[str, Any] = {
-        key: str(values[key]) for key in ("cpus", "memory", "timeout", "silence_timeout") if key in values
-    }
-    plain = ("gpus", "node", "retries", "priority", "max_running", "at_most_once", "partial", "name")
+    given: dict[str, Any] = {key: str(values[key]) for key in _AS_TEXTS if key in values}
+    plain = ("gpus", "node", "retries", "priority", "max_running", "max_failures", "at_most_once", "partial",
+             "name")  # fmt: skip
     given.update({key: values[key] for key in plain if key in values})
     return replace(options, **given)
+
+
+def _one_or_more(values: dict[str, Any], key: str) -> tuple[str, ...]:
+    """A text alone means an array of it."""
+    given = values.get(key, [])
+    return (given,) if isinstance(given, str) else _texts(given, key.replace("_", "-"))
 
 
 def _texts(values: list[Any], key: str) -> tuple[str, ...]:

@@ -17,10 +17,12 @@ from planetmesh.cli.follow import exit_status, failure_sentence, follow_single
 from planetmesh.cli.gather import Gatherer
 from planetmesh.cli.interrupt import INTERRUPTED, Interruption
 from planetmesh.cli.shapes import reason_of
+from planetmesh.cli.spec import JobOptions
 from planetmesh.client.async_client import AsyncMesh
 from planetmesh.client.handles import JobHandle
 from planetmesh.errors import Conflict, MeshError
-from planetmesh.model.job import JobSpec, One, TaskState
+from planetmesh.model.ids import JobId
+from planetmesh.model.job import After, JobSpec, One, TaskState
 from planetmesh.wire.api import FeedEvent, TaskView
 
 FAILURES_SHOWN = 20
@@ -36,11 +38,10 @@ class How(msgspec.Struct, frozen=True):
     detach: bool = False
 
 
-async def submit_and_watch(face: Face, spec: JobSpec, node: str | None, how: How) -> int:
+async def submit_and_watch(face: Face, spec: JobSpec, options: JobOptions, how: How) -> int:
     """Hand the job in and stay with it to its end."""
     async with face.mesh() as mesh:
-        if node:
-            spec = msgspec.structs.replace(spec, node=(await mesh.node(node)).id)
+        spec = await _look_up(mesh, spec, options)
         if how.detach:
             handle = await mesh.submit(spec)
             show_submitted(face, handle)
@@ -56,6 +57,15 @@ async def submit_and_watch(face: Face, spec: JobSpec, node: str | None, how: How
                 return status
             await watching.cancel_after_interrupt()
     return INTERRUPTED
+
+
+async def _look_up(mesh: AsyncMesh, spec: JobSpec, options: JobOptions) -> JobSpec:
+    """Put in the ids of the node and of the jobs to wait for, which people call by other names."""
+    if options.node:
+        spec = msgspec.structs.replace(spec, node=(await mesh.node(options.node)).id)
+    ids = {name: JobId((await mesh.job(name)).id) for name in dict(options.conditions)}
+    after = dict.fromkeys(After(ids[name], on) for name, on in options.conditions)
+    return msgspec.structs.replace(spec, after=tuple(after))
 
 
 def show_submitted(face: Face, handle: JobHandle) -> None:
