@@ -6,14 +6,17 @@ import contextlib
 import io
 import itertools
 import json
+import os
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planetmesh.cli.inputs import MARK, Sources, combine, parse_range, read_inputs, split_command
+from planetmesh.cli.inputs import MARK, Sources, combine, find_files, parse_range, read_inputs, split_command
 from planetmesh.errors import BadInput, TooLarge
 from planetmesh.model.job import One
+from planetmesh.settings import Settings
 
 words = st.text(max_size=8).filter(lambda word: word not in {":::", "::::", ":::+", "::::+"})
 lists = st.lists(st.lists(words, min_size=1, max_size=4), max_size=3)
@@ -109,3 +112,43 @@ def test_json_lines_and_wrong_json(tmp_path) -> None:
 
 def test_nothing_given_is_one_task() -> None:
     assert read_inputs(Sources()) == One()
+
+
+def test_files_by_pattern_are_sorted_once_each_and_never_folders(tmp_path) -> None:
+    for name in ("b.png", "a b.png", "deep/er/c.png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert find_files(["*.png"], tmp_path).items == ("a b.png", "b.png")
+    assert find_files(["**/*.png", "b.*"], tmp_path).items == ("a b.png", "b.png", "deep/er/c.png")
+    whole = str(tmp_path / "*.txt")
+    assert read_inputs(Sources(globs=(whole,))).items == (str(tmp_path / "notes.txt"),)
+
+
+def test_a_pattern_that_finds_nothing_is_refused(tmp_path) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "folder").mkdir()
+    for pattern in ("*.jpg", "folder", "", "a.png/*"):
+        with pytest.raises(BadInput, match="no file matches"):
+            find_files(["*.png", pattern], tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names there are bytes")
+def test_a_file_whose_name_is_no_text_is_refused(tmp_path) -> None:
+    (tmp_path / os.fsdecode(b"a\xff.png")).touch()
+    with pytest.raises(BadInput, match="not valid UTF-8"):
+        find_files(["*.png"], tmp_path)
+
+
+def test_more_files_than_a_job_holds_are_refused(tmp_path, monkeypatch) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.png").touch()
+    monkeypatch.setattr("planetmesh.cli.inputs.Settings", lambda: Settings(tasks_most=3))
+    with pytest.raises(TooLarge):
+        find_files(["*.png"], tmp_path)
+    assert find_files(["[0-2].png"], tmp_path).count == 3
+
+
+def test_files_are_one_source_among_others() -> None:
+    with pytest.raises(BadInput, match="--range and --glob"):
+        read_inputs(Sources(range="1..2", globs=("*",)))

@@ -49,6 +49,52 @@ async def test_json_abuse_is_400_and_never_500(world: World, operator: Client):
     assert world.engine.state.jobs == {}
 
 
+AFTER = {"job": "k" * 26, "on": "success"}
+CAT = {"payload": {"argv": ["cat"]}}
+LETTERS = {"inputs": {"type": "items", "items": ["x"]}}
+OUT_OF_BOUNDS = {
+    "queue limit of nothing": {"limits": {"queue_seconds": 0}},
+    "total limit below zero": {"limits": {"total_seconds": -1}},
+    "total limit too far away": {"limits": {"total_seconds": 1e300}},
+    "chunk below zero": LETTERS | {"chunk": -1},
+    "chunk too large": LETTERS | {"chunk": 100_001},
+    "chunk not whole": LETTERS | {"chunk": 1.5},
+    "chunk without inputs": {"chunk": 2},
+    "automatic chunk without inputs": {"chunk": 0},
+    "chunk of a line that takes one": LETTERS | {"chunk": 2, "payload": {"argv": ["echo {/} x"]}},
+    "chunk longer than a frame": {"chunk": 20_000, "payload": {"argv": ["echo", "{#}"]}}
+    | {"inputs": {"type": "items", "items": ["x" * 100] * 20_000}},
+    "chunk longer than a command": CAT
+    | {"chunk": 90_000, "inputs": {"type": "items", "items": ["y" * 10] * 90_000}},
+    "range without an end": {"chunk": 100_000, "inputs": {"type": "range", "first": 1, "last": 10**12}},
+    "no failures": {"max_failures": 0},
+    "more failures than tasks can be": {"max_failures": 10_000_001},
+    "too many to wait for": {"after": [AFTER] * 65},
+    "what cannot be": {"after": [AFTER, AFTER | {"on": "failure"}]},
+    "an unknown condition": {"after": [AFTER | {"on": "whim"}]},
+}
+
+
+async def test_what_is_out_of_bounds_is_refused_and_changes_nothing(world: World, operator: Client):
+    for what, spec in OUT_OF_BOUNDS.items():
+        answer = await operator.post("/v1/jobs", {"spec": COMMAND | spec})
+        assert (answer.status, answer.code) in {(400, "bad_input"), (413, "too_large")}, (what, answer.body)
+        assert answer.json["error"]["message"], what
+    assert world.engine.state.jobs == {}
+
+
+async def test_what_is_just_within_bounds_is_taken(world: World, operator: Client):
+    many = {"inputs": {"type": "range", "first": 1, "last": 10_000_000}}
+    for spec in (
+        many | {"chunk": 1000, "max_failures": 10_000_000},
+        many | {"chunk": 0, "limits": {"queue_seconds": 0.5, "total_seconds": 1e10}},
+        LETTERS | {"chunk": 100_000},
+    ):
+        answer = await operator.post("/v1/jobs", {"spec": COMMAND | spec})
+        assert answer.status == 201, answer.body
+    assert {live.job.kind for live in world.engine.state.jobs.values()} == {"command true"}
+
+
 async def test_too_large_a_body_is_refused_before_it_is_read(operator: Client):
     answer = await operator.post("/v1/pair", b"x" * 70_000)
     assert (answer.status, answer.code) == (413, "too_large")
