@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from planetmesh.coordinator.feed import Feed
+from planetmesh.coordinator.meters import Meters
 from planetmesh.coordinator.news import NodeNews
 from planetmesh.coordinator.restore import restore
 from planetmesh.coordinator.switchboard import Switchboard
@@ -76,11 +77,14 @@ class Engine:
         self.switchboard = Switchboard()
         self.feed = Feed(settings)
         self.news = NodeNews()
+        self.meters = Meters()
         self.storage_error = ""
         self.tuned = asyncio.Event()
         """Set for a moment when other settings count: whoever waits for it is woken."""
         self._followed = settings
         self._inbox: deque[_Item] = deque()
+        self._oldest_at = 0.0
+        """Steady time at which the first of the inbox was posted."""
         self._wake = asyncio.Event()
         self._carried = Turn()
         self._waiters: dict[JobId, set[asyncio.Future[JobView]]] = {}
@@ -133,6 +137,8 @@ class Engine:
 
     def post(self, happening: Happening, answer: Answer | None = None, also: Changes | None = None) -> None:
         """Put something into the inbox; `answer` is called after its turn, with the error if it failed."""
+        if not self._inbox:
+            self._oldest_at = time.monotonic()
         self._inbox.append(_Item(happening, answer, also))
         self._wake.set()
 
@@ -183,6 +189,9 @@ class Engine:
         items = list(self._inbox)
         self._inbox.clear()
         now = self.read_clock()
+        if items:
+            self.meters.happenings += len(items)
+            self.meters.waits.note(now.steady - self._oldest_at)
         turn, self._carried = self._carried, Turn()
         answers = self._react(items, turn, now)
         self._schedule(turn, now)
@@ -190,16 +199,19 @@ class Engine:
             self.inspect(self.state)
         if turn.urgent:
             rows = self.feed.rows(turn.job_ends, turn.new_jobs, turn.node_changes, self.state, now)
+            began = time.monotonic()
             try:
                 await self.store.commit(turn.changes(self.state, rows))
             except StorageFailed as error:
                 await self._storage_failed(error, answers)
                 return
+            self.meters.commits.note(time.monotonic() - began)
         else:
             self._carried.carry(turn)
         self._let_out(turn, now)
         for answer, failure in answers:
             answer(failure)
+        self.meters.turns.note(time.monotonic() - now.steady)
 
     def _react(self, items: list[_Item], turn: Turn, now: Moment) -> list[tuple[Answer, Exception | None]]:
         answers: list[tuple[Answer, Exception | None]] = []
@@ -221,10 +233,14 @@ class Engine:
     def _schedule(self, turn: Turn, now: Moment) -> None:
         if not self.state.waiting():
             return
-        until = time.monotonic() + self.settings.schedule_pass_seconds
+        began = time.monotonic()
+        until = began + self.settings.schedule_pass_seconds
         for placement in schedule.placements(self.state, now.steady, lambda: time.monotonic() < until):
             turn.take(reactor.on_placed(self.state, placement, now))
-        if time.monotonic() >= until:
+            self.meters.placements += 1
+        ended = time.monotonic()
+        self.meters.passes.note(ended - began)
+        if ended >= until:
             self._wake.set()
 
     def _let_out(self, turn: Turn, now: Moment) -> None:
