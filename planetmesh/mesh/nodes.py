@@ -65,6 +65,8 @@ def on_node_joined(state: MeshState, joining: Joining, mesh_name: str, now: Mome
     found += kept_effects
     live.carried = set() if restarted else {job_id for job_id, _index in kept}
     for key in [key for key in live.held if key not in kept]:
+        if key not in live.held:
+            continue  # the end of another one stopped its whole job
         lost = reactor.on_task_lost if restarted else reactor.on_task_unseen
         found += lost(state, key, live.node.id, now)
     found.append(fx.SaveNode(live.node))
@@ -224,6 +226,8 @@ def _go_offline(state: MeshState, live: LiveNode, now: Moment) -> fx.Effects:
     live.node = msgspec.structs.replace(live.node, state=NodeState.OFFLINE, reliability=reliability)
     live.opened = set()
     for key in list(live.held):
+        if key not in live.held:
+            continue  # the end of another one stopped its whole job
         found += reactor.on_task_lost(state, key, live.node.id, now)
     return [fx.SaveNode(live.node), *found, fx.NodeChanged(live.node.id)]
 

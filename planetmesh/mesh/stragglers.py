@@ -1,7 +1,7 @@
 """The last stragglers of a job run a second time on machines that idle; the first result counts.
 
-Only where nothing else could use the machine: the job has no task left to place, and no line of the queue
-waits. A task that may run only once never has a twin.
+Only where nothing else could use the machine: the job has no task left to place, and nothing that waits in
+the queue may run there. A task that may run only once never has a twin.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ TWINS_MOST = 16
 """That one tick starts."""
 LOOKED_AT_MOST = 2000
 """Tasks that one tick looks at."""
+LINES_MOST = 64
+"""With more lines than this in the queue some of it is taken to fit everywhere."""
 
 
 class Twin(msgspec.Struct, frozen=True):
@@ -34,8 +36,9 @@ class Twin(msgspec.Struct, frozen=True):
 
 def twins(state: MeshState, now_steady: float) -> Iterator[Twin]:
     """Second attempts that are worth it now. Each must be applied before the next is asked for."""
-    if state.queue:
+    if len(state.queue) > LINES_MOST:
         return
+    wanted: set[NodeId] | None = None
     looked_at = found = 0
     for live in list(state.jobs.values()):
         longest = _longest(state, live)
@@ -47,7 +50,9 @@ def twins(state: MeshState, now_steady: float) -> Iterator[Twin]:
                 return
             if not _lags(state, task, now_steady - longest * task.width):
                 continue
-            node = _idle_node(state, live, task, now_steady)
+            if wanted is None:
+                wanted = _wanted_nodes(state)
+            node = _idle_node(state, live, task, wanted, now_steady)
             if node is not None:
                 found += 1
                 yield Twin(task.job_id, task.index, node.node.id, score.terms(node, state.settings.weights))
@@ -69,13 +74,26 @@ def _lags(state: MeshState, task: Task, since: float) -> bool:
     return state.nodes[task.node_id].held[task.key][1] <= since
 
 
-def _idle_node(state: MeshState, live: LiveJob, task: Task, now_steady: float) -> LiveNode | None:
-    """The cheapest node with a free slot that has not failed the task."""
+def _wanted_nodes(state: MeshState) -> set[NodeId]:
+    """Nodes on which something that waits may run: they are not ours to double work on."""
+    signatures = {key[1] for key in state.queue}
+    return {
+        node_id
+        for node_id, node in state.nodes.items()
+        if any(fitness.objection(signature, node) is None for signature in signatures)
+    }
+
+
+def _idle_node(
+    state: MeshState, live: LiveJob, task: Task, wanted: set[NodeId], now_steady: float
+) -> LiveNode | None:
+    """The cheapest node with a free slot that nobody waits for and that has not failed the task."""
     requests = live.job.spec.requests
     fit = [
         node
         for node in state.nodes.values()
         if node.node.id != task.node_id
+        and node.node.id not in wanted
         and node.node.id not in task.excluded
         and fitness.is_trusted(node, live.kind)
         and fitness.has_slot(node, requests, now_steady)

@@ -206,7 +206,13 @@ class World:
     """Coordinator, agents and what lies between. Every method is one happening, or one turn."""
 
     def __init__(self) -> None:
-        self.settings = Settings(prefill_seconds=0.1)
+        self.settings = Settings(
+            prefill_seconds=0.1,
+            straggler_least_seconds=0.2,
+            quarantine_failures=2,
+            quarantine_seconds=3.0,
+            chunk_seconds=1.0,
+        )
         self.random = random.Random(0)
         self.state = MeshState(self.settings, self.random.random)
         self.now = Moment(1000.0, 1e9)
@@ -262,8 +268,9 @@ class World:
             assert before is not None
             assert before.state is TaskState.QUEUED
             self.take(reactor.on_placed(self.state, placement, self.now))
-            most_running = job.job.spec.max_running
-            assert most_running is None or job.counts.assigned + job.counts.running <= most_running
+            assert not job.is_held
+            most_running = job.job.max_running
+            assert most_running is None or job.in_hands <= most_running
             assert len(node.held) <= node.offer.cpu_millis // 100 + self.settings.prefill_most
             count += 1
         return count
@@ -366,13 +373,16 @@ class World:
 
     def verify(self) -> None:
         check(self.state)
-        ended = Counter(job_id for job_id, _index in self.disk.ended)
+        ended: Counter[JobId] = Counter()
+        for (job_id, _index), task in self.disk.ended.items():
+            ended[job_id] += task.width
         for job_id, live in self.state.jobs.items():
             for index, task in live.tasks.items():
                 row = self.disk.latest.get((job_id, index))
                 assert row == task, f"the disk says {row}, the table {task}"
             counts = live.counts
-            assert ended[job_id] == counts.completed + counts.failed + counts.cancelled
+            over = counts.completed + counts.failed + counts.cancelled
+            assert ended[job_id] == over if live.job.rest is None else ended[job_id] < over
 
     def verify_ends(self) -> None:
         """Every job has ended, and each of its tasks exactly once."""
@@ -382,11 +392,14 @@ class World:
         for job_id, end in self.disk.ended_jobs.items():
             ended = [task for key, task in self.disk.latest.items() if key[0] == job_id]
             assert all(task.state in ENDED for task in ended)
-            assert end.counts.total == self.specs[job_id].spec.inputs.count
+            assert end.counts.total == self.specs[job_id].spec.task_count
             assert end.counts.live == 0
-            without_row = end.counts.total - len(ended)
-            assert without_row == 0 or end.job.cancelled_at is not None
-            assert end.counts.completed == sum(task.state is TaskState.COMPLETED for task in ended)
+            without_row = end.counts.total - sum(task.width for task in ended)
+            assert (without_row == 0) == (end.job.rest is None)
+            completed = sum(task.width for task in ended if task.state is TaskState.COMPLETED)
+            assert end.counts.completed == completed
+            covered = [each for task in ended for each in range(task.index, task.index + task.width)]
+            assert len(covered) == len(set(covered)), "two tasks stand for one input"
         assert not any(live.held for live in self.state.nodes.values())
         assert not [entry for entry in self.state.backoffs if entry[1] in self.state.jobs]
 
@@ -397,6 +410,8 @@ class World:
         for agent in well:
             self.take(nodes.on_drain(self.state, agent.node_id, on=False, at_once=False))
             self.connect(agent)
+        for job_id in list(self.state.jobs):
+            self.take(jobs.on_resumed(self.state, job_id))
         self._cancel_impossible()
         for _ in range(200):
             if not self.state.jobs:
@@ -412,7 +427,8 @@ class World:
     def _cancel_impossible(self) -> None:
         for job_id, job in list(self.state.jobs.items()):
             reasons = [fitness.objection(job.signature, live) for live in self.state.nodes.values()]
-            if all(reason is not None for reason in reasons):
+            # The end of one may be the end of those that wait for it.
+            if job_id in self.state.jobs and all(reason is not None for reason in reasons):
                 self.take(jobs.on_cancel(self.state, job_id, "nobody can run it", self.now))
 
     def _work_on(self, agents: list[Agent]) -> None:
@@ -447,6 +463,8 @@ def rebuild(disk: Disk, settings: Settings, source: random.Random, now: Moment) 
         if job.completed_at is not None:
             continue
         live = LiveJob(job)
+        if job.rest is not None:
+            _restore_rest(live, list(_rows(disk, job_id)))
         for task in _rows(disk, job_id):
             live.put(task)
             for node_id in (task.node_id, task.twin_node):
@@ -454,6 +472,17 @@ def rebuild(disk: Disk, settings: Settings, source: random.Random, now: Moment) 
                     state.hold(live, state.nodes[node_id], task.index, now.steady)
         state.add_job(live)
     return state
+
+
+def _restore_rest(live: LiveJob, rows: list[Task]) -> None:
+    """What has no row has ended; the others are put in turn, from the state in which all are QUEUED."""
+    assert live.job.rest is not None
+    taken = {each for task in rows for each in range(task.index, task.index + task.width)}
+    live.ahead = set(range(live.total)) - taken
+    live.counts.move(TaskState.QUEUED, live.job.rest, len(live.ahead))
+    while live.next_index in live.ahead:
+        live.ahead.remove(live.next_index)
+        live.next_index += 1
 
 
 def _rows(disk: Disk, job_id: JobId) -> Iterator[Task]:

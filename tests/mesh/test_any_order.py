@@ -24,7 +24,7 @@ from mesh_world import Agent, World
 
 from planetmesh.mesh import jobs, nodes
 from planetmesh.model.ids import JobId
-from planetmesh.model.job import Outcome
+from planetmesh.model.job import AUTO_CHUNK, After, Condition, Edits, Limits, Outcome
 from planetmesh.model.node import NodeLoad, NodeState
 from planetmesh.wire import agent as wire
 
@@ -32,16 +32,24 @@ NAMES = "abcdefghjkmnpqrstvwxyz"
 PICK = st.integers(0, 1_000_000)
 """Chooses one of what is there, whatever there is."""
 JOBS = st.fixed_dictionaries({
-    "inputs": st.sampled_from([1, 3, 6, builders.items("x", "y", "z")]),
+    "inputs": st.sampled_from([1, 3, 6, 30, builders.items("x", "y", "z")]),
     "priority": st.integers(0, 1),
     "requests": st.sampled_from([builders.resources(cpus) for cpus in (0.5, 1, 1, 2)]),
     "tags": st.sampled_from([(), (), (), ("gpu",)]),
     "max_running": st.sampled_from([None, None, 1, 2]),
-    "at_most_once": st.sampled_from([False, False, True]),
+    "at_most_once": st.sampled_from([False, False, False, True]),
     "max_attempts": st.integers(1, 3),
     "partial": st.booleans(),
     "type": st.sampled_from(["command", "command", "script"]),
     "affine": st.sampled_from([False, False, False, True]),
+    "chunk": st.sampled_from([1, 1, 2, AUTO_CHUNK]),
+    "limits": st.sampled_from([
+        Limits(), Limits(), Limits(), Limits(queue_seconds=3.0), Limits(total_seconds=6.0),
+    ]),
+    "max_failures": st.sampled_from([None, None, None, 1, 2]),
+    "duplicates": st.sampled_from([True, True, True, False]),
+    "waits": st.sampled_from([None, None, None, None, *Condition]),
+    "submitter": st.sampled_from(["op", "op", "other"]),
 })  # fmt: skip
 OUTCOMES = st.sampled_from([
     *[Outcome.OK] * 6, Outcome.EXIT_CODE, Outcome.TIMED_OUT, Outcome.NOT_FOUND, Outcome.STAGING,
@@ -84,7 +92,10 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(what=JOBS, pick=PICK)
     def submit(self, what, pick):
         node = self.agent(pick).node_id if what.get("affine") else None
-        changes = {key: value for key, value in what.items() if key not in {"inputs", "affine"}}
+        changes = {key: value for key, value in what.items() if key not in {"inputs", "affine", "waits"}}
+        other = self.job(pick)
+        if what["waits"] is not None and other is not None:
+            changes["after"] = (After(other, what["waits"]),)
         self.world.submit(builders.job(NAMES[self.jobs], what["inputs"], node=node, **changes))
         self.jobs += 1
 
@@ -196,6 +207,33 @@ class AnyOrder(RuleBasedStateMachine):
             self.world.take(jobs.on_cancel(state, job_id, "enough", now))
         elif job_id is not None:
             self.world.take(jobs.on_cancel_task(state, job_id, index, "", now))
+
+    @rule(pick=PICK)
+    def lag(self, pick):
+        """One task ends well, and the others go on for long: some run a second time."""
+        choices = [(agent, key) for agent in self.world.agents.values() for key in agent.held]
+        if choices:
+            agent, key = choices[pick % len(choices)]
+            if not agent.held[key]:
+                agent.start(key)
+            agent.end(key, Outcome.OK, 0.01)
+        for _pass in range(2):
+            self.turn(1000)
+            self.tick(1.5)
+        self.turn(1000)
+
+    @rule(pick=PICK, paused=st.booleans())
+    def hold_back(self, pick, paused):
+        job_id, state, now = self.job(pick), self.world.state, self.world.now
+        if job_id is not None:
+            happen = jobs.on_paused(state, job_id, now) if paused else jobs.on_resumed(state, job_id)
+            self.world.take(happen)
+
+    @rule(pick=PICK, priority=st.integers(0, 2), most=st.sampled_from([None, 0, 1, 2]))
+    def edit(self, pick, priority, most):
+        job_id = self.job(pick)
+        if job_id is not None:
+            self.world.take(jobs.on_edited(self.world.state, job_id, Edits(priority, most)))
 
     @rule(pick=PICK, whose=PICK, shift=st.integers(-1, 1), outcome=OUTCOMES, wall=ODD_WALLS)
     def nonsense(self, pick, whose, shift, outcome, wall):

@@ -51,3 +51,18 @@ def test_the_last_failure_needs_no_stop(mesh: Transcript):
     assert mesh.unseen[-1].job.rest is None
     assert mesh.unseen[-1].job.id == builders.job_id("a")
     mesh.skip()
+
+
+def test_a_node_that_goes_away_with_two_tasks_of_which_one_ends_the_job(mesh: Transcript):
+    mesh.join("desk", 2)
+    mesh.submit("a", 2, at_most_once=True, max_attempts=1, max_failures=1)
+    mesh.place()
+    mesh.wait(20)
+    assert not mesh.state.jobs
+    assert not mesh.node("desk").held
+    mesh.submit("b", 2, at_most_once=True, max_attempts=1, max_failures=1)
+    mesh.join("desk", 2)
+    mesh.place()
+    mesh.join("desk", 2, instance="i2")
+    assert not mesh.state.jobs
+    mesh.skip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builders
 import pytest
 from transcript import Transcript
 
@@ -151,7 +152,11 @@ def test_not_while_others_wait(mesh: Transcript):
     key = next(iter(mesh.node("slow").held))
     mesh.start("slow", "a", key[1])
     mesh.end("fast", "a", next(iter(mesh.node("fast").held))[1])
-    mesh.submit("b", 1, tags=("gpu",))
+    mesh.submit("b", 1, requests=builders.resources(1))
     mesh.stay("slow", "fast", seconds=60)
     assert mesh.task("a", key[1]).twin_node is None
+    mesh.cancel("b")
+    mesh.submit("c", 1, tags=("gpu",))
+    mesh.stay("slow", "fast", seconds=2)
+    assert mesh.task("a", key[1]).twin_node is not None, "what can run nowhere keeps no machine idle"
     mesh.skip()
