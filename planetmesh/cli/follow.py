@@ -100,4 +100,4 @@ def failure_sentence(task: TaskView) -> str:
         return "The job was cancelled."
     if task.outcome in {"exit_code", "signal"}:
         return ""
-    return f"The task failed {reason_of(task)}"
+    return f"The task failed{' ' if task.node else ': '}{reason_of(task)}"

@@ -150,7 +150,7 @@ class Gatherer:
         """Print the next tasks whose turn has come, straight from the mesh."""
         until = self._following_index
         while until in self._ended:
-            until += 1
+            until += self._ended[until].width
         if until == self._following_index:
             return
         await self._print_logs(self._following_index, until)

@@ -167,6 +167,7 @@ def task_view(state: MeshState, task: Task, spec: JobSpec) -> TaskView:
         last_error=task.error or None,
         payload=_payload(spec, task),
         outcome=task.outcome.value if task.outcome else None,
+        width=task.width,
     )
 
 

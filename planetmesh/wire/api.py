@@ -83,8 +83,10 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: str | None
     last_error: str | None
     payload: str | None
-    """The task's own input."""
+    """The task's own input; several with blanks between."""
     outcome: str | None = None
+    width: int = 1
+    """How many indexes it stands for, from its own on: more than one only with automatic chunks."""
 
 
 class NodeView(msgspec.Struct, frozen=True, kw_only=True):
