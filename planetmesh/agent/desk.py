@@ -102,6 +102,7 @@ class Desk:
         if abs(off) > CLOCK_OFF_SECONDS:
             log.warning("clock.off", extra={"seconds": round(off), "hint": "Set this machine's clock."})
         self.worklist.drop(registered.drop)
+        self.worklist.close_unused()
         # The coordinator says it again if it still wants this node drained.
         self.worklist.drain(on=self.is_leaving)
         self.on_link_up()

@@ -244,6 +244,12 @@ class Worklist:
             if held:
                 self._silence(each.job_id, held, "given to another node")
 
+    def close_unused(self) -> None:
+        """On a new link, after `drop`: the end of a job of which nothing is ours may have gone unheard."""
+        for job_id, job in self.jobs.items():
+            if not job.waiting and all(held.silent for held in job.launched.values()):
+                self.close_job(job_id)
+
     def close_job(self, job_id: JobId) -> None:
         """The job is over. What it uses stays counted until `on_closed`."""
         job = self.jobs.get(job_id)

@@ -262,6 +262,21 @@ def test_a_closed_job_is_counted_until_its_launcher_is_gone():
     assert A not in work.jobs
 
 
+def test_a_new_link_closes_jobs_of_which_nothing_is_ours():
+    """Their ends may have been told while the link was down; those that go on are opened again."""
+    work = worklist()
+    begin(work, 1, A)
+    begin(work, 1, B)
+    work.drop((held(0, B),))
+    work.open_job(opening(JobId("cccccccccc")))
+    work.next_steps()
+    work.close_unused()
+    assert work.next_steps() == [Close(B), Close(JobId("cccccccccc"))]
+    assert work.on_launcher_gone(B) == ()
+    assert work.on_launcher_gone(JobId("cccccccccc")) == ()
+    assert list(work.jobs) == [A]
+
+
 def test_a_lost_launcher_costs_those_whose_turn_it_was():
     """A start is told a moment late: one that was handed over into a slot may have run."""
     work = worklist(cpus=1)
