@@ -63,7 +63,7 @@ def on_node_joined(state: MeshState, joining: Joining, mesh_name: str, now: Mome
     )
     drop, kept, kept_effects = _sort_held(state, live, hello, now)
     found += kept_effects
-    live.carried = set() if restarted else {job_id for job_id, _index in kept}
+    live.carried = {job_id for job_id, _index in kept}
     for key in [key for key in live.held if key not in kept]:
         if key not in live.held:
             continue  # the end of another one stopped its whole job
