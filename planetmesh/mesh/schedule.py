@@ -64,11 +64,13 @@ class _Pass(msgspec.Struct):
         )
 
 
-def placements(state: MeshState, now_steady: float, may_go_on: Callable[[], bool]) -> Iterator[Placement]:
+def placements(
+    state: MeshState, now_steady: float, may_go_on: Callable[[], bool]
+) -> Generator[Placement, None, bool]:
     """Placements until nothing more fits or `may_go_on` says no. Each must be applied before the next.
 
-    A pass that was cut short is carried on by the next one: lines that had no luck are not asked again
-    before all others were.
+    A pass that was cut short (it returns False) is carried on by the next one: lines that had no luck are
+    not asked again before all others were.
     """
     offered = NOTHING
     for live in state.nodes.values():
@@ -82,12 +84,13 @@ def placements(state: MeshState, now_steady: float, may_go_on: Callable[[], bool
     for priority in sorted(by_priority, reverse=True):
         boards = [_Board(around, key) for key in by_priority[priority]]
         if not (yield from _take_turns(boards, _Board.next_slot, may_go_on)):
-            return
+            return False
         for board in boards:
             board.claim()
         if not (yield from _take_turns(boards, _Board.next_backlog, may_go_on)):
-            return
+            return False
     state.asked.clear()
+    return True
 
 
 def _take_turns(
@@ -185,7 +188,7 @@ class _Board:
         settings = self.state.settings
         why = score.terms(chosen, settings.weights)
         width = task.width
-        if not task.attempts and job.is_auto:
+        if job.is_auto and task.index not in job.tasks:
             width = chunks.width(job, chosen, self._slots(job), settings)
         return Placement(job.job.id, task.index, chosen.node.id, why, width)
 

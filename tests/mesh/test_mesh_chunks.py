@@ -8,7 +8,7 @@ from transcript import Transcript
 
 from planetmesh.mesh import chunks
 from planetmesh.mesh.effects import Send
-from planetmesh.model.job import AUTO_CHUNK, Counts, Outcome
+from planetmesh.model.job import AUTO_CHUNK, Counts, Outcome, Task
 from planetmesh.wire.agent import AssignTask
 
 
@@ -77,6 +77,19 @@ def test_a_cancelled_task_ahead_ends_the_chunk_before_it(mesh: Transcript):
     (chunk,) = mesh.place()
     assert chunk.index == 8
     assert mesh.task("a", 9).index == 8
+    mesh.skip()
+
+
+def test_a_task_that_got_a_record_at_a_restart_stays_as_narrow_as_that(mesh: Transcript):
+    mesh.join("desk")
+    learn(mesh, {"desk": 0.01})
+    live = mesh.job("a")
+    live.next_index = 5
+    for index in range(1, 5):
+        live.adopt(Task(live.job.id, index))
+    mesh.state.line_up(live)
+    (chunk,) = mesh.place()
+    assert (chunk.index, chunk.width) == (1, 1)
     mesh.skip()
 
 
