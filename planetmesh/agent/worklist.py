@@ -364,7 +364,10 @@ class Worklist:
         """All that can be done now, most urgent first. Each step is taken off as it is handed out."""
         steps = sorted(self._urgent, key=lambda step: not isinstance(step, Kill))
         self._urgent = []
-        return steps + self._return_waiting() + self._share_out() + self._start_pending()
+        steps += self._return_waiting()
+        # What is given up the first time is given out the second: nothing else may come to ask again.
+        steps += self._share_out() + self._share_out()
+        return steps + self._start_pending()
 
     def _return_waiting(self) -> list[Step]:
         """What cannot be started here, because nothing may be or because it never fits."""

@@ -119,6 +119,19 @@ def test_a_second_job_gets_its_share_as_tasks_end():
     assert work.next_steps() == [Start(task(4), ())]
 
 
+def test_a_slot_given_up_before_its_task_began_is_given_out_at_once():
+    """Else neither runs, and nothing comes that would let anybody look again."""
+    work = worklist(cpus=1)
+    assert begin(work, 1, running=False) == [SetSlots(A, 1), Start(task(0), ())]
+    steps = begin(work, 2, B, running=False, cpus=0)
+    assert steps[:2] == [SetSlots(A, 0), SetSlots(B, 2)]
+    assert started(steps) == [(B, 0), (B, 1)]
+    for index in (0, 1):
+        work.on_started(B, index, 1)
+        work.on_ended(B, index, 1, 1.0)
+    assert SetSlots(A, 1) in work.next_steps()
+
+
 def test_a_large_task_is_not_starved_by_small_ones():
     work = worklist(cpus=4)
     begin(work, 8)
