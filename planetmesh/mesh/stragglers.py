@@ -65,6 +65,10 @@ def _longest(state: MeshState, live: LiveJob) -> float | None:
         return None
     if live.untouched or live.counts.queued or settings.straggler_factor <= 0:
         return None
+    if live.job.max_running is not None:
+        twins_now = sum(task.twin_node is not None for task in live.tasks.values())
+        if live.in_hands + twins_now >= live.job.max_running:
+            return None
     return max(settings.straggler_factor * live.mean_seconds, settings.straggler_least_seconds)
 
 
