@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 Happening = Callable[[MeshState, Moment], fx.Effects]
 Answer = Callable[[Exception | None], None]
 
+LOOK_SECONDS = 0.5
+"""So often a pass looks for what time alone has changed: rests and pauses that are over."""
 PROBE_SECONDS = 2.0
 """How often a disk that refused a write is tried again."""
 
@@ -86,6 +88,10 @@ class Engine:
         self._oldest_at = 0.0
         """Steady time at which the first of the inbox was posted."""
         self._wake = asyncio.Event()
+        self._looked_at = -LOOK_SECONDS
+        """Steady time of the last pass."""
+        self._cut_short = False
+        """That pass had no time to look at everything."""
         self._carried = Turn()
         self._waiters: dict[JobId, set[asyncio.Future[JobView]]] = {}
 
@@ -231,8 +237,11 @@ class Engine:
         return answers
 
     def _schedule(self, turn: Turn, now: Moment) -> None:
-        if not self.state.waiting():
+        """One pass, where it could find anything: heartbeats alone make no room."""
+        due = turn.urgent or self._cut_short or now.steady - self._looked_at >= LOOK_SECONDS
+        if not due or not self.state.waiting():
             return
+        self._looked_at = now.steady
         began = time.monotonic()
         until = began + self.settings.schedule_pass_seconds
         asked = schedule.placements(self.state, now.steady, lambda: time.monotonic() < until)
@@ -245,6 +254,7 @@ class Engine:
             turn.take(reactor.on_placed(self.state, placement, now))
             self.meters.placements += 1
         self.meters.passes.note(time.monotonic() - began)
+        self._cut_short = not is_whole
         if not is_whole:
             # Only then: a slow machine's whole pass may take longer than that too, and finds nothing again.
             self._wake.set()
