@@ -6,6 +6,8 @@ the engine. A job's `waiting` sentence comes from the same checks that the sched
 
 from __future__ import annotations
 
+from shlex import quote
+
 import msgspec
 
 from planetmesh.mesh import effects as fx
@@ -238,9 +240,19 @@ def _note(live: LiveNode) -> str:
     any_type = info.job_types[0] if info.job_types else ""
     reason = fitness.objection((NOTHING, (), None, any_type, ""), live)
     if reason is None:
-        return ""
+        return _quarantine_note(live)
     sentence = _in_words(reason)
     return sentence[:1].upper() + sentence[1:] + ("" if sentence.endswith(".") else ".")
+
+
+def _quarantine_note(live: LiveNode) -> str:
+    """Kinds of job that it gets no more of for a while."""
+    if not live.node.confined:
+        return ""
+    kinds = ", ".join(f"'{each.kind}'" for each in live.node.confined[:NODES_NAMED])
+    more = len(live.node.confined) - NODES_NAMED
+    also = f" and {more} more" if more > 0 else ""
+    return f"It is in quarantine for {kinds}{also} (`planetmesh explain {quote(live.node.name)}`)."
 
 
 def find_node(state: MeshState, text: str) -> list[NodeId]:

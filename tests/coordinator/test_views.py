@@ -23,7 +23,7 @@ from planetmesh.mesh.live_node import LiveNode
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
 from planetmesh.model.job import Task, TaskState
-from planetmesh.model.node import NodeLoad
+from planetmesh.model.node import Confined, NodeLoad
 from planetmesh.settings import Settings
 
 NOW = Moment(10.0, 1_700_000_000.5)
@@ -214,3 +214,12 @@ def test_a_deep_payload_is_refused_quickly():
         value = [value]
     with pytest.raises(BadInput):
         check_job(spec(payload={"argv": ["a"], "x": value}), Settings())
+
+
+def test_a_node_in_quarantine_says_for_what(state: MeshState):
+    live = add(state, "my nas")
+    confined = tuple(Confined(kind, "No codec.", 60.0) for kind in ("command ffmpeg", "script a.py", "x"))
+    live.node = msgspec.structs.replace(live.node, confined=confined)
+    assert node_view(state, live).note == (
+        "It is in quarantine for 'command ffmpeg', 'script a.py' and 1 more (`planetmesh explain 'my nas'`)."
+    )
