@@ -12,6 +12,7 @@ from planetmesh.model.job import Inputs, Items, Job, JobSpec, One, Outcome, Rang
 from planetmesh.model.node import Node, NodeInfo
 from planetmesh.model.resources import MILLIS, Resources
 from planetmesh.wire.agent import Held, RegisterNode, TaskResult, TaskReturned, TaskStarted
+from planetmesh.wire.codec import PROTOCOL
 
 GIB = 1024**3
 
@@ -71,7 +72,7 @@ def items(*texts: str) -> Items:
 def hello(
     instance: str = "i1", held: tuple[Held, ...] = (), *, cpus: float = 1, machine: str = "", **changes: Any
 ) -> RegisterNode:
-    return RegisterNode(1, info(cpus, machine=machine, **changes), instance, held)
+    return RegisterNode(PROTOCOL, info(cpus, machine=machine, **changes), instance, held)
 
 
 def held(name: str, index: int = 0, attempt: int = 1, *, running: bool = True) -> Held:

@@ -48,7 +48,7 @@ from planetmesh.wire.agent import (
     TaskReturned,
     TaskStarted,
 )
-from planetmesh.wire.codec import decode_to_agent, encode_frames
+from planetmesh.wire.codec import PROTOCOL, decode_to_agent, encode_frames
 
 PATIENCE_SECONDS = 8.0
 MIB = 1024 * 1024
@@ -134,7 +134,7 @@ class Agent:
         self.came: list[Any] = []
 
     async def hello(self, *, first: int = 0, held: tuple[Any, ...] = (), **about: Any) -> None:
-        await self.say(RegisterNode(1, info(4, machine=self.name, **about), "i1", held, first))
+        await self.say(RegisterNode(PROTOCOL, info(4, machine=self.name, **about), "i1", held, first))
         await self.next(Registered)
 
     async def say(self, *messages: Any) -> None:
@@ -304,7 +304,7 @@ async def test_nonsense_ends_the_link_and_counts_for_nothing(mesh):
 async def test_a_frame_counts_whole_or_not_at_all(mesh):
     evil = await mesh.agent("evil")
     job_id, task = await given(mesh, evil)
-    hello = RegisterNode(1, info(4), "i1")
+    hello = RegisterNode(PROTOCOL, info(4), "i1")
     good = TaskResult(job_id, 0, task.attempt, Outcome.OK, 0)
     await evil.say(good, hello)
     assert await evil.goodbye() == "protocol"
@@ -324,7 +324,7 @@ async def test_a_first_word_that_is_no_hello(mesh):
 
 
 async def test_a_hello_must_come_alone_and_first(mesh):
-    for messages in ([Heartbeat(NodeLoad())], [RegisterNode(1, info(4), "i")] * 2):
+    for messages in ([Heartbeat(NodeLoad())], [RegisterNode(PROTOCOL, info(4), "i")] * 2):
         evil = await mesh.connect(f"evil-{len(messages)}")
         await evil.say(*messages)
         assert await evil.goodbye() == "protocol"
@@ -340,7 +340,7 @@ async def test_a_boundless_hello_is_refused(mesh):
     )
     for number, about in enumerate(boundless):
         evil = await mesh.connect(f"evil-{number}")
-        await evil.say(RegisterNode(1, info(4, **about), "i1"))
+        await evil.say(RegisterNode(PROTOCOL, info(4, **about), "i1"))
         assert await evil.goodbye() == "protocol", about.keys()
         assert mesh.engine.state.nodes[evil.id].node.info is None
 
@@ -355,7 +355,7 @@ async def test_an_offer_that_cannot_be_harms_nobody(mesh):
     )
     for number, offer in enumerate(offers):
         evil = await mesh.connect(f"evil-{number}")
-        await evil.say(RegisterNode(1, info(4, offer=offer), "i1"))
+        await evil.say(RegisterNode(PROTOCOL, info(4, offer=offer), "i1"))
     await mesh.still_serves(await mesh.agent("honest"))
 
 
@@ -372,7 +372,7 @@ async def test_made_up_work_in_a_hello_is_dropped(mesh):
     job_id, _task = await given(mesh, honest)
     invented = tuple(held(f"j{n}") for n in range(10_000))
     evil = await mesh.connect("evil")
-    await evil.say(RegisterNode(1, info(4, machine="evil"), "i1", (held(job_id), *invented)))
+    await evil.say(RegisterNode(PROTOCOL, info(4, machine="evil"), "i1", (held(job_id), *invented)))
     registered = await evil.next(Registered)
     assert len(registered.drop) == len(invented) + 1
     assert mesh.engine.state.jobs[job_id].tasks[0].node_id == honest.id

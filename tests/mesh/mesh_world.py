@@ -24,6 +24,7 @@ from planetmesh.model.job import ENDED, ON_NODE, Job, Outcome, Task, TaskState
 from planetmesh.model.node import Node, NodeLoad, NodeState
 from planetmesh.settings import Settings
 from planetmesh.wire import agent as wire
+from planetmesh.wire.codec import PROTOCOL
 
 RunKey = tuple[JobId, int, int]
 """Job, index, attempt."""
@@ -127,7 +128,7 @@ class Agent:
     def hello(self) -> wire.RegisterNode:
         held = [wire.Held(*key, running) for key, running in self.held.items()]
         held += [wire.Held(m.job_id, m.index, m.attempt, running=False) for m in self.outbox]
-        return wire.RegisterNode(1, self.info, self.instance, tuple(held), self.first_number)
+        return wire.RegisterNode(PROTOCOL, self.info, self.instance, tuple(held), self.first_number)
 
     def say(self, message: wire.FromAgent) -> None:
         if isinstance(message, wire.TaskResult | wire.TaskReturned):

@@ -7,6 +7,7 @@ from planetmesh.model.job import Limits, Outcome
 from planetmesh.model.node import Gpu, NodeInfo, NodeLoad, Sandbox
 from planetmesh.model.resources import Resources
 from planetmesh.wire import agent as wire
+from planetmesh.wire.codec import PROTOCOL
 
 JOB = JobId("0123456789")
 NODE = NodeId("00112233445566778899aabbccddeeff")
@@ -30,7 +31,7 @@ INFO = NodeInfo(
 )
 
 FROM_AGENT: tuple[wire.FromAgent, ...] = (
-    wire.RegisterNode(1, INFO, "i1", (HELD,), 5),
+    wire.RegisterNode(PROTOCOL, INFO, "i1", (HELD,), 5),
     wire.Heartbeat(NodeLoad(0.5, 1024, 2048, 3, 4)),
     wire.Pong(9),
     wire.TaskStarted(JOB, 7, 2),
