@@ -16,7 +16,7 @@ import msgspec
 
 from planetmesh.errors import BadInput, TooLarge
 from planetmesh.logs import clean
-from planetmesh.model.job import AUTO_CHUNK, Items, JobSpec, One
+from planetmesh.model.job import AUTO_CHUNK, AUTO_INPUTS_MOST, Items, JobSpec, One
 from planetmesh.wire.api import Encoding, Parse
 
 ARGUMENT_MOST_BYTES = 128 * 1024 - 1
@@ -31,9 +31,6 @@ PLACE_BYTES = 9
 """What an argument costs beside its text: its end and the pointer to it."""
 PLACES_MOST_BYTES = LAUNCH_MOST_BYTES * 3 // 2
 """Of all arguments with that."""
-AUTO_INPUTS_MOST = 1000
-AUTO_BYTES_MOST = 64 * 1024
-"""The largest task that the scheduler cuts (`mesh/chunks`): so many inputs, and so long together."""
 KIND_MOST = 60
 
 T = TypeVar("T")
@@ -183,13 +180,7 @@ def _longest(spec: JobSpec, size: int) -> tuple[int, tuple[str, ...]]:
 def _items(spec: JobSpec, task: int, step: int, size: int) -> tuple[str, ...]:
     if spec.chunk != AUTO_CHUNK:
         return spec.items_of(task)
-    items = spec.items_of(task * step, size)
-    total = 0
-    for number, item in enumerate(items):
-        total += len(item.encode()) + 1
-        if total > AUTO_BYTES_MOST:
-            return items[: max(1, number)]
-    return items
+    return spec.chunk_at(task * step, size)
 
 
 def check_launch(launch: Launch, what: str) -> Launch:

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from planetmesh.mesh.live_job import LiveJob
 from planetmesh.mesh.live_node import LiveNode
+from planetmesh.model.job import AUTO_INPUTS_MOST
 from planetmesh.settings import Settings
 
-INPUTS_MOST = 1000
-"""Of one task."""
-BYTES_MOST = 64 * 1024
-"""Of one task's inputs together: they are arguments of one command."""
 SHARES = 2
 """What is left is cut at least so fine for each slot, lest the last chunks keep everybody waiting."""
 
@@ -26,16 +23,7 @@ def width(live: LiveJob, node: LiveNode, slots: int, settings: Settings) -> int:
     record = node.records.get(live.kind)
     if record is None or record.mean_seconds is None:
         return 1
-    wanted = settings.chunk_seconds / max(record.mean_seconds, settings.chunk_seconds / INPUTS_MOST)
+    wanted = settings.chunk_seconds / max(record.mean_seconds, settings.chunk_seconds / AUTO_INPUTS_MOST)
     fair = -(-live.untouched // (SHARES * max(1, slots)))
-    return _fitting(live, live.fresh_run(max(1, min(int(wanted), fair, INPUTS_MOST))))
-
-
-def _fitting(live: LiveJob, most: int) -> int:
-    """As many as keep within BYTES_MOST, one at least."""
-    size = 0
-    for number, text in enumerate(live.job.spec.items_of(live.next_index, most)):
-        size += len(text.encode()) + 1
-        if size > BYTES_MOST:
-            return max(1, number)
-    return most
+    run = live.fresh_run(max(1, min(int(wanted), fair)))
+    return len(live.job.spec.chunk_at(live.next_index, run))

@@ -102,6 +102,9 @@ Inputs = One | Items | Range
 
 AUTO_CHUNK = 0
 """As a spec's `chunk`: each task gets as many inputs as its node can do in a few seconds."""
+AUTO_INPUTS_MOST = 1000
+AUTO_BYTES_MOST = 64 * 1024
+"""The largest such task: so many inputs, and so long together, since they are arguments of one command."""
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -178,6 +181,16 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         size = max(1, self.chunk)
         last = min((index + width) * size, self.inputs.count)
         return tuple(self.inputs.text(number) for number in range(index * size, last))
+
+    def chunk_at(self, index: int, most: int) -> tuple[str, ...]:
+        """The inputs of an automatic chunk from `index` on: `most`, or what is allowed; one at least."""
+        items = self.items_of(index, min(most, AUTO_INPUTS_MOST))
+        size = 0
+        for number, text in enumerate(items):
+            size += len(text.encode()) + 1
+            if size > AUTO_BYTES_MOST:
+                return items[: max(1, number)]
+        return items
 
 
 class Terms(msgspec.Struct, frozen=True, array_like=True):

@@ -6,10 +6,9 @@ import msgspec
 import pytest
 
 from planetmesh.errors import BadInput, TooLarge
-from planetmesh.jobtypes.contract import AUTO_BYTES_MOST, AUTO_INPUTS_MOST, JobFile, Value, longest_tasks
+from planetmesh.jobtypes.contract import JobFile, Value, longest_tasks
 from planetmesh.jobtypes.registry import JOB_TYPES, job_type
 from planetmesh.jobtypes.script import file_name
-from planetmesh.mesh import chunks
 from planetmesh.model.job import AUTO_CHUNK, Items, JobSpec, Range
 from planetmesh.wire.api import Encoding, Parse
 
@@ -251,7 +250,6 @@ def test_the_longest_chunk_is_tried_wherever_it_stands():
     assert list(longest_tasks(spec)) == [(2, ("e" * 6, "f" * 6))]
     spec = JobSpec(type="command", payload={}, inputs=Range(-1, 10_000), chunk=3)
     assert list(longest_tasks(spec)) == [(3333, ("9998", "9999", "10000"))]
-    assert (AUTO_INPUTS_MOST, AUTO_BYTES_MOST) == (chunks.INPUTS_MOST, chunks.BYTES_MOST)
 
 
 @pytest.mark.parametrize(
