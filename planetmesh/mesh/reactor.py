@@ -161,26 +161,34 @@ def _alone(task: Task, node_id: NodeId | None) -> Task:
     return msgspec.structs.replace(task, twin_node=None)
 
 
+def _without(task: Task, node_id: NodeId) -> Task:
+    """One of two attempts is over: the task with the other one."""
+    return _alone(task, task.node_id if node_id == task.twin_node else task.twin_node)
+
+
 def _lose_one(
     state: MeshState, live: LiveJob, task: Task, node_id: NodeId, result: TaskResult | None, now: Moment
 ) -> fx.Effects:
     """One of two attempts ended without success, or went away (no result); the other one goes on alone."""
     dropped = _alone(task, node_id)
-    left = _alone(task, task.node_id if node_id == task.twin_node else task.twin_node)
+    left = _without(task, node_id)
     if left.started_at is None and left.state is TaskState.RUNNING:
         left = msgspec.structs.replace(left, started_at=now.wall)
     if result is not None and result.outcome in NOT_AN_END:
-        state.put(live, left)
-        return [fx.SaveTask(left), fx.JobChanged(live.job.id)]
+        return _go_on_alone(state, live, left)
     outcome, error = (result.outcome, result.error) if result else (Outcome.LOST, LOSS_ERROR)
     lost = outcome is Outcome.LOST
     left = msgspec.structs.replace(
         left, losses=task.losses + lost, failures=task.failures + (not lost), excluded=_excluding(dropped)
     )
-    state.put(live, left)
     code = result.exit_code if result else None
     kept = _attempt(msgspec.structs.replace(dropped, outcome=outcome, error=error, exit_code=code), now)
-    return [fx.SaveTask(left), fx.SaveAttempt(kept), fx.JobChanged(live.job.id)]
+    return [fx.SaveAttempt(kept), *_go_on_alone(state, live, left)]
+
+
+def _go_on_alone(state: MeshState, live: LiveJob, left: Task) -> fx.Effects:
+    state.put(live, left)
+    return [fx.SaveTask(left), fx.JobChanged(live.job.id)]
 
 
 def on_task_returned(state: MeshState, node_id: NodeId, returned: TaskReturned, now: Moment) -> fx.Effects:
@@ -193,9 +201,7 @@ def on_task_returned(state: MeshState, node_id: NodeId, returned: TaskReturned, 
         node.resting_until = now.steady + REST_SECONDS
     state.release(node_id, task.key)
     if task.twin_node is not None:
-        left = _alone(task, task.node_id if node_id == task.twin_node else task.twin_node)
-        state.put(live, left)
-        return [fx.SaveTask(left), fx.JobChanged(live.job.id)]
+        return _go_on_alone(state, live, _without(task, node_id))
     return _give_back(state, live, task, now, ran=returned.started)
 
 
@@ -216,9 +222,7 @@ def on_task_unseen(state: MeshState, key: TaskKey, node_id: NodeId, now: Moment)
     task = live.tasks[key[1]]
     state.release(node_id, key)
     if task.twin_node is not None:
-        left = _alone(task, task.node_id if node_id == task.twin_node else task.twin_node)
-        state.put(live, left)
-        return [fx.SaveTask(left), fx.JobChanged(live.job.id)]
+        return _go_on_alone(state, live, _without(task, node_id))
     return _give_back(state, live, task, now, ran=False)
 
 

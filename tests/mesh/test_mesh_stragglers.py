@@ -69,8 +69,8 @@ def test_the_first_one_wins(late: Transcript):
 def test_one_fails_and_the_other_goes_on(late: Transcript):
     late.end(late.lagging, "a", 1, outcome=Outcome.EXIT_CODE)
     late.expect(f"""
-        save a/1 RUNNING #2 on {late.idle}
         keep a/1 #1 exit_code
+        save a/1 RUNNING #2 on {late.idle}
         job a changed
     """)
     assert late.task("a", 1).failures == 1
@@ -82,8 +82,8 @@ def test_one_fails_and_the_other_goes_on(late: Transcript):
 def test_the_second_one_fails_and_the_next_has_a_number_of_its_own(late: Transcript):
     late.end(late.idle, "a", 1, attempt=2, outcome=Outcome.EXIT_CODE)
     late.expect(f"""
-        save a/1 RUNNING #1 on {late.lagging}
         keep a/1 #2 exit_code
+        save a/1 RUNNING #1 on {late.lagging}
         job a changed
     """)
     late.end(late.lagging, "a", 1, outcome=Outcome.EXIT_CODE)
