@@ -41,7 +41,8 @@ def _take_job(state: MeshState, record: RestoredJob, now: Moment) -> None:
 
 def _take_task(state: MeshState, live: LiveJob, task: Task, now: Moment) -> None:
     live.adopt(task)
-    limits.on_started(live, task.index, now.steady)
+    if task.attempts:
+        limits.on_started(live, task.index, now.steady)
     if task.state in ON_NODE:
         for node_id in (task.node_id, task.twin_node):
             if node_id is not None:

@@ -156,6 +156,29 @@ class TestRetry:
         assert "its limit" in tasks[2]["last_error"]
         assert (await operator.post(f"/v1/jobs/{job_id}/retry")).json["again"] == 3
 
+    async def test_it_counts_as_one_more_live_job_of_its_submitter(
+        self, world: World, operator: Client, monkeypatch
+    ):
+        await world.add_node()
+        job_id = await operator.submit(max_attempts=1)
+        await world.finish(job_id, 0, Outcome.EXIT_CODE)
+        await operator.submit()
+        monkeypatch.setattr("planetmesh.coordinator.api.jobs.LIVE_JOBS_EACH", 1)
+        answer = await operator.post(f"/v1/jobs/{job_id}/retry")
+        assert answer.status == 413
+        assert job_id not in world.engine.state.jobs
+
+    async def test_a_task_that_was_never_given_out_has_not_begun_after_a_restart(
+        self, world: World, operator: Client
+    ):
+        """A row before a later one's: such tasks get a record at a restart, and no time runs for them."""
+        job_id = await three(operator, limits={"total_seconds": 60})
+        await operator.post(f"/v1/jobs/{job_id}/tasks/2/cancel")
+        await world.engine.load()
+        live = world.engine.state.jobs[job_id]
+        assert sorted(live.tasks) == [0, 1]
+        assert live.begun == {}
+
     async def test_what_may_run_only_once_is_refused(self, world: World, operator: Client):
         await world.add_node()
         job_id = await operator.submit(at_most_once=True, max_attempts=1)

@@ -76,8 +76,7 @@ def check_change(asked: ChangeJob, settings: Settings) -> None:
         _within("priority", asked.priority, -PRIORITY_MOST, PRIORITY_MOST)
     if asked.max_running is not None:
         _within("number of tasks running at a time", asked.max_running, 0, settings.tasks_most)
-    if asked.after is not None and len(asked.after) > AFTER_MOST:
-        raise TooLarge(f"A job can wait for {AFTER_MOST} others at most, not for {len(asked.after)}.")
+    _check_after(asked.after or ())
 
 
 def _job_name(name: str) -> str:

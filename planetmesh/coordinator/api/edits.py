@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import msgspec
 from aiohttp import web
 
 from planetmesh.coordinator.api.call import Call
 from planetmesh.coordinator.api.checks import check_change
-from planetmesh.coordinator.api.jobs import view_of
+from planetmesh.coordinator.api.jobs import refuse_too_many, view_of
 from planetmesh.coordinator.api.lookup import TURNS_MOST, Found, ended_states, open_job
 from planetmesh.errors import BadInput, Conflict
 from planetmesh.mesh import effects as fx
@@ -77,6 +80,10 @@ async def retry_job(call: Call) -> web.StreamResponse:
 async def _retry(call: Call, found: Found) -> int | None:
     """How many are queued again; None if the job ended meanwhile, so that it is to be read anew."""
     engine, job_id = call.parts.engine, found.job.id
+    own, size = found.job.submitter, 0
+    if found.live is None:
+        size = len(await asyncio.to_thread(msgspec.json.encode, found.job.spec))
+        call.parts.weights.refuse_too_much(engine.state, own, size)
     failed = await _failed(call, job_id)
     next_index, ahead = await engine.store.unplaced(job_id)
     queued: list[int] = []
@@ -88,6 +95,7 @@ async def _retry(call: Call, found: Found) -> int | None:
         if live is not None:
             job, counts = live.job, live.counts
         else:
+            refuse_too_many(state, own)
             assert found.stored is not None
             job, counts = found.stored.job, found.stored.summary.counts
         earlier = jobs.Earlier(job, counts, next_index, ahead, tuple(failed))
@@ -98,6 +106,8 @@ async def _retry(call: Call, found: Found) -> int | None:
     call.parts.shelf.forget(job_id)
     await engine.do(happen, also=call.audited("retry", job_id, f"{len(failed)} tasks"))
     call.parts.shelf.forget(job_id)
+    if queued:
+        call.parts.weights.note(job_id, own, size)
     return queued[0] if queued else None
 
 
@@ -107,7 +117,8 @@ async def _failed(call: Call, job_id: JobId) -> list[Task]:
     while len(failed) < RETRIED_MOST:
         page = await call.parts.engine.store.tasks(job_id, start, PAGE, {TaskState.FAILED})
         failed += [task for task in page if task.attempt]
-        if len(page) < PAGE:
+        # Those without a row come last, made up one by one; there may be millions.
+        if len(page) < PAGE or not page[-1].attempt:
             break
         start = page[-1].index + 1
     return failed[:RETRIED_MOST]

@@ -71,7 +71,7 @@ async def _take_in(call: Call, asked: SubmitJob) -> tuple[JobId, tuple[str, ...]
     warning = never_runnable(engine.state, LiveJob(job))
 
     def happen(state: MeshState, _now: Moment) -> fx.Effects:
-        _refuse_too_many(state, own)
+        refuse_too_many(state, own)
         return jobs.on_job_submitted(state, job, ended)
 
     if asked.key:
@@ -103,13 +103,14 @@ def _resolve_node(state: MeshState, spec: JobSpec) -> JobSpec:
     return msgspec.structs.replace(spec, node=open_node(state, spec.node).node.id)
 
 
-def _refuse_too_many(state: MeshState, submitter: str) -> None:
+def refuse_too_many(state: MeshState, submitter: str) -> None:
+    """Raise TooLarge if the submitter has as many live jobs as one may have."""
     if len(state.jobs) < LIVE_JOBS_EACH:
         return
     own = sum(live.job.submitter == submitter for live in state.jobs.values())
     if own >= LIVE_JOBS_EACH:
         raise TooLarge(
-            f"You have {own} jobs that have not ended; {LIVE_JOBS_EACH} is the limit.",
+            f"There are {own} jobs of this submitter that have not ended; {LIVE_JOBS_EACH} is the limit.",
             hint="Hand in one job with many inputs instead: planetmesh run CMD ::: INPUT…",
         )
 
