@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from planetmesh.cli.face import Face
+from planetmesh.errors import NotFound
 
 _PAUSE = """
 \b
@@ -41,7 +42,12 @@ async def _set_paused(face: Face, job_ids: tuple[str, ...], *, paused: bool) -> 
 
     async with face.mesh() as mesh:
         # All must exist before the first is touched.
-        views = [await mesh.job(job_id) for job_id in job_ids]
+        try:
+            views = [await mesh.job(job_id) for job_id in job_ids]
+        except NotFound as error:
+            if paused:
+                raise
+            raise NotFound(error.message, hint="For a machine: planetmesh node resume NAME") from error
         for view in views:
             changed = await mesh.change_job(view.id, ChangeJob(paused=paused))
             word = "is paused" if paused else "goes on"

@@ -48,9 +48,8 @@ def job(state: MeshState, live: LiveJob, now: Moment) -> list[Finding]:
             Finding(f"{_tasks(counts.retrying)} failed and will be tried again, the next in {left:.0f} s.")
         )
     if counts.running or counts.assigned:
-        found.append(
-            Finding(f"{_tasks(counts.running)} run now, {counts.assigned} more are in machines' hands.")
-        )
+        ahead = f"; on their way or next in line there: {counts.assigned}" if counts.assigned else ""
+        found.append(Finding(f"Running: {_tasks(counts.running)}{ahead}."))
     if counts.queued and not live.is_held and not live.capped:
         found += [*_queue(state, live), *on_nodes(state, live, now)]
     return found
@@ -77,15 +76,16 @@ def _queue(state: MeshState, live: LiveJob) -> Iterator[Finding]:
     higher = {job_id for key, line in state.queue.items() if key[0] > priority for job_id in line}
     if higher:
         yield Finding(
-            f"{len(higher)} jobs of a higher priority wait too.",
+            f"{_jobs(len(higher))} of a higher priority {'waits' if len(higher) == 1 else 'wait'} too.",
             f"planetmesh edit {live.job.id} --priority N",
         )
     equals = {key[3] for key in state.queue if key[0] == priority} - {submitter}
     if equals:
+        others = f"{len(equals)} other submitter{'' if len(equals) == 1 else 's'}"
         used = state.in_use.get(submitter, NOTHING).cpu_millis / 1000
         yield Finding(
-            f"{len(equals)} other people's jobs of the same priority wait; who uses least of the mesh comes "
-            f"first, and this one's submitter uses {used:g} CPUs."
+            f"Jobs of {others} of the same priority wait; "
+            f"who uses least of the mesh comes first, and this one's submitter uses {used:g} CPUs."
         )
 
 
@@ -127,8 +127,9 @@ def task(state: MeshState, live: LiveJob, record: Task, now: Moment) -> list[Fin
         node = state.nodes[record.node_id]
         since = node.held.get(record.key)
         seconds = now.steady - since[1] if since else 0.0
-        what = "runs there" if record.state is TaskState.RUNNING else "was given to it"
-        found.append(Finding(f"Attempt {record.attempt} {what} since {seconds:.0f} s.", "", node.node.name))
+        running = record.state is TaskState.RUNNING
+        what = f"has run here for {seconds:.0f} s" if running else f"was given to it {seconds:.0f} s ago"
+        found.append(Finding(f"Attempt {record.attempt} {what}.", "", node.node.name))
         if record.terms is not None:
             found.append(Finding(f"It was the cheapest: {terms_in_words(record.terms)}.", "", node.node.name))
     if record.twin_node is not None:
@@ -198,6 +199,10 @@ def _quarantines(live: LiveNode, now: Moment) -> Iterator[Finding]:
 
 def _sentence(words: str) -> str:
     return words[:1].upper() + words[1:].rstrip(".") + "."
+
+
+def _jobs(count: int) -> str:
+    return f"{count} job{'' if count == 1 else 's'}"
 
 
 def _tasks(count: int) -> str:

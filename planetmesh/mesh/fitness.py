@@ -171,7 +171,8 @@ def has_backlog_room(
 
 
 def full(live: LiveNode) -> Reason:
-    return Reason("full", f"all it offers is taken ({len(live.held)} tasks in hand)")
+    tasks = "1 task" if len(live.held) == 1 else f"{len(live.held)} tasks"
+    return Reason("full", f"all it offers is taken ({tasks} in hand)")
 
 
 def _show(amount: Resources) -> str:

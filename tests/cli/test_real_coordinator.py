@@ -76,3 +76,5 @@ def test_a_job_is_paused_changed_explained_and_resumed(say, coordinator: None) -
     said = say("edit", "wide", "--priority", "1")
     assert (said.status, "has ended" in said.error) == (2, True)
     assert say("explain", "nobody").status == 5
+    said = say("resume", "attic")
+    assert (said.status, "planetmesh node resume NAME" in said.error) == (5, True)

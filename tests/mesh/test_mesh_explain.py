@@ -41,7 +41,7 @@ def test_each_machine_has_its_reason(mesh: Transcript):
     mesh.place()
     mesh.submit("a")
     text = said(mesh)
-    assert "desk: All it offers is taken (1 tasks in hand). planetmesh explain desk" in text
+    assert "desk: All it offers is taken (1 task in hand). planetmesh explain desk" in text
     assert "nas: It is draining. planetmesh node resume nas" in text
     assert "pi: It offers only 0.5 CPUs" in text
     mesh.skip()
@@ -51,8 +51,8 @@ def test_who_comes_first(mesh: Transcript):
     mesh.submit("b", priority=3)
     mesh.submit("c", submitter="other")
     mesh.submit("a")
-    assert "1 jobs of a higher priority wait too" in said(mesh)
-    assert "1 other people's jobs of the same priority wait" in said(mesh)
+    assert "1 job of a higher priority waits too" in said(mesh)
+    assert "Jobs of 1 other submitter of the same priority wait" in said(mesh)
     mesh.skip()
 
 
@@ -64,10 +64,10 @@ def test_a_task_in_each_state(mesh: Transcript):
     )
     assert "It has room" in task()
     mesh.place()
-    assert "Attempt 1 was given to it" in task()
+    assert "Attempt 1 was given to it 0 s ago" in task()
     mesh.start("desk", "a")
     mesh.stay("desk", seconds=4)
-    assert "Attempt 1 runs there since 4 s" in task()
+    assert "Attempt 1 has run here for 4 s" in task()
     assert "It was the cheapest: cost 0.00" in task()
     mesh.end("desk", "a", outcome=Outcome.EXIT_CODE, error="Exit status 1.")
     assert task().startswith("Exit status 1. It is tried again in 1 s")

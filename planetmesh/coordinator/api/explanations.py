@@ -39,7 +39,7 @@ def _of_ended(found: Found, view: JobView) -> list[explain.Finding]:
     if view.tasks.failed:
         said = f" The first one: {view.error}" if view.error else ""
         hint = f"planetmesh retry {job.id}"
-        return [explain.Finding(f"{view.tasks.failed} of its tasks failed.{said}", hint)]
+        return [explain.Finding(f"{view.tasks.failed} of {view.tasks.total} tasks failed.{said}", hint)]
     return [explain.Finding("All of its tasks completed.")]
 
 
@@ -86,7 +86,8 @@ async def explain_node(call: Call) -> web.StreamResponse:
     engine = call.parts.engine
     live = open_node(engine.state, call.part("node"))
     findings = explain.node(engine.state, live, engine.read_clock())
-    summary = f"{len(live.held)} tasks in hand, reliability {live.node.reliability:.2f}"
+    tasks = "1 task" if len(live.held) == 1 else f"{len(live.held)} tasks"
+    summary = f"{tasks} in hand, reliability {live.node.reliability:.2f}"
     return call.answer(
         Explanation(
             subject=f"node {live.node.name}",
