@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from planetmesh.agent.segment import HEADER_BYTES, Segment, pack, sync_folder
+from planetmesh.errors import StorageFailed
 from planetmesh.wire.agent import Held, TaskOutput, TaskResult, TaskReturned
 
 log = logging.getLogger(__name__)
@@ -43,11 +44,18 @@ class Outbox:
     def __init__(
         self, folder: Path, *, most_bytes: int = MOST_BYTES, segment_bytes: int = SEGMENT_BYTES
     ) -> None:
-        folder.mkdir(mode=0o700, exist_ok=True)
+        """Raises StorageFailed if the folder cannot be used: no result could be kept then."""
         self._folder = folder
         self._most_bytes = most_bytes
         self._segment_bytes = segment_bytes
-        self._segments: deque[Segment] = deque(_recover(folder))
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            self._segments: deque[Segment] = deque(_recover(folder))
+        except OSError as error:
+            raise StorageFailed(
+                f"The results of tasks cannot be kept in {folder}: {error.strerror or error}.",
+                hint="Free some space on this disk, or make the folder writable; then start it again.",
+            ) from error
         self._confirmed = self._segments[0].first
         self._next = self._segments[-1].end
         self._recent: deque[bytes] = deque()

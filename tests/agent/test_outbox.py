@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from planetmesh.agent import segment as segments
 from planetmesh.agent.outbox import Outbox
+from planetmesh.errors import StorageFailed
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import Outcome
 from planetmesh.wire.agent import FromAgent, Held, TaskOutput, TaskResult, TaskReturned
@@ -116,6 +117,16 @@ def test_it_says_when_it_is_full(tmp_path):
     outbox.acknowledge(10)
     assert not outbox.is_full
     outbox.close()
+
+
+def test_a_disk_that_is_full_at_the_start_is_told_in_words(tmp_path, monkeypatch):
+    def refuse(*_given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(segments.Segment, "create", refuse)
+    with pytest.raises(StorageFailed, match=r"cannot be kept in .*No space left on device") as caught:
+        Outbox(tmp_path / "o")
+    assert "Free some space" in caught.value.hint
 
 
 def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
