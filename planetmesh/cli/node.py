@@ -45,7 +45,7 @@ def drain(face: Face, name: str, *, now: bool) -> None:
 @click.argument("name")
 @click.pass_obj
 def resume(face: Face, name: str) -> None:
-    """Give it work again."""
+    """Give it work again: it drains no more, and any quarantine ends."""
     from planetmesh.wire.api import ChangeNode
 
     changed = face.with_mesh(lambda mesh: mesh.change_node(name, ChangeNode(draining=False)))
