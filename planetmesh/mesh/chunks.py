@@ -26,4 +26,4 @@ def width(live: LiveJob, node: LiveNode, slots: int, settings: Settings) -> int:
     wanted = settings.chunk_seconds / max(record.mean_seconds, settings.chunk_seconds / AUTO_INPUTS_MOST)
     fair = -(-live.untouched // (SHARES * max(1, slots)))
     run = live.fresh_run(max(1, min(int(wanted), fair)))
-    return len(live.job.spec.chunk_at(live.next_index, run))
+    return max(1, len(live.job.spec.chunk_at(live.next_index, run)))

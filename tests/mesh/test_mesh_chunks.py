@@ -80,6 +80,17 @@ def test_a_cancelled_task_ahead_ends_the_chunk_before_it(mesh: Transcript):
     mesh.skip()
 
 
+def test_a_job_without_inputs_is_one_task_all_the_same(mesh: Transcript):
+    mesh.join("desk")
+    mesh.node("desk").record("command").mean_seconds = 0.1
+    mesh.submit("a", 1, chunk=AUTO_CHUNK)
+    (only,) = mesh.place()
+    assert only.width == 1
+    mesh.end("desk", "a")
+    assert not mesh.state.jobs
+    mesh.skip()
+
+
 def test_a_task_that_got_a_record_at_a_restart_stays_as_narrow_as_that(mesh: Transcript):
     mesh.join("desk")
     learn(mesh, {"desk": 0.01})
