@@ -128,6 +128,13 @@ class Store:
             lambda connection: tasks.list_tasks(connection, job_id, start, most, states)
         )
 
+    async def rows(self, job_id: JobId, start: int, limit: int, states: Collection[TaskState]) -> list[Task]:
+        """As `tasks`, but only those that have a row: none is made up."""
+        most = min(limit, PAGE_MOST)
+        return await self._database.read(
+            lambda connection: tasks.list_rows(connection, job_id, start, most, states)
+        )
+
     async def task(self, job_id: JobId, index: int) -> Task | None:
         """The task that stands for this index."""
         return await self._database.read(lambda connection: tasks.read_task(connection, job_id, index))

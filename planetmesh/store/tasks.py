@@ -1,13 +1,17 @@
 """Tasks and their past attempts.
 
-A task that was never placed has no row; rows appear in the order of the index. `Task.retry_at` is steady
-time and means nothing after a restart, so it is not kept.
+A task that was never placed has no row. Rows appear in the order of the index, except those of tasks that
+were cancelled before their turn, which leave a gap before them. `Task.retry_at` is steady time and means
+nothing after a restart, so it is not kept.
 """
 
 from __future__ import annotations
 
+import heapq
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -153,24 +157,53 @@ def list_tasks(
     # Before `rest` was kept only a cancel left tasks without a row at a job's end.
     state = STATES[rest] if rest is not None else TaskState.CANCELLED if ended else TaskState.QUEUED
     tasks = _stored_tasks(connection, job_id, number, (start, limit, states))
+    if states is not None and state not in states:
+        return tasks
+    below = tasks[-1].index if len(tasks) == limit else total
+    if states is None or _has_gaps(connection, number, state):
+        gaps = _gaps(connection, number, start, below)
+    else:
+        gaps = iter([range(max(start, next_index(connection, number)), below)])
+    made_up = (Task(job_id, index, state, error=error) for gap in gaps for index in gap)
+    return list(islice(heapq.merge(tasks, made_up, key=attrgetter("index")), limit))
 
-    def without_row(indexes: range) -> list[Task]:
-        return [Task(job_id, index, state, error=error) for index in indexes]
 
-    if states is None and tasks:
-        found: list[Task] = []
-        expected = _after_run(connection, number, start)
-        for task in tasks:
-            found += without_row(range(expected, min(task.index, expected + limit)))
-            found.append(task)
-            expected = task.index + task.width
-            if len(found) >= limit:
-                break
-        tasks = found[:limit]
-    if len(tasks) < limit and (states is None or state in states):
-        first = max(start, next_index(connection, number))
-        tasks += without_row(range(first, min(total, first + limit - len(tasks))))
-    return tasks
+def _has_gaps(connection: sqlite3.Connection, number: int, state: TaskState) -> bool:
+    """Are there tasks without a row (all of them in this state) before others that have one?
+
+    Known from the counters, so that nobody goes through a million rows to find none.
+    """
+    among = (
+        (TaskState.QUEUED, TaskState.ASSIGNED, TaskState.RUNNING, TaskState.RETRYING)
+        if state is TaskState.QUEUED
+        else (state,)
+    )
+    codes = ", ".join(str(_CODE[each]) for each in among)
+    counters = " + ".join(each.value.lower() for each in among)
+    query = (
+        f"SELECT total, {counters} - (SELECT coalesce(sum(width), 0) FROM {UNCOMPLETED} AND job = number "
+        f"AND state IN ({codes})) FROM jobs WHERE number = ?"
+    )
+    total, without_row = connection.execute(query, (number,)).fetchone()
+    return bool(without_row != total - next_index(connection, number))
+
+
+def _gaps(connection: sqlite3.Connection, number: int, start: int, below: int) -> Iterator[range]:
+    """Indexes without a row from `start` on, in order; rows are read as far as the caller goes."""
+    expected = _after_run(connection, number, start)
+    query = "SELECT idx, width FROM tasks WHERE job = ? AND idx >= ? AND idx < ? ORDER BY idx"
+    for index, width in connection.execute(query, (number, start, below)):
+        yield range(expected, index)
+        expected = index + width
+    yield range(expected, below)
+
+
+def list_rows(
+    connection: sqlite3.Connection, job_id: JobId, start: int, limit: int, states: Collection[TaskState]
+) -> list[Task]:
+    """Tasks from index `start` on that have a row, in these states."""
+    row = connection.execute("SELECT number FROM jobs WHERE id = ?", (job_id,)).fetchone()
+    return [] if row is None else _stored_tasks(connection, job_id, row[0], (start, limit, states))
 
 
 def read_task(connection: sqlite3.Connection, job_id: JobId, index: int) -> Task | None:

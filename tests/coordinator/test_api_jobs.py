@@ -183,6 +183,25 @@ async def test_cancel_one_task(world: World, operator: Client):
     assert states == ["QUEUED", "CANCELLED", "QUEUED"]
 
 
+async def test_tasks_of_a_state_that_were_never_placed_are_all_listed(world: World, operator: Client):
+    """Those that lie before one that was cancelled by name too."""
+    job_id = await operator.submit(**small(6))
+
+    async def listed(state: str) -> list[int]:
+        found: list[int] = []
+        start: int | None = 0
+        while start is not None:
+            answer = await operator.get(f"/v1/jobs/{job_id}/tasks?status={state}&limit=2&from={start}")
+            found += [task["index"] for task in answer.json["tasks"]]
+            start = answer.json["next"]
+        return found
+
+    await operator.post(f"/v1/jobs/{job_id}/tasks/3/cancel")
+    assert (await listed("QUEUED"), await listed("CANCELLED")) == ([0, 1, 2, 4, 5], [3])
+    await operator.post(f"/v1/jobs/{job_id}/cancel")
+    assert (await listed("QUEUED"), await listed("CANCELLED")) == ([], [0, 1, 2, 3, 4, 5])
+
+
 async def test_tasks_in_pages(world: World, operator: Client):
     await world.add_node(cpus=3)
     items = {"type": "items", "items": [f"in-{number}" for number in range(10)]}

@@ -9,7 +9,7 @@ from planetmesh.model.ids import JobId
 from planetmesh.model.job import Counts, Job, JobSpec, Range, Task, TaskState
 from planetmesh.paths import Home
 from planetmesh.store.jobs import CountsRow, counts_row
-from planetmesh.store.tasks import count_tasks
+from planetmesh.store.tasks import STATES, count_tasks
 
 
 def job(number: int = 0, count: int = 10, **changes: object) -> Job:
@@ -37,19 +37,19 @@ def verify(home: Home) -> None:
     """Compare the counters in each job's row with its tasks, one by one."""
     with closing(sqlite3.connect(home.database)) as connection:
         jobs = connection.execute(
-            "SELECT number, id, total, completed_at, queued, assigned, running, retrying, completed, failed, "
-            "cancelled FROM jobs"
+            "SELECT number, id, total, completed_at, rest, queued, assigned, running, retrying, completed, "
+            "failed, cancelled FROM jobs"
         ).fetchall()
-        for number, job_id, total, completed_at, *stored in jobs:
-            seen = _count(connection, number, total, ended=completed_at is not None)
+        for number, job_id, total, completed_at, rest, *stored in jobs:
+            without_row = TaskState.QUEUED if completed_at is None else TaskState.CANCELLED
+            seen = _count(connection, number, total, without_row if rest is None else STATES[rest])
             assert tuple(stored) == seen, f"job {job_id} says {stored}, its tasks {seen}"
 
 
-def _count(connection: sqlite3.Connection, number: int, total: int, *, ended: bool) -> CountsRow:
+def _count(connection: sqlite3.Connection, number: int, total: int, without_row: TaskState) -> CountsRow:
     counts = Counts(queued=total)
-    for state, count in count_tasks(connection, number).items():
-        for _ in range(count):
-            counts.move(TaskState.QUEUED, state)
-    if ended:
-        counts.cancelled, counts.queued = counts.cancelled + counts.queued, 0
+    seen = count_tasks(connection, number)
+    for state, count in seen.items():
+        counts.move(TaskState.QUEUED, state, count)
+    counts.move(TaskState.QUEUED, without_row, total - sum(seen.values()))
     return counts_row(counts)

@@ -100,6 +100,36 @@ async def test_tasks_are_paged_as_if_all_had_a_row(store: Store) -> None:
     assert await store.tasks(JobId("nosuchjob0"), 0, 5) == []
 
 
+@pytest.mark.parametrize("rest", [None, TaskState.FAILED, TaskState.CANCELLED])
+async def test_tasks_without_a_row_before_one_that_has_one_are_listed_by_state(
+    store: Store, rest: TaskState | None
+) -> None:
+    """A task far ahead was cancelled by name, so those before it were never placed."""
+    one = job(count=12, rest=rest, rest_error="why" if rest else "")
+    rows = [
+        *tasks(one, 1, 2, TaskState.COMPLETED),
+        *tasks(one, 4, 5, TaskState.CANCELLED),
+        *tasks(one, 6, 7, TaskState.FAILED, width=2),
+        *tasks(one, 9, 10, TaskState.CANCELLED),
+    ]
+    counts = Counts(queued=7, completed=1, cancelled=2, failed=2)
+    counts.move(TaskState.QUEUED, rest or TaskState.QUEUED, 7)
+    await store.commit(Changes(jobs=[one], tasks=rows, counts={one.id: counts}))
+    whole = await store.tasks(one.id, 0, 100)
+    assert [t.index for t in whole] == [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11]
+    for states in ({TaskState.QUEUED}, {TaskState.CANCELLED}, {TaskState.FAILED}, set(TaskState)):
+        wanted = [t for t in whole if t.state in states]
+        assert await store.tasks(one.id, 0, 100, states) == wanted
+        paged = [
+            (await store.tasks(one.id, start, limit, states))
+            == [t for t in wanted if t.index >= start][:limit]
+            for start in range(13)
+            for limit in (1, 2, 5)
+        ]
+        assert all(paged)
+        assert await store.rows(one.id, 0, 100, states) == [t for t in rows if t.state in states]
+
+
 async def test_never_placed_tasks_of_an_ended_job_are_cancelled(store: Store) -> None:
     one = job(count=3, completed_at=5.0, cancelled_at=4.0)
     await store.commit(Changes(jobs=[one], counts={one.id: Counts(cancelled=3)}))

@@ -112,13 +112,13 @@ async def _retry(call: Call, found: Found) -> int | None:
 
 
 async def _failed(call: Call, job_id: JobId) -> list[Task]:
+    """Those with a row; `on_retried` knows of the others, of which there may be millions."""
     failed: list[Task] = []
     start = 0
     while len(failed) < RETRIED_MOST:
-        page = await call.parts.engine.store.tasks(job_id, start, PAGE, {TaskState.FAILED})
-        failed += [task for task in page if task.attempt]
-        # Those without a row come last, made up one by one; there may be millions.
-        if len(page) < PAGE or not page[-1].attempt:
+        page = await call.parts.engine.store.rows(job_id, start, PAGE, {TaskState.FAILED})
+        failed += page
+        if len(page) < PAGE:
             break
         start = page[-1].index + 1
     return failed[:RETRIED_MOST]
