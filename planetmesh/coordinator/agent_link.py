@@ -29,6 +29,7 @@ from planetmesh.store.changes import AuditRow, Changes
 from planetmesh.wire.agent import (
     DURABLE,
     Acknowledge,
+    BlobsHeld,
     FromAgent,
     Goodbye,
     Heartbeat,
@@ -237,6 +238,8 @@ class AgentLink:
                 return reactor.on_task_returned(state, self.node_id, message, now)
             case Heartbeat(load):
                 return nodes.on_heartbeat(state, self.node_id, load, now)
+            case BlobsHeld(gained, lost):
+                return nodes.on_blobs_held(state, self.node_id, gained, lost)
             case Pong(number):
                 return self._measure(state, number)
             case Leaving():

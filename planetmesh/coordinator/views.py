@@ -170,6 +170,9 @@ def task_view(state: MeshState, task: Task, spec: JobSpec) -> TaskView:
         payload=_payload(spec, task),
         outcome=task.outcome.value if task.outcome else None,
         width=task.width,
+        files=task.made.count if task.made else 0,
+        files_bytes=task.made.size if task.made else 0,
+        manifest=task.made.manifest if task.made else None,
     )
 
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
+from planetmesh.model.blob import Digest
 from planetmesh.model.ids import JobId, TaskKey
 from planetmesh.model.node import Node, NodeLoad
 from planetmesh.model.resources import NOTHING, Resources
@@ -52,6 +53,7 @@ class LiveNode:
     """A node, its link and what it has in hand."""
 
     __slots__ = (
+        "blobs",
         "carried",
         "held",
         "held_by_job",
@@ -90,6 +92,8 @@ class LiveNode:
         """Tasks in hand that it was asked to give back."""
         self.resting_until = 0.0
         """Steady time until which it gets nothing, since it gave work back without being asked."""
+        self.blobs: set[Digest] = set()
+        """Large ones that it says it has."""
         self.records: OrderedDict[str, Record] = OrderedDict()
         """By kind of job, the one seen last at the end."""
 

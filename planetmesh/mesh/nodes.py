@@ -12,6 +12,7 @@ from planetmesh.mesh import fitness, health, limits, quarantine, reactor, stragg
 from planetmesh.mesh.live_job import Signature
 from planetmesh.mesh.live_node import LiveNode
 from planetmesh.mesh.state import MeshState
+from planetmesh.model.blob import Digest
 from planetmesh.model.clock import Moment
 from planetmesh.model.ids import NodeId, TaskKey
 from planetmesh.model.job import TaskState
@@ -21,6 +22,8 @@ from planetmesh.wire.agent import Drain, Held, RecallTasks, Registered, Register
 
 TOLD_TO_AGENTS = ("heartbeat_seconds", "output_most_bytes", "coalesce_seconds", "prefill_most")
 """Settings that `Registered` carries."""
+BLOBS_MOST = 16_384
+"""Large blobs that are remembered of one node's cache."""
 PREFILL_PAUSE_SECONDS = 5.0
 """A node whose backlog was pulled back gets none for so long, lest it flaps."""
 
@@ -54,6 +57,7 @@ def on_node_joined(state: MeshState, joining: Joining, mesh_name: str, now: Mome
     live.last_heard = now.steady
     live.opened = set()
     live.recalled = set()
+    live.blobs = set()
     live.node = msgspec.structs.replace(
         live.node,
         info=hello.info,
@@ -161,6 +165,17 @@ def on_rtt(state: MeshState, node_id: NodeId, seconds: float) -> fx.Effects:
     """A round trip was measured on the link; kept as a decayed mean."""
     live = state.nodes[node_id]
     live.rtt_seconds = seconds if live.rtt_seconds is None else live.rtt_seconds * 0.8 + seconds * 0.2
+    return []
+
+
+def on_blobs_held(
+    state: MeshState, node_id: NodeId, gained: tuple[Digest, ...], lost: tuple[Digest, ...]
+) -> fx.Effects:
+    """The node's cache changed. Only a hint for placing tasks, so what is too much to remember is dropped."""
+    live = state.nodes[node_id]
+    live.blobs.difference_update(lost)
+    for digest in gained[: max(0, BLOBS_MOST - len(live.blobs))]:
+        live.blobs.add(digest)
     return []
 
 

@@ -77,8 +77,9 @@ def _hand_over(live: LiveJob, node: LiveNode, task: Task, attempt: int) -> fx.Ef
     if live.job.id not in node.opened:
         node.opened.add(live.job.id)
         found.append(fx.Send(node.node.id, _opening(live.job)))
-    items = live.job.spec.items_of(task.index, task.width)
-    found.append(fx.Send(node.node.id, AssignTask(task.job_id, task.index, attempt, items)))
+    spec = live.job.spec
+    items, files = spec.items_of(task.index, task.width), spec.files_of(task.index, task.width)
+    found.append(fx.Send(node.node.id, AssignTask(task.job_id, task.index, attempt, items, files)))
     return found
 
 
@@ -93,6 +94,8 @@ def _opening(job: Job) -> OpenJob:
         limits=spec.limits,
         at_most_once=spec.at_most_once,
         submitter=job.submitter,
+        files=spec.files,
+        outputs=spec.outputs,
     )
 
 
@@ -134,7 +137,7 @@ def on_task_ended(state: MeshState, node_id: NodeId, result: TaskResult, now: Mo
         started_at=task.started_at or max(0.0, now.wall - result.wall_seconds),
     )
     if result.outcome is Outcome.OK:
-        done = advance(ended, Cause.SUCCEEDED, finished_at=now.wall)
+        done = advance(ended, Cause.SUCCEEDED, finished_at=now.wall, made=result.made)
         return learned + stops + ends.end_task(state, live, done, now)
     return learned + _after_failure(state, live, ended, now)
 

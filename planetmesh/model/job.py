@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from planetmesh.model.blob import Made, StagedFile
 from planetmesh.model.ids import JobId, NodeId, TaskKey
 from planetmesh.model.resources import Resources
 
@@ -54,7 +55,9 @@ class Outcome(StrEnum):
     """The program does not exist on the node or cannot be executed."""
     MEMORY = "memory"
     STAGING = "staging"
-    """The work folder or a script in it could not be made."""
+    """The work folder, a script in it or an input could not be brought there."""
+    OUTPUT = "output"
+    """It ended well, but what it was to make is not there or cannot be taken."""
     CANCELLED = "cancelled"
     LOST = "lost"
     """The node, its agent or its launcher went away."""
@@ -74,6 +77,8 @@ class Items(msgspec.Struct, frozen=True, tag="items", forbid_unknown_fields=True
     """One task for each of the given texts (`:::` inputs, lines, JSON items as JSON text)."""
 
     items: tuple[str, ...]
+    files: tuple[StagedFile | None, ...] = ()
+    """The file that each item names, for the task of that item only; none at all if this is empty."""
 
     @property
     def count(self) -> int:
@@ -168,6 +173,10 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """So many FAILED tasks end the job: what runs is stopped, what waits is dropped."""
     duplicates: bool = True
     """Its last stragglers may run a second time on idle machines; the first result counts."""
+    files: tuple[StagedFile, ...] = ()
+    """What lies in the folder of each of its tasks."""
+    outputs: tuple[str, ...] = ()
+    """Patterns, relative to a task's folder: the files that are taken from there when it has ended well."""
 
     @property
     def task_count(self) -> int:
@@ -181,6 +190,14 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         size = max(1, self.chunk)
         last = min((index + width) * size, self.inputs.count)
         return tuple(self.inputs.text(number) for number in range(index * size, last))
+
+    def files_of(self, index: int, width: int = 1) -> tuple[StagedFile, ...]:
+        """The files that the inputs of a task name, each once."""
+        if not isinstance(self.inputs, Items) or not self.inputs.files:
+            return ()
+        size = max(1, self.chunk)
+        own = self.inputs.files[index * size : (index + width) * size]
+        return tuple(dict.fromkeys(file for file in own if file is not None))
 
     def chunk_at(self, index: int, most: int) -> tuple[str, ...]:
         """The inputs of an automatic chunk from `index` on: `most`, or what is allowed; one at least."""
@@ -238,6 +255,8 @@ class Task(msgspec.Struct, frozen=True):
     """Number of that attempt, or of the last such one: numbers are never used twice."""
     terms: Terms | None = None
     """Why it was placed where its current or last attempt ran."""
+    made: Made | None = None
+    """The files that its accepted end brought."""
 
     @property
     def key(self) -> TaskKey:

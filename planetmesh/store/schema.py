@@ -83,6 +83,10 @@ MESH = (
     ALTER TABLE jobs ADD COLUMN rest_error TEXT NOT NULL DEFAULT '';
     ALTER TABLE nodes ADD COLUMN confined TEXT NOT NULL DEFAULT '[]';
     """,
+    # tasks.made: the files that a task brought back, as [manifest, number, bytes].
+    """
+    ALTER TABLE tasks ADD COLUMN made TEXT;
+    """,
 )
 
 OUTPUTS = (

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from planetmesh.model.blob import Made
 from planetmesh.model.ids import JobId, NodeId
 from planetmesh.model.job import Attempt, Outcome, Task, TaskState, Terms
 
@@ -40,15 +41,16 @@ SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**63 - 1
 
 _COLUMNS = (
     "idx, state, attempt, node, failures, losses, excluded, started_at, finished_at, exit_code, "
-    "outcome, error, width, twin_node, twin_attempt, terms"
+    "outcome, error, width, twin_node, twin_attempt, terms, made"
 )
 _SAVE = (
-    f"INSERT INTO tasks(job, {_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET "
+    f"INSERT INTO tasks(job, {_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
+    "ON CONFLICT DO UPDATE SET "
     "state=excluded.state, attempt=excluded.attempt, node=excluded.node, failures=excluded.failures, "
     "losses=excluded.losses, excluded=excluded.excluded, started_at=excluded.started_at, "
     "finished_at=excluded.finished_at, exit_code=excluded.exit_code, outcome=excluded.outcome, "
     "error=excluded.error, width=excluded.width, twin_node=excluded.twin_node, "
-    "twin_attempt=excluded.twin_attempt, terms=excluded.terms"
+    "twin_attempt=excluded.twin_attempt, terms=excluded.terms, made=excluded.made"
 )
 _SAVE_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES(?,?,?,?,?,?,?,?,?,?)"
 
@@ -77,6 +79,7 @@ def _rows(tasks: Iterable[Task], number: Callable[[JobId], int]) -> Iterator[tup
             t.twin_node,
             t.twin_attempt,
             _packed(t.terms),
+            None if t.made is None else msgspec.json.encode(t.made).decode(),
         )
 
 
@@ -279,7 +282,7 @@ def _task(job_id: JobId, row: tuple[Any, ...]) -> Task:
     index, state, attempt, node, failures, losses, excluded, started, finished, code, outcome, error = row[
         :12
     ]
-    width, twin_node, twin_attempt, terms = row[12:]
+    width, twin_node, twin_attempt, terms, made = row[12:]
     return Task(
         job_id=job_id,
         index=index,
@@ -298,6 +301,7 @@ def _task(job_id: JobId, row: tuple[Any, ...]) -> Task:
         twin_node=_node(twin_node),
         twin_attempt=twin_attempt,
         terms=_unpacked(terms),
+        made=None if made is None else msgspec.json.decode(made, type=Made),
     )
 
 

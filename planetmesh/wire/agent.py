@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from planetmesh.model.blob import Digest, Made, StagedFile
 from planetmesh.model.ids import JobId, NodeId
 from planetmesh.model.job import Limits, Outcome
 from planetmesh.model.node import NodeInfo, NodeLoad
@@ -94,6 +95,8 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, tag="result"):
     stdout_bytes: Count = 0
     stderr_bytes: Count = 0
     """All that was written, also what was dropped beyond the cap."""
+    made: Made | None = None
+    """Files for the job; their blobs and the manifest are with the coordinator already."""
 
 
 class TaskReturned(msgspec.Struct, frozen=True, array_like=True, tag="returned"):
@@ -107,13 +110,30 @@ class TaskReturned(msgspec.Struct, frozen=True, array_like=True, tag="returned")
     """It had been started and was stopped: a task that may run only once cannot be given to another."""
 
 
+class BlobsHeld(msgspec.Struct, frozen=True, array_like=True, tag="blobs_held"):
+    """What the agent's cache has gained and lost since the last such message; large ones only."""
+
+    gained: Annotated[tuple[Digest, ...], Meta(max_length=4096)] = ()
+    lost: Annotated[tuple[Digest, ...], Meta(max_length=4096)] = ()
+
+
 class Leaving(msgspec.Struct, frozen=True, array_like=True, tag="leaving"):
     """The agent ends on purpose; its tasks were given back before this."""
 
     reason: Sentence = ""
 
 
-FromAgent = RegisterNode | Heartbeat | Pong | TaskStarted | TaskOutput | TaskResult | TaskReturned | Leaving
+FromAgent = (
+    RegisterNode
+    | Heartbeat
+    | Pong
+    | TaskStarted
+    | TaskOutput
+    | TaskResult
+    | TaskReturned
+    | BlobsHeld
+    | Leaving
+)
 DURABLE = (TaskOutput, TaskResult, TaskReturned)
 
 # To the agent
@@ -151,6 +171,10 @@ class OpenJob(msgspec.Struct, frozen=True, array_like=True, tag="open_job"):
     at_most_once: bool = False
     submitter: str = ""
     """Jobs of one person may follow each other in one launcher."""
+    files: tuple[StagedFile, ...] = ()
+    """To lie in the folder of each task."""
+    outputs: tuple[str, ...] = ()
+    """Patterns of what is to be brought back from there."""
 
 
 class AssignTask(msgspec.Struct, frozen=True, array_like=True, tag="assign"):
@@ -159,6 +183,8 @@ class AssignTask(msgspec.Struct, frozen=True, array_like=True, tag="assign"):
     attempt: Count
     items: tuple[str, ...] = ()
     """Its inputs: one, several if the job is cut into chunks, none if it has none."""
+    files: tuple[StagedFile, ...] = ()
+    """The files that those name."""
 
 
 class StopTask(msgspec.Struct, frozen=True, array_like=True, tag="stop"):

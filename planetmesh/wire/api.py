@@ -87,6 +87,11 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str | None = None
     width: int = 1
     """How many indexes it stands for, from its own on: more than one only with automatic chunks."""
+    files: int = 0
+    """How many files it brought back."""
+    files_bytes: int = 0
+    manifest: str | None = None
+    """The digest of the blob that lists them."""
 
 
 class NodeView(msgspec.Struct, frozen=True, kw_only=True):

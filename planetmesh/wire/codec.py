@@ -10,7 +10,7 @@ import msgspec
 from planetmesh.errors import BadInput, PeerMisbehaved, TooLarge
 from planetmesh.wire.agent import FromAgent, ToAgent
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised when a message is added or changes its meaning; the coordinator refuses other numbers."""
 FRAME_MOST_BYTES = 1024 * 1024
 FRAME_MOST_MESSAGES = 4096

@@ -8,8 +8,10 @@ import pytest
 from transcript import Transcript
 
 from planetmesh.errors import BadInput, Conflict
+from planetmesh.mesh import effects as fx
 from planetmesh.mesh import reactor
-from planetmesh.model.job import Outcome, TaskState
+from planetmesh.model.blob import Digest, Made, StagedFile
+from planetmesh.model.job import Items, Outcome, TaskState
 
 
 def two_machines(mesh: Transcript, *, cpus: float = 1) -> None:
@@ -49,6 +51,26 @@ def test_the_natural_way_of_one_task(mesh: Transcript):
     """)
     assert not mesh.state.jobs
     assert not mesh.state.waiting()
+
+
+def test_files_travel_with_job_and_task_and_what_was_made_is_kept(mesh: Transcript):
+    digest = Digest("ab" * 32)
+    model, photo = StagedFile("model", digest, 9, is_tree=True), StagedFile("x.png", digest, 5)
+    mesh.join("desk")
+    mesh.skip()
+    mesh.submit("a", Items(("x.png",), (photo,)), files=(model,), outputs=("*.txt",))
+    mesh.skip()
+    mesh.place()
+    sent = [effect.message for effect in mesh.unseen if isinstance(effect, fx.Send)]
+    opened, assigned = sent
+    assert (opened.files, opened.outputs) == ((model,), ("*.txt",))
+    assert assigned.files == (photo,)
+    mesh.skip()
+    made = Made(digest, 1, 7)
+    mesh.end("desk", "a", made=made)
+    ended = [effect.task for effect in mesh.unseen if isinstance(effect, fx.SaveTask)]
+    assert [task.made for task in ended] == [made]
+    mesh.skip()
 
 
 def test_a_job_without_tasks_is_refused(mesh: Transcript):

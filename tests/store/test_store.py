@@ -9,6 +9,7 @@ import pytest
 from store_rows import counted, job, tasks
 
 from planetmesh.errors import StorageFailed
+from planetmesh.model.blob import Digest, Made, StagedFile
 from planetmesh.model.identity import CertificateRecord, CertificateState, Role
 from planetmesh.model.ids import JobId, NodeId
 from planetmesh.model.job import Attempt, Counts, Items, JobSpec, JobState, Outcome, Task, TaskState
@@ -24,11 +25,16 @@ def test_changes_know_when_they_are_empty() -> None:
     assert Changes(counts={JobId("x"): Counts()})
 
 
+FILE = StagedFile("a", Digest("cd" * 32), 7, executable=True, is_tree=True)
+
+
 async def test_a_job_comes_back_whole(store: Store) -> None:
     spec = JobSpec(
         type="script",
         payload={"text": "echo \N{SNOWMAN}", "deep": {"list": [1, 2.5, None, True]}},
-        inputs=Items(("a", "b\n", "")),
+        inputs=Items(("a", "b\n", ""), (FILE, None, FILE)),
+        files=(FILE,),
+        outputs=("*.png",),
         name="snow",
         env={"A": "1"},
         tags=("gpu",),
@@ -62,6 +68,7 @@ async def test_a_task_comes_back_whole(store: Store) -> None:
     task = Task(
         one.id, 0, TaskState.FAILED, 3, NodeId("a" * 32), 2, 1, (NodeId("b" * 32), NodeId("c" * 32)), 0.0,
         10.5, 11.25, -9, Outcome.SIGNAL, "it was\nkilled \N{SNOWMAN} \0 indeed",
+        made=Made(Digest("ab" * 32), 3, 2**40),
     )  # fmt: skip
     attempt = Attempt(one.id, 0, 2, NodeId("b" * 32), Outcome.LOST, None, "gone", None, 9.0)
     changes = Changes(jobs=[one], tasks=[task], attempts=[attempt], counts={one.id: counted(one, [task])})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from planetmesh.model.blob import Digest, Made, StagedFile
 from planetmesh.model.ids import JobId, NodeId
 from planetmesh.model.job import Limits, Outcome
 from planetmesh.model.node import Gpu, NodeInfo, NodeLoad, Sandbox
@@ -11,6 +12,8 @@ from planetmesh.wire.codec import PROTOCOL
 
 JOB = JobId("0123456789")
 NODE = NodeId("00112233445566778899aabbccddeeff")
+DIGEST = Digest("ab" * 32)
+FILE = StagedFile("models/tiny", DIGEST, 4096, executable=True, is_tree=True)
 HELD = wire.Held(JOB, 7, 2, running=True)
 INFO = NodeInfo(
     hostname="desk",
@@ -36,17 +39,20 @@ FROM_AGENT: tuple[wire.FromAgent, ...] = (
     wire.Pong(9),
     wire.TaskStarted(JOB, 7, 2),
     wire.TaskOutput(JOB, 7, 2, 1, 100, b"hello\xff"),
-    wire.TaskResult(JOB, 7, 2, Outcome.EXIT_CODE, 3, "Exit status 3.", 1.5, 0.5, 4096, 10, 20),
+    wire.TaskResult(
+        JOB, 7, 2, Outcome.EXIT_CODE, 3, "Exit status 3.", 1.5, 0.5, 4096, 10, 20, Made(DIGEST, 2, 99)
+    ),
     wire.TaskReturned(JOB, 7, 2, "recalled", started=True),
+    wire.BlobsHeld((DIGEST,), (Digest("cd" * 32),)),
     wire.Leaving("done"),
 )
 TO_AGENT: tuple[wire.ToAgent, ...] = (
     wire.Registered(NODE, "desk", "home", 2.0, 1.7e9, (HELD,), 1 << 24, ("192.168.1.2:7433",), 0.01, 32),
     wire.OpenJob(
         JOB, "command", {"argv": ["true"]}, Resources(500, 1024, 0), {"A": "1"}, Limits(60.0, 10.0),
-        at_most_once=True, submitter="op",
+        at_most_once=True, submitter="op", files=(FILE,), outputs=("*.png",),
     ),
-    wire.AssignTask(JOB, 7, 2, ("a.png", "b.png")),
+    wire.AssignTask(JOB, 7, 2, ("a.png", "b.png"), (StagedFile("a.png", DIGEST, 7),)),
     wire.StopTask(JOB, 7, 2),
     wire.RecallTasks((HELD,)),
     wire.CloseJob(JOB),

@@ -16,7 +16,10 @@ from planetmesh.errors import BadInput, TooLarge
 from planetmesh.jobtypes.contract import longest_tasks
 from planetmesh.jobtypes.registry import job_type
 from planetmesh.logs import clean
+from planetmesh.model.blob import StagedFile, is_digest
 from planetmesh.model.job import AUTO_CHUNK, After, Condition, Items, JobSpec, Limits, One, Range
+from planetmesh.model.names import folded, safe_parts
+from planetmesh.model.patterns import check_pattern
 from planetmesh.model.resources import Resources
 from planetmesh.settings import Settings
 from planetmesh.wire.api import ChangeJob
@@ -36,6 +39,11 @@ MEMORY_MOST_BYTES = 2**60
 GPUS_MOST = 10_000
 CHUNK_MOST = 100_000
 AFTER_MOST = 64
+FILES_MOST = 2048
+"""Named one by one for all tasks of a job; a folder counts as one."""
+OUTPUTS_MOST = 64
+FILE_BYTES = 96
+"""What a staged file costs in a message beside its name: the digest most of all."""
 EXACT_MOST = 2**53
 """Whole numbers up to here mean the same in every program that reads JSON."""
 FRAME_RESERVE_BYTES = 64 * 1024
@@ -64,6 +72,8 @@ def check_job(spec: JobSpec, settings: Settings) -> JobSpec:
     _check_after(spec.after)
     check_tags(spec.tags)
     _check_env(spec.env)
+    _check_files(spec)
+    _check_outputs(spec.outputs)
     _check_payload(spec, settings)
     _check_chunk(spec, settings)
     job_type(spec.type).check(spec)
@@ -136,12 +146,65 @@ def _check_chunk(spec: JobSpec, settings: Settings) -> None:
         return
     most = settings.frame_most_bytes - FRAME_RESERVE_BYTES
     for _, items in longest_tasks(spec):
-        size = len(msgspec.msgpack.encode(items))
+        size = max(len(msgspec.msgpack.encode(items)), _most_own_bytes(spec))
         if size > most:
             raise TooLarge(
                 f"{len(items)} inputs are {size} bytes long together; {most} is the limit for one task.",
                 hint="Put fewer into one task: a smaller --chunk.",
             )
+
+
+def _most_own_bytes(spec: JobSpec) -> int:
+    """At most so many bytes are sent for the inputs of one task and the files that they name."""
+    if not isinstance(spec.inputs, Items) or not spec.inputs.files:
+        return 0
+    sizes = [
+        len(item.encode()) + (0 if file is None else len(file.name.encode()) + FILE_BYTES)
+        for item, file in zip(spec.inputs.items, spec.inputs.files, strict=True)
+    ]
+    return max(sum(sizes[start : start + spec.chunk]) for start in range(0, len(sizes), spec.chunk))
+
+
+def _check_files(spec: JobSpec) -> None:
+    """Names that can lie in one folder, and digests; whether those are there is asked later."""
+    if len(spec.files) > FILES_MOST:
+        raise TooLarge(
+            f"The job stages {len(spec.files)} files one by one; {FILES_MOST} is the limit.",
+            hint="Put them into a folder and stage that: --in FOLDER",
+        )
+    taken: set[str] = set()
+    for file in spec.files:
+        _check_file(file)
+        if folded(file.name) in taken and not file.is_tree:
+            raise BadInput(f"Two staged files would be {clean(file.name, 80)!r} in the task's folder.")
+        taken.add(folded(file.name))
+    if isinstance(spec.inputs, Items) and spec.inputs.files:
+        _check_own_files(spec.inputs, taken)
+
+
+def _check_own_files(inputs: Items, taken: set[str]) -> None:
+    if len(inputs.files) != len(inputs.items):
+        raise BadInput("There must be a file, or none, for each input.")
+    for own in inputs.files:
+        if own is None:
+            continue
+        _check_file(own)
+        if folded(own.name) in taken:
+            raise BadInput(f"An input and a staged file would both be {clean(own.name, 80)!r}.")
+
+
+def _check_outputs(patterns: tuple[str, ...]) -> None:
+    if len(patterns) > OUTPUTS_MOST:
+        raise TooLarge(f"{len(patterns)} output patterns are too many; {OUTPUTS_MOST} is the limit.")
+    for pattern in patterns:
+        check_pattern(pattern)
+
+
+def _check_file(file: StagedFile) -> None:
+    if not is_digest(file.digest):
+        raise BadInput(f"The staged file {clean(file.name, 80)!r} has no valid digest.")
+    if file.name or not file.is_tree:
+        safe_parts(file.name)
 
 
 def _check_env(env: dict[str, str]) -> None:
@@ -164,7 +227,11 @@ def _check_payload(spec: JobSpec, settings: Settings) -> None:
     if _depth(spec.payload) > DEEPEST_PAYLOAD:
         raise BadInput("The job's payload is nested too deeply.")
     try:
-        size = len(msgspec.msgpack.encode((spec.payload, spec.env, spec.requests, spec.limits)))
+        size = len(
+            msgspec.msgpack.encode(
+                (spec.payload, spec.env, spec.requests, spec.limits, spec.files, spec.outputs)
+            )
+        )
     except (OverflowError, ValueError, TypeError) as error:
         raise BadInput(f"The job's payload cannot be sent: {error}.") from error
     most = settings.frame_most_bytes - FRAME_RESERVE_BYTES
