@@ -40,6 +40,29 @@ class Conflict(MeshError):
     http_status = 409
 
 
+class MissingBlobs(Conflict):
+    """A job names files that the coordinator does not hold; the client sends them and tries again."""
+
+    code = "missing_blobs"
+
+
+class WrongOffset(Conflict):
+    """A transfer is to go on where its bytes do not end; `have` says where they do."""
+
+    code = "wrong_offset"
+
+    def __init__(self, message: str, *, hint: str = "", have: int = 0) -> None:
+        super().__init__(message, hint=hint)
+        self.have = have
+
+
+class WrongDigest(MeshError):
+    """Bytes that are not what their name says; nothing of them was kept."""
+
+    code = "wrong_digest"
+    http_status = 422
+
+
 class TooLarge(BadInput):
     """More than a limit allows."""
 

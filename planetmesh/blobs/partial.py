@@ -1,0 +1,125 @@
+"""A blob that is arriving: written and hashed piece by piece, put on its shelf once it is whole and right.
+
+Whatever ends a transfer in the middle, `close` (or a crash) leaves its bytes for the next one to go on from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from planetmesh.blobs.digest import Digest
+from planetmesh.blobs.files import open_at, translated, written
+from planetmesh.blobs.room import Room
+from planetmesh.errors import Conflict, TooLarge, WrongDigest
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+SYNC_BYTES = 64 * 1024 * 1024
+"""So often what was written is pressed to the disk: a large file must not end in one long wait."""
+
+
+class Partial:
+    """Made by `Shelf.open_partial`; for one thread at a time. Leave it by `finish`, `drop` or `close`."""
+
+    def __init__(
+        self,
+        path: Path,
+        digest: Digest,
+        size: int,
+        room: Room,
+        begun: tuple[_Hash, int],
+        *,
+        settle: Callable[[Partial], bool],
+        release: Callable[[Partial], None],
+    ) -> None:
+        """`begun`: the hash of the bytes that are there, and how many.
+
+        `settle` moves the whole file to its place, `release` hears of every end; both are the shelf's.
+        """
+        self.path = path
+        self.digest = digest
+        self.size = size
+        self._state, self.have = begun
+        """Bytes that are there: where the next ones go."""
+        self._room = room
+        self._settle = settle
+        self._release = release
+        self._unsynced = 0
+        self._ended = False
+        with translated(path.parent):
+            self._descriptor = open_at(path, self.have)
+        self._promised = size - self.have
+
+    def append(self, data: bytes | bytearray | memoryview) -> None:
+        """The next bytes. Raises TooLarge beyond the size that was said, StorageFailed on a full disk."""
+        if self.have + len(data) > self.size:
+            raise TooLarge(f"More than the {self.size} bytes came that were announced.")
+        with translated(self.path.parent):
+            for part in written(self._descriptor, data):
+                self._state.update(part)
+                self.have += len(part)
+                self._promised -= len(part)
+                self._room.written(len(part))
+            self._unsynced += len(data)
+            if self._unsynced >= SYNC_BYTES:
+                os.fsync(self._descriptor)
+                self._unsynced = 0
+
+    def finish(self) -> bool:
+        """Put it on the shelf, on disk when this returns. Whether it was new there.
+
+        Raises Conflict while bytes are missing (they may still come), WrongDigest if it is not what its name
+        says: then it is dropped.
+        """
+        if self.have != self.size:
+            raise Conflict(
+                f"Of {self.size} bytes only {self.have} have arrived.", hint="Send the rest: nothing is lost."
+            )
+        if self._state.hexdigest() != self.digest:
+            self.drop()
+            raise WrongDigest(
+                "What arrived is not what its name says: its SHA-256 differs.",
+                hint="It changed on the way, or while it was read. Send it again from the beginning.",
+            )
+        try:
+            with translated(self.path.parent):
+                os.fsync(self._descriptor)
+                self._close_file()
+                return self._settle(self)
+        finally:
+            self.close()
+
+    def drop(self) -> None:
+        """Forget what has arrived."""
+        if self._ended:
+            return
+        self._close_file()
+        try:
+            with translated(self.path.parent):
+                self.path.unlink(missing_ok=True)
+            self._room.freed(self.have)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let it lie as it is, to be gone on with later. Closing twice is fine."""
+        self._close_file()
+        if not self._ended:
+            self._ended = True
+            self._room.take_back(self._promised)
+            self._release(self)
+
+    def _close_file(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
