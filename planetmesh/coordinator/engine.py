@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from planetmesh.coordinator.clock import Clock
 from planetmesh.coordinator.feed import Feed
 from planetmesh.coordinator.meters import Meters
 from planetmesh.coordinator.news import NodeNews
@@ -47,6 +48,8 @@ LOOK_SECONDS = 0.5
 """So often a pass looks for what time alone has changed: rests and pauses that are over."""
 PROBE_SECONDS = 2.0
 """How often a disk that refused a write is tried again."""
+LEARNED_SECONDS = 30.0
+"""Learned times ride on a commit that is made anyway, one so long after another."""
 
 
 class _Item(msgspec.Struct):
@@ -77,7 +80,8 @@ class Engine:
         """Called after each turn; tests pass `mesh.state.check`."""
         self.state = MeshState(settings, spread)
         self.switchboard = Switchboard()
-        self.feed = Feed(settings)
+        self._clock = Clock()
+        self.feed = Feed(settings, self._clock.steady)
         self.news = NodeNews()
         self.meters = Meters()
         self.storage_error = ""
@@ -85,6 +89,8 @@ class Engine:
         """Set for a moment when other settings count: whoever waits for it is woken."""
         self._followed = settings
         self._inbox: deque[_Item] = deque()
+        self._learned_at = -LEARNED_SECONDS
+        """Steady time at which learned times were last written down."""
         self._oldest_at = 0.0
         """Steady time at which the first of the inbox was posted."""
         self._wake = asyncio.Event()
@@ -101,11 +107,12 @@ class Engine:
         return self.state.settings
 
     def read_clock(self) -> Moment:
-        return Moment(time.monotonic(), time.time())
+        return self._clock.read()
 
     async def load(self) -> list[CertificateRecord]:
         """Fill the state from the disk, before `run`; returns the certificates for the table of serials."""
         snapshot = await self.store.load()
+        self._clock.go_on_from(snapshot.meta)
         self._restore(snapshot)
         self.feed.start_at(snapshot.feed_number)
         self.news.start_with(self.state)
@@ -144,7 +151,7 @@ class Engine:
     def post(self, happening: Happening, answer: Answer | None = None, also: Changes | None = None) -> None:
         """Put something into the inbox; `answer` is called after its turn, with the error if it failed."""
         if not self._inbox:
-            self._oldest_at = time.monotonic()
+            self._oldest_at = self._clock.steady()
         self._inbox.append(_Item(happening, answer, also))
         self._wake.set()
 
@@ -203,11 +210,13 @@ class Engine:
         self._schedule(turn, now)
         if self.inspect is not None:
             self.inspect(self.state)
+        if (self.state.limited or self.state.learned) and self._clock.is_overdue(now.steady):
+            turn.urgent = True
         if turn.urgent:
             rows = self.feed.rows(turn.job_ends, turn.new_jobs, turn.node_changes, self.state, now)
             began = time.monotonic()
             try:
-                await self.store.commit(turn.changes(self.state, rows))
+                await self.store.commit(self._with_times(turn.changes(self.state, rows), now))
             except StorageFailed as error:
                 await self._storage_failed(error, answers)
                 return
@@ -217,7 +226,18 @@ class Engine:
         self._let_out(turn, now)
         for answer, failure in answers:
             answer(failure)
-        self.meters.turns.note(time.monotonic() - now.steady)
+        self.meters.turns.note(self._clock.steady() - now.steady)
+
+    def _with_times(self, changes: Changes, now: Moment) -> Changes:
+        """What a commit takes along now and then."""
+        changes.meta.update(self._clock.kept(now.steady))
+        learned = self.state.learned
+        if learned and now.steady - self._learned_at >= LEARNED_SECONDS:
+            known = {node_id: self.state.nodes[node_id] for node_id in learned & self.state.nodes.keys()}
+            changes.learned.update({node_id: node.learned() for node_id, node in known.items()})
+            learned.clear()
+            self._learned_at = now.steady
+        return changes
 
     def _react(self, items: list[_Item], turn: Turn, now: Moment) -> list[tuple[Answer, Exception | None]]:
         answers: list[tuple[Answer, Exception | None]] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,7 +53,8 @@ class Subscriber:
 class Feed:
     """One per coordinator, owned by the engine."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, steady: Callable[[], float] = time.monotonic) -> None:
+        self._steady = steady
         self.take_settings(settings)
         self._number = 0
         self._floor = 0
@@ -233,7 +234,7 @@ class Feed:
             yield subscriber
         finally:
             self._subscribers.discard(subscriber)
-            self._listened_until = time.monotonic() + LINGER_SECONDS
+            self._listened_until = self._steady() + LINGER_SECONDS
 
     def _place(self, after: int) -> Subscriber:
         newest = self.number

@@ -23,6 +23,7 @@ def restore(snapshot: Snapshot, settings: Settings, spread: Callable[[], float],
     last_heard = now.steady + settings.restart_grace_seconds - settings.offline_after_seconds
     for node in snapshot.nodes:
         live = state.nodes[node.id] = LiveNode(node, max(now.steady, last_heard))
+        live.restore_learned(snapshot.learned.get(node.id, ()))
         quarantine.restore(live, now.steady)
     for record in snapshot.jobs:
         _take_job(state, record, now)
@@ -36,13 +37,12 @@ def _take_job(state: MeshState, record: RestoredJob, now: Moment) -> None:
     live.first_error = record.first_error
     for task in record.tasks:
         _take_task(state, live, task, now)
+    limits.restore(live, now.steady)
     state.add_job(live)
 
 
 def _take_task(state: MeshState, live: LiveJob, task: Task, now: Moment) -> None:
     live.adopt(task)
-    if task.attempts:
-        limits.on_started(live, task.index, now.steady)
     if task.state in ON_NODE:
         for node_id in (task.node_id, task.twin_node):
             if node_id is not None:

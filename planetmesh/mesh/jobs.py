@@ -197,6 +197,7 @@ def on_retried(state: MeshState, earlier: Earlier) -> tuple[int, fx.Effects]:
             excluded=(),
             started_at=None,
             finished_at=None,
+            begun_at=None,
         )
         live.counts.move(TaskState.FAILED, TaskState.QUEUED, task.width)
         live.adopt(queued)
@@ -226,6 +227,5 @@ def _queue_fresh_again(live: LiveJob, earlier: Earlier) -> int:
         return 0
     live.next_index, live.ahead = earlier.next_index, set(earlier.ahead)
     live.counts.move(TaskState.FAILED, TaskState.QUEUED, live.untouched)
-    live.job = msgspec.structs.replace(live.job, rest=None, rest_error="")
-    live.waiting_since = None
+    live.job = msgspec.structs.replace(live.job, rest=None, rest_error="", waiting_since=None)
     return live.untouched

@@ -1,7 +1,8 @@
 """The two time limits that the coordinator keeps: waiting for a machine, and a task from first start to end.
 
 The agent keeps the other two (one attempt, silence). Time that a job is paused, or waits for others, does not
-count as waiting; after a restart of the coordinator both begin anew.
+count as waiting. Nor does time without a coordinator count for either: steady time stands still then
+(`model.clock`), since no other clock tells for sure how long that was.
 """
 
 from __future__ import annotations
@@ -17,10 +18,29 @@ from planetmesh.model.clock import Moment
 from planetmesh.model.job import Outcome, Task, TaskState
 
 
-def on_started(live: LiveJob, index: int, now_steady: float) -> None:
-    """A task was given to a node; the first time counts."""
-    if live.job.spec.limits.total_seconds is not None:
-        live.begun.setdefault(index, now_steady)
+def begun_at(live: LiveJob, task: Task, now_steady: float) -> float | None:
+    """For a task that is given to a node: the first time counts."""
+    if live.job.spec.limits.total_seconds is None:
+        return None
+    return now_steady if task.begun_at is None else task.begun_at
+
+
+def restore(live: LiveJob, now_steady: float) -> None:
+    """After a start of the coordinator, when all tasks are there: limits go on where they stood.
+
+    What was written by a planetmesh that did not keep it begins anew, and nothing begins in time to come.
+    """
+    since = live.job.waiting_since
+    if since is not None:
+        live.job = msgspec.structs.replace(live.job, waiting_since=min(since, now_steady))
+    begun = []
+    for task in live.tasks.values():
+        if task.attempts and live.job.spec.limits.total_seconds is not None:
+            at = min(now_steady, now_steady if task.begun_at is None else task.begun_at)
+            begun.append(msgspec.structs.replace(task, begun_at=at))
+    begun.sort(key=lambda task: task.begun_at or 0.0)
+    live.tasks.update({task.index: task for task in begun})
+    live.begun = {task.index: task.begun_at for task in begun if task.begun_at is not None}
 
 
 def on_tick(state: MeshState, now: Moment) -> fx.Effects:
@@ -40,12 +60,16 @@ def _end_queued(state: MeshState, live: LiveJob, now: Moment) -> fx.Effects:
     limit = live.job.spec.limits.queue_seconds
     if limit is None:
         return []
-    if live.is_held or not live.untouched:
-        live.waiting_since = None
+    if not live.untouched:
         return []
-    if live.waiting_since is None:
-        live.waiting_since = now.steady
-    if now.steady - live.waiting_since < limit:
+    since = live.job.waiting_since
+    if live.is_held or since is None:
+        held_since = None if live.is_held else now.steady
+        if since == held_since:
+            return []
+        live.job = msgspec.structs.replace(live.job, waiting_since=held_since)
+        return [fx.SaveJob(live.job)]
+    if now.steady - since < limit:
         return []
     error = f"It waited {limit:g} s for a machine, which is its limit."
     live.job = msgspec.structs.replace(live.job, rest=TaskState.FAILED, rest_error=error)

@@ -34,7 +34,6 @@ class LiveJob:
         "signature",
         "tasks",
         "total",
-        "waiting_since",
     )
 
     def __init__(self, job: Job) -> None:
@@ -57,10 +56,8 @@ class LiveJob:
         """Nodes that ended some of its tasks well."""
         self.blamed: set[NodeId] = set()
         """Nodes that failed it quickly: few, so that a good end need not ask all nodes."""
-        self.waiting_since: float | None = None
-        """Steady time since which its fresh tasks could have been placed; kept by `limits`."""
         self.begun: dict[int, float] = {}
-        """Steady time of each live task's first start, oldest first; kept by `limits` if there is one."""
+        """`begun_at` of each live task that has one, oldest first."""
         spec = job.spec
         kind = job.kind or spec.type
         self.signature: Signature = (spec.requests, spec.tags, spec.node, spec.type, kind)
@@ -158,6 +155,8 @@ class LiveJob:
     def adopt(self, task: Task) -> None:
         """Take in a live record that the counters already know (after a restart)."""
         self.tasks[task.index] = task
+        if task.begun_at is not None:
+            self.begun.setdefault(task.index, task.begun_at)
         if task.state is TaskState.QUEUED:
             self.ready.setdefault(task.excluded, OrderedDict())[task.index] = None
 

@@ -9,7 +9,7 @@ import msgspec
 
 from planetmesh.model.blob import Digest
 from planetmesh.model.ids import JobId, TaskKey
-from planetmesh.model.node import Node, NodeLoad
+from planetmesh.model.node import Learned, Node, NodeLoad
 from planetmesh.model.resources import NOTHING, Resources
 
 KINDS_MOST = 256
@@ -112,6 +112,18 @@ class LiveNode:
         while len(self.records) > KINDS_MOST:
             self.records.popitem(last=False)
         return found
+
+    def learned(self) -> tuple[Learned, ...]:
+        """The times to write down, the kind seen last at the end."""
+        return tuple(
+            Learned(kind, record.mean_seconds)
+            for kind, record in self.records.items()
+            if record.mean_seconds is not None
+        )
+
+    def restore_learned(self, times: tuple[Learned, ...]) -> None:
+        for each in times:
+            self.record(each.kind).mean_seconds = each.seconds
 
     def hold(self, key: TaskKey, kind: str, requests: Resources, now_steady: float) -> None:
         """Called by `MeshState.hold`. The first task of a kind that is to be tried again is the probe."""

@@ -49,11 +49,11 @@ def on_placed(state: MeshState, placement: schedule.Placement, now: Moment) -> f
         started_at=None,
         terms=placement.terms,
         width=placement.width,
+        begun_at=limits.begun_at(live, before, now.steady),
     )
     state.put(live, task)
     state.end_turn(live, task.excluded)
     state.hold(live, node, task.index, now.steady)
-    limits.on_started(live, task.index, now.steady)
     found: fx.Effects = [fx.SaveTask(task)]
     if live.job.started_at is None:
         live.job = msgspec.structs.replace(live.job, started_at=now.wall)
@@ -313,6 +313,7 @@ def _learn(state: MeshState, live: LiveJob, node: LiveNode, result: TaskResult, 
         record = node.record(live.kind)
         live.mean_seconds = _mean(live.mean_seconds, result.wall_seconds / width)
         record.mean_seconds = _mean(record.mean_seconds, result.wall_seconds / width)
+        state.learned.add(node.node.id)
         changed = quarantine.on_good(state, live, node, key, now.steady)
         live.good_nodes.add(node.node.id)
     else:

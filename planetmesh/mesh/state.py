@@ -49,6 +49,8 @@ class MeshState:
         """Live jobs that wait for this one."""
         self.limited: set[JobId] = set()
         """Jobs that have a time limit which the coordinator keeps."""
+        self.learned: set[NodeId] = set()
+        """Nodes of which times were learned since that was last written down; the engine clears it."""
 
     def add_job(self, live: LiveJob) -> None:
         """Take a job into the tables."""
@@ -200,6 +202,9 @@ def _check_job(state: MeshState, job_id: JobId, live: LiveJob) -> None:
     seen.queued, listed = live.untouched, 0
     assert all(live.next_index < index < live.total for index in live.ahead)
     assert (job_id in state.limited) == _is_limited(live)
+    begun = {index: task.begun_at for index, task in live.tasks.items() if task.begun_at is not None}
+    assert live.begun == begun
+    assert [begun[index] for index in live.begun] == sorted(begun.values())
     assert all(job_id in state.dependents[after.job] for after in live.job.waits)
     assert all(after.job in state.jobs for after in live.job.waits), f"job {job_id} waits for ever"
     for index, task in live.tasks.items():

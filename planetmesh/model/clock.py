@@ -6,7 +6,11 @@ import msgspec
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """`steady` never jumps and is for deadlines; `wall` (epoch seconds) is for people."""
+    """`steady` never jumps and is for deadlines; `wall` (epoch seconds) is for people.
+
+    Steady time goes on over a restart of the coordinator from about where it stood, so it may be kept.
+    While there was no coordinator it stood still: a clock that was set a year ahead meanwhile ends nothing.
+    """
 
     steady: float
     wall: float

@@ -257,6 +257,8 @@ class Task(msgspec.Struct, frozen=True):
     """Why it was placed where its current or last attempt ran."""
     made: Made | None = None
     """The files that its accepted end brought."""
+    begun_at: float | None = None
+    """Steady time at which it was first given to a node; only where the whole task has a time limit."""
 
     @property
     def key(self) -> TaskKey:
@@ -361,6 +363,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     rest: TaskState | None = None
     """How the tasks ended that never had a record (CANCELLED or FAILED); None while they are QUEUED."""
     rest_error: str = ""
+    waiting_since: float | None = None
+    """Steady time since which its fresh tasks could have been placed; only where that has a time limit."""
 
     @property
     def priority(self) -> int:

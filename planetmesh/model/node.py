@@ -86,6 +86,13 @@ class Confined(msgspec.Struct, frozen=True):
     """The cool-down before the next probe."""
 
 
+class Learned(msgspec.Struct, frozen=True, array_like=True):
+    """How long one input of a kind of job takes on a node."""
+
+    kind: str
+    seconds: float
+
+
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """A node's record. Its tasks and its link are kept by `mesh/state.py`, not here."""
 

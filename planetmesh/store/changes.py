@@ -10,7 +10,7 @@ import msgspec
 from planetmesh.model.identity import CertificateRecord
 from planetmesh.model.ids import JobId, NodeId
 from planetmesh.model.job import Attempt, Counts, Job, Task
-from planetmesh.model.node import Node
+from planetmesh.model.node import Learned, Node
 
 
 class FeedRow(msgspec.Struct, frozen=True):
@@ -45,6 +45,8 @@ class Changes(msgspec.Struct):
     attempts: list[Attempt] = []
     counts: dict[JobId, Counts] = {}
     nodes: list[Node] = []
+    learned: dict[NodeId, tuple[Learned, ...]] = {}
+    """Replaces what was known of these nodes."""
     removed_nodes: list[NodeId] = []
     certificates: list[CertificateRecord] = []
     feed: list[FeedRow] = []

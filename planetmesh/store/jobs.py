@@ -23,7 +23,8 @@ CountsRow = tuple[int, int, int, int, int, int, int]
 _COUNTS = "queued, assigned, running, retrying, completed, failed, cancelled"
 _HEAD = (
     "id, name, type, priority, partial, submitter, created_at, started_at, completed_at, cancelled_at, "
-    f"cancel_reason, kind, waits, paused_at, edits, rest, rest_error, {_COUNTS}"
+    f"cancel_reason, kind, waits, paused_at, edits, rest, rest_error, waiting_since, "
+    f"{_COUNTS}"
 )
 _FIRST_ERROR = (
     f"(SELECT error FROM {UNCOMPLETED} AND job = jobs.number AND state = {FAILED} ORDER BY idx LIMIT 1)"
@@ -39,6 +40,7 @@ _FATE = (
     "edits",
     "rest",
     "rest_error",
+    "waiting_since",
 )
 """What of a job's row changes while it lives, beside its counters."""
 _UPDATE = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in _FATE)} WHERE id = ?"
@@ -72,6 +74,7 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     edits: Edits
     rest: TaskState | None
     rest_error: str
+    waiting_since: float | None
     counts: Counts
     error: str
     """The first failed task's sentence, if any."""
@@ -116,6 +119,7 @@ def _fate(job: Job) -> tuple[Any, ...]:
         msgspec.json.encode(job.edits).decode(),
         None if job.rest is None else STATES.index(job.rest),
         job.rest_error,
+        job.waiting_since,
     )
 
 
@@ -166,6 +170,7 @@ def make_job(summary: JobSummary, spec: JobSpec, key: str) -> Job:
         edits=summary.edits,
         rest=summary.rest,
         rest_error=summary.rest_error,
+        waiting_since=summary.waiting_since,
     )
 
 
@@ -246,7 +251,7 @@ def count_states(connection: sqlite3.Connection) -> dict[JobState, int]:
 
 def _summary(row: tuple[Any, ...]) -> JobSummary:
     id_, name, type_, priority, partial, submitter, created, started, completed, cancelled, reason = row[:11]
-    kind, waits, paused_at, edits, rest, rest_error = row[11:17]
+    kind, waits, paused_at, edits, rest, rest_error, waiting_since = row[11:18]
     return JobSummary(
         id=JobId(id_),
         name=name,
@@ -265,6 +270,7 @@ def _summary(row: tuple[Any, ...]) -> JobSummary:
         edits=msgspec.json.decode(edits, type=Edits) if edits != "{}" else Edits(),
         rest=None if rest is None else STATES[rest],
         rest_error=rest_error,
-        counts=Counts(*row[17:24]),
-        error=row[24] or (rest_error if rest == FAILED else ""),
+        waiting_since=waiting_since,
+        counts=Counts(*row[18:25]),
+        error=row[25] or (rest_error if rest == FAILED else ""),
     )

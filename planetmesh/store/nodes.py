@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from planetmesh.model.ids import NodeId
-from planetmesh.model.node import Confined, Node, NodeInfo, NodeState
+from planetmesh.model.node import Confined, Learned, Node, NodeInfo, NodeState
 
 _SAVE = (
     "INSERT OR REPLACE INTO nodes(id, name, info, state, draining, tags, reliability, created_at, "
@@ -36,7 +36,20 @@ def save_nodes(connection: sqlite3.Connection, nodes: Iterable[Node]) -> None:
 
 
 def remove_nodes(connection: sqlite3.Connection, node_ids: Iterable[NodeId]) -> None:
-    connection.executemany("DELETE FROM nodes WHERE id = ?", ((node_id,) for node_id in node_ids))
+    for node_id in node_ids:
+        connection.execute("DELETE FROM nodes WHERE id = ?", (node_id,))
+        connection.execute("DELETE FROM learned WHERE node = ?", (node_id,))
+
+
+def save_learned(connection: sqlite3.Connection, learned: Mapping[NodeId, tuple[Learned, ...]]) -> None:
+    rows = ((node_id, msgspec.json.encode(times).decode()) for node_id, times in learned.items())
+    connection.executemany("INSERT OR REPLACE INTO learned VALUES(?, ?)", rows)
+
+
+def read_learned(connection: sqlite3.Connection) -> dict[NodeId, tuple[Learned, ...]]:
+    """How long kinds of job take on each node."""
+    rows = connection.execute("SELECT node, times FROM learned")
+    return {NodeId(node): msgspec.json.decode(times, type=tuple[Learned, ...]) for node, times in rows}
 
 
 def read_nodes(connection: sqlite3.Connection) -> list[Node]:

@@ -11,12 +11,13 @@ import sqlite3
 import msgspec
 
 from planetmesh.model.identity import CertificateRecord
+from planetmesh.model.ids import NodeId
 from planetmesh.model.job import Counts, Job, Task, TaskState
-from planetmesh.model.node import Node
+from planetmesh.model.node import Learned, Node
 from planetmesh.store.certificates import read_certificates
 from planetmesh.store.feed import last_feed_number, read_meta
 from planetmesh.store.jobs import JobSummary, live_jobs, make_job, read_spec
-from planetmesh.store.nodes import read_nodes
+from planetmesh.store.nodes import read_learned, read_nodes
 from planetmesh.store.tasks import count_tasks, indexes_without_row, next_index, read_live_tasks
 
 
@@ -38,6 +39,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     jobs: list[RestoredJob]
     meta: dict[str, str]
     feed_number: int
+    learned: dict[NodeId, tuple[Learned, ...]]
 
 
 def read_snapshot(connection: sqlite3.Connection) -> Snapshot:
@@ -47,6 +49,7 @@ def read_snapshot(connection: sqlite3.Connection) -> Snapshot:
         jobs=[_restore(connection, *row) for row in live_jobs(connection)],
         meta=read_meta(connection),
         feed_number=last_feed_number(connection),
+        learned=read_learned(connection),
     )
 
 

@@ -87,6 +87,13 @@ MESH = (
     """
     ALTER TABLE tasks ADD COLUMN made TEXT;
     """,
+    # begun_at, waiting_since: steady time, from which two time limits count; meta.steady says how far it is.
+    # learned: how long kinds of job take on a node; apart from its row, which every heartbeat changes.
+    """
+    ALTER TABLE tasks ADD COLUMN begun_at REAL;
+    ALTER TABLE jobs ADD COLUMN waiting_since REAL;
+    CREATE TABLE learned(node TEXT PRIMARY KEY, times TEXT NOT NULL) WITHOUT ROWID;
+    """,
 )
 
 OUTPUTS = (

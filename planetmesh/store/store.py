@@ -170,6 +170,7 @@ def _save(connection: sqlite3.Connection, changes: Changes, counts: dict[JobId, 
     tasks.save_attempts(connection, changes.attempts, number)
     jobs.save_counts(connection, counts)
     nodes.save_nodes(connection, changes.nodes)
+    nodes.save_learned(connection, changes.learned)
     nodes.remove_nodes(connection, changes.removed_nodes)
     certificates.save_certificates(connection, changes.certificates)
     feed.save_feed(connection, changes.feed)

@@ -14,7 +14,7 @@ import builders
 import msgspec
 
 from planetmesh.mesh import effects as fx
-from planetmesh.mesh import fitness, jobs, nodes, reactor, schedule
+from planetmesh.mesh import fitness, jobs, limits, nodes, reactor, schedule
 from planetmesh.mesh.live_job import LiveJob
 from planetmesh.mesh.live_node import LiveNode
 from planetmesh.mesh.state import MeshState, check
@@ -471,6 +471,7 @@ def rebuild(disk: Disk, settings: Settings, source: random.Random, now: Moment) 
             for node_id in (task.node_id, task.twin_node):
                 if task.state in ON_NODE and node_id is not None:
                     state.hold(live, state.nodes[node_id], task.index, now.steady)
+        limits.restore(live, now.steady)
         state.add_job(live)
     return state
 

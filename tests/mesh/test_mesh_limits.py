@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import builders
+import msgspec
 from transcript import Transcript
 
-from planetmesh.model.job import Counts, Limits, Outcome, TaskState
+from planetmesh.mesh import jobs, limits
+from planetmesh.mesh.live_job import LiveJob
+from planetmesh.model.job import Counts, Limits, Outcome, Task, TaskState
 
 
 def test_who_waits_too_long_for_a_machine_fails_without_a_row(mesh: Transcript):
@@ -33,10 +37,66 @@ def test_a_job_of_which_nothing_started_ends_at_once(mesh: Transcript):
         save job a
         job a changed
         save job a
+        save job a
         job a changed
         save job a completed
         job a ended FAILED: It waited 5 s for a machine, which is its limit.
     """)
+
+
+def test_when_waiting_began_is_written_down_once(mesh: Transcript):
+    mesh.submit("a", limits=Limits(queue_seconds=60))
+    mesh.skip()
+    mesh.wait(0.5)
+    mesh.expect("save job a")
+    mesh.wait(0.5)
+    mesh.expect("")
+    assert mesh.job("a").job.waiting_since == mesh.now.steady - 0.5
+
+
+def restored(limit: float | None, *begun: float | None, attempt: int = 1) -> dict[int, float]:
+    """When the tasks have begun by what a coordinator finds at steady time 100."""
+    live = LiveJob(builders.job("a", len(begun), limits=Limits(total_seconds=limit)))
+    for index, at in enumerate(begun):
+        live.put(Task(live.job.id, index, attempt=attempt, begun_at=at))
+    limits.restore(live, 100.0)
+    assert {i: t.begun_at for i, t in live.tasks.items() if t.begun_at is not None} == live.begun
+    assert list(live.begun.values()) == sorted(live.begun.values())
+    return live.begun
+
+
+def test_limits_go_on_where_they_stood():
+    assert restored(60, 70.0, 50.0, 60.0) == {1: 50.0, 2: 60.0, 0: 70.0}
+    assert restored(60, None, 50.0) == {1: 50.0, 0: 100.0}, "an older program did not write it down"
+    assert restored(60, 101.5, 50.0) == {1: 50.0, 0: 100.0}, "the clock was kept a little before the task"
+    assert restored(60, None, attempt=0) == {}
+    assert restored(None, None) == {}
+
+
+def test_waiting_never_began_in_time_to_come():
+    live = LiveJob(builders.job("a", limits=Limits(queue_seconds=5)))
+    limits.restore(live, 100.0)
+    assert live.job.waiting_since is None
+    live.job = msgspec.structs.replace(live.job, waiting_since=101.0)
+    limits.restore(live, 100.0)
+    assert live.job.waiting_since == 100.0
+
+
+def test_who_is_tried_again_has_not_begun(mesh: Transcript):
+    mesh.join("desk")
+    mesh.submit("a", limits=Limits(total_seconds=10), max_attempts=1)
+    mesh.place()
+    job, failed = mesh.job("a").job, mesh.task("a")
+    assert failed.begun_at == mesh.now.steady
+    mesh.pass_time(6)
+    mesh.end("desk", "a", outcome=Outcome.EXIT_CODE)
+    failed = msgspec.structs.replace(failed, state=TaskState.FAILED)
+    _again, effects = jobs.on_retried(mesh.state, jobs.Earlier(job, Counts(failed=1), 1, (), (failed,)))
+    mesh.take(effects)
+    assert mesh.task("a").begun_at is None
+    mesh.place()
+    assert mesh.job("a").begun == {0: mesh.now.steady}
+    mesh.skip()
 
 
 def test_a_pause_does_not_count(mesh: Transcript):

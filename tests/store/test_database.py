@@ -12,6 +12,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from store_rows import job, tasks, verify
 
@@ -20,6 +21,7 @@ from planetmesh.model.job import TaskState
 from planetmesh.paths import Home
 from planetmesh.store.changes import Changes
 from planetmesh.store.database import Database
+from planetmesh.store.schema import MESH
 from planetmesh.store.store import Store
 
 FIRST = "CREATE TABLE words(word TEXT NOT NULL)"
@@ -101,6 +103,42 @@ async def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
     database = await Database.open(path, [FIRST])
     assert await _words(database) == [("three",)]
     await database.close()
+
+
+OLD_ROWS = (
+    "INSERT INTO nodes VALUES('n1', 'desk', NULL, 'OFFLINE', 0, '[]', 1.0, 5.0, NULL, '[]')",
+    (
+        "INSERT INTO jobs(number, id, submitter, key, name, type, priority, partial, total, created_at, "
+        "cancel_reason, queued) VALUES(1, 'j000000000', 'me', '', '', 'command', 0, 0, 3, 5.0, '', 3)"
+    ),
+    (
+        "INSERT INTO tasks(job, idx, state, attempt, node, failures, losses, excluded, started_at, error) "
+        "VALUES(1, 0, 2, 1, 'n1', 0, 0, '', 7.0, '')"
+    ),
+)
+
+
+async def test_a_mesh_of_schema_2_goes_on_and_there_is_a_way_back(home: Home) -> None:
+    spec = msgspec.json.encode(job(count=3).spec)
+    old = await Database.open(home.database, MESH[:2])
+    for row in OLD_ROWS:
+        await old.write(lambda c, row=row: c.execute(row))
+    await old.write(lambda c: c.execute("INSERT INTO specs VALUES(1, ?)", (spec,)))
+    await old.close()
+
+    store = await Store.open(home)
+    snapshot = await store.load()
+    await store.close()
+    assert [(task.index, task.begun_at) for task in snapshot.jobs[0].tasks] == [(0, None)]
+    assert snapshot.jobs[0].job.waiting_since is None
+    assert snapshot.learned == {}
+
+    with pytest.raises(StorageFailed, match="newer"):
+        await Database.open(home.database, MESH[:2])
+    copy = home.database.with_name(f"{home.database.name}.backup-schema-2")
+    back = await Database.open(copy, MESH[:2])
+    assert await back.read(lambda c: c.execute("SELECT id FROM jobs").fetchall()) == [("j000000000",)]
+    await back.close()
 
 
 async def test_a_damaged_file_is_named_with_its_copies(home: Home) -> None:

@@ -48,7 +48,9 @@ async def test_a_job_comes_back_whole(store: Store) -> None:
     assert stored.summary.counts == Counts(queued=3)
     assert stored.summary.state is JobState.QUEUED
 
-    later = msgspec.structs.replace(first, started_at=2.0, cancelled_at=3.0, cancel_reason="why not")
+    later = msgspec.structs.replace(
+        first, started_at=2.0, cancelled_at=3.0, cancel_reason="why not", waiting_since=1.5
+    )
     await store.commit(Changes(jobs=[later]))
     stored = await store.job(first.id)
     assert stored is not None
@@ -69,6 +71,7 @@ async def test_a_task_comes_back_whole(store: Store) -> None:
         one.id, 0, TaskState.FAILED, 3, NodeId("a" * 32), 2, 1, (NodeId("b" * 32), NodeId("c" * 32)), 0.0,
         10.5, 11.25, -9, Outcome.SIGNAL, "it was\nkilled \N{SNOWMAN} \0 indeed",
         made=Made(Digest("ab" * 32), 3, 2**40),
+        begun_at=7.25,
     )  # fmt: skip
     attempt = Attempt(one.id, 0, 2, NodeId("b" * 32), Outcome.LOST, None, "gone", None, 9.0)
     changes = Changes(jobs=[one], tasks=[task], attempts=[attempt], counts={one.id: counted(one, [task])})
