@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from planetmesh.model.blob import Digest
 from planetmesh.model.ids import JobId, NodeId
 from planetmesh.model.job import After, Counts, JobSpec, JobState, TaskState
 from planetmesh.model.node import Gpu, NodeState, Sandbox
@@ -339,6 +340,40 @@ class TaskResult(TaskCode, frozen=True, kw_only=True):
     encoding: Encoding | None = None
     is_cut: bool = False
     """The task wrote more than `value` has."""
+
+
+class Digests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /v1/blobs/missing and /v1/blobs/read: which blobs are meant."""
+
+    digests: tuple[Digest, ...]
+
+
+class MissingBlob(msgspec.Struct, frozen=True):
+    digest: Digest
+    have: int = 0
+    """Bytes of it that have arrived; an upload goes on there."""
+
+
+class MissingBlobs(msgspec.Struct, frozen=True):
+    """Of those that were asked for, in any order."""
+
+    missing: tuple[MissingBlob, ...]
+
+
+class StoredBlobs(msgspec.Struct, frozen=True):
+    """POST /v1/blobs: how many of them were new."""
+
+    stored: int
+
+
+class TaskFiles(msgspec.Struct, frozen=True):
+    """One line of GET /v1/jobs/{id}/files (NDJSON): a task that brought files."""
+
+    index: int
+    manifest: Digest
+    count: int
+    bytes: int
+    """Of all of them together."""
 
 
 class FeedEvent(msgspec.Struct, frozen=True):
