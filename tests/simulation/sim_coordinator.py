@@ -12,7 +12,7 @@ from sim_time import Machine
 
 from planetmesh.coordinator import ticks
 from planetmesh.coordinator.agent_link import AgentLink
-from planetmesh.coordinator.api.memory import Submits
+from planetmesh.coordinator.api.call import Parts
 from planetmesh.coordinator.engine import Answer, Engine, Happening
 from planetmesh.coordinator.turn import Turn
 from planetmesh.errors import IllegalMove, MeshError, NotAllowed, StorageFailed
@@ -82,8 +82,8 @@ class SimStore(Store):
     world: World
 
     async def commit(self, changes: Changes) -> None:
+        self.world.coordinator.database.on_written = partial(self.world.truth.on_commit, changes)
         await super().commit(changes)
-        self.world.truth.on_commit(changes)
 
 
 class Coordinator(Machine):
@@ -97,7 +97,8 @@ class Coordinator(Machine):
         self._outputs = SimDatabase(self.disk, OUTPUTS)
         self.engine: SimEngine | None = None
         """While it is up and has read its disk."""
-        self.submits = Submits()
+        self.parts: Parts
+        """What the API's handlers share; they use nothing but these in here."""
 
     def start(self) -> None:
         if self.loop is None and self not in self.world.network.off:
@@ -108,12 +109,15 @@ class Coordinator(Machine):
         """`kill -9`."""
         if self.loop is not None:
             self.world.network.crash(self)
-            self.engine = None
-            self.halt()
+            self._die()
 
     def cut_power(self) -> None:
         self.world.network.off.add(self)
+        self._die()
+
+    def _die(self) -> None:
         self.engine = None
+        self.world.truth.on_nobody_is_answered()
         self.halt()
 
     async def _main(self) -> None:
@@ -124,7 +128,7 @@ class Coordinator(Machine):
         engine.world = self.world
         await engine.load()
         self.check_loaded(engine)
-        self.submits = Submits()
+        self.parts = Parts(engine, None, None, None)  # type: ignore[arg-type]
         self.engine = engine
         try:
             async with TaskGroup() as group:
@@ -170,8 +174,8 @@ class Coordinator(Machine):
             told = (counts.completed, counts.failed, counts.cancelled, counts.live)
             if told != (*(seen[state] for state in ENDS), 0):
                 fail(f"{job_id} counts {counts}, its tasks are {seen}")
-            if job_id in self.world.truth.cancelled and stored.job.cancelled_at is None:
-                fail(f"the cancel of {job_id} was acknowledged and is not there")
+            if stored.job != self.world.truth.job_rows[job_id]:
+                fail(f"{self.world.truth.job_rows[job_id]} was on the disk, and now {stored.job} is")
             if stored.job.completed_at is None:
                 fail(f"{job_id} has not ended")
             for task in tasks:

@@ -174,6 +174,8 @@ class SimDatabase:
 
     def __init__(self, disk: SimDisk, migrations: Sequence[str]) -> None:
         self._disk = disk
+        self.on_written: Callable[[], None] = lambda: None
+        """Called when a write counts, although whoever waits for it may die before he is told."""
         self._connection = sqlite3.connect(":memory:", isolation_level=None, cached_statements=256)
         self._connection.execute("PRAGMA foreign_keys=ON")
         for script in migrations:
@@ -186,9 +188,13 @@ class SimDatabase:
         if disk.is_full:
             await asyncio.sleep(seconds)
             raise StorageFailed("The simulated disk is full.")
-        result = _transact(self._connection, work) if early else None
-        await asyncio.sleep(seconds)
-        return result if early else _transact(self._connection, work)
+        if not early:
+            await asyncio.sleep(seconds)
+        result = _transact(self._connection, work)
+        self.on_written()
+        if early:
+            await asyncio.sleep(seconds)
+        return result
 
     async def read(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
         await asyncio.sleep(0.001)

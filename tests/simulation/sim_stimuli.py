@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import sim_people
 from sim_agent import AgentMachine
 from sim_coordinator import SimEngine
 from sim_world import World
@@ -18,7 +19,8 @@ from planetmesh.mesh import jobs, nodes
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
 from planetmesh.model.ids import JobId
-from planetmesh.model.job import Edits
+from planetmesh.model.job import After, Condition
+from planetmesh.wire.api import ChangeJob
 
 YEAR = 365 * 86400.0
 JOBS_MOST = 12
@@ -52,6 +54,15 @@ def jobs_come(world: World) -> None:
         world.submit()
 
 
+def chain_comes(world: World) -> None:
+    """Jobs that wait for one that lives, and perhaps waits too."""
+    job_id = _some_job(world)
+    if job_id is None or world.open_orders > JOBS_MOST:
+        return
+    for _ in range(world.random.choice((1, 1, 3))):
+        world.submit(behind=job_id)
+
+
 def job_cancelled(world: World) -> None:
     job_id = _some_job(world)
     if job_id is not None:
@@ -82,28 +93,32 @@ def job_held_back(world: World) -> None:
     job_id = _some_job(world)
     if job_id is None:
         return
-
-    async def pause(engine: SimEngine) -> None:
-        await engine.do(lambda state, now: jobs.on_paused(state, job_id, now) if job_id in state.jobs else [])
-
-    world.note(f"somebody pauses {job_id}")
-    world.ask(pause)
+    world.ask(sim_people.change(world, job_id, ChangeJob(paused=True)))
     if world.random.random() < 0.8:
-        world.timeline.after(_a_while(world), lambda: world.ask(world.resuming(job_id)))
+        resume = sim_people.change(world, job_id, ChangeJob(paused=False))
+        world.timeline.after(_a_while(world), lambda: world.ask(resume))
 
 
 def job_edited(world: World) -> None:
-    job_id = _some_job(world)
-    edits = Edits(world.random.randint(-2, 2), world.random.choice((None, 0, 1, 3)))
-    if job_id is None:
+    """Also what it waits for, as long as it waits; a circle is refused."""
+    job_id, other = _some_job(world), _some_job(world)
+    if job_id is None or other is None:
         return
+    after = world.random.choice((None, None, (), (After(other, world.random.choice(tuple(Condition))),)))
+    limit = world.random.choice((None, 0, 1, 3))
+    paused = world.random.choice((None, None, None, True, False))
+    asked = ChangeJob(world.random.randint(-2, 2), limit, paused, after)
+    world.ask(sim_people.change(world, job_id, asked))
 
-    async def edit(engine: SimEngine) -> None:
-        await engine.do(
-            lambda state, _now: jobs.on_edited(state, job_id, edits) if job_id in state.jobs else []
-        )
 
-    world.ask(edit)
+def job_retried(world: World) -> None:
+    """Its failed tasks once more: soon after they failed, or long after; sometimes by two people at once."""
+    known = list(world.truth.failed_jobs())
+    if not known or world.open_orders > JOBS_MOST:
+        return
+    job_id = world.random.choice((*known, *known[-2:]))
+    for _ in range(world.random.choice((1, 1, 1, 2))):
+        world.ask(sim_people.retry(world, job_id))
 
 
 def node_drained(world: World) -> None:
@@ -318,6 +333,15 @@ def coordinator_loses_power(world: World) -> None:
     world.timeline.after(_a_while(world), back)
 
 
+def coordinator_dies_asked(world: World) -> None:
+    """In the very moment in which somebody wants something: before, while or after it is written."""
+    people = (jobs_come, job_cancelled, job_held_back, job_edited, job_retried, job_retried)
+    for _ in range(world.random.choice((1, 3))):
+        world.random.choice(people)(world)
+    death = world.random.choice((coordinator_killed, coordinator_loses_power))
+    world.timeline.after(world.random.uniform(0.0, 0.006), lambda: death(world))
+
+
 def coordinator_sleeps(world: World) -> None:
     coordinator = world.coordinator
     if coordinator.is_asleep:
@@ -411,10 +435,12 @@ class Stimulus(NamedTuple):
 
 STIMULI = (
     Stimulus(jobs_come, 10),
+    Stimulus(chain_comes, 3),
     Stimulus(job_cancelled, 2),
     Stimulus(task_cancelled, 2),
     Stimulus(job_held_back, 1),
-    Stimulus(job_edited, 1),
+    Stimulus(job_edited, 2),
+    Stimulus(job_retried, 5),
     Stimulus(node_drained, 2),
     Stimulus(node_described, 0.5),
     Stimulus(node_joins, 0.5),
@@ -430,6 +456,7 @@ STIMULI = (
     Stimulus(home_copied, 0.4),
     Stimulus(coordinator_killed, 2),
     Stimulus(coordinator_loses_power, 1),
+    Stimulus(coordinator_dies_asked, 2),
     Stimulus(coordinator_sleeps, 1),
     Stimulus(coordinator_clock_jumps, 0.5),
     Stimulus(coordinator_disk_full, 1),

@@ -40,7 +40,14 @@ class Order(NamedTuple):
     plan: Plan
 
 
-def draw_order(drawn: random.Random, number: int, node_ids: list[NodeId], job_ids: list[JobId]) -> Order:
+def draw_order(
+    drawn: random.Random,
+    number: int,
+    node_ids: list[NodeId],
+    job_ids: list[JobId],
+    behind: JobId | None = None,
+) -> Order:
+    """`behind`: a job that it must wait for; else it may wait for one of `job_ids`."""
     plan = drawn.choice(PLANS)
     changes: dict[str, Any] = {
         "type": drawn.choice(("command", "command", "script")),
@@ -62,10 +69,12 @@ def draw_order(drawn: random.Random, number: int, node_ids: list[NodeId], job_id
         changes["max_failures"] = drawn.choice((1, 2))
     if drawn.random() < 0.15:
         changes["duplicates"] = False
-    if drawn.random() < 0.2 and job_ids:
-        changes["after"] = (After(drawn.choice(job_ids), drawn.choice(tuple(Condition))),)
+    if behind is None and drawn.random() < 0.2 and job_ids:
+        behind = drawn.choice(job_ids)
+    if behind is not None:
+        changes["after"] = (After(behind, drawn.choice(tuple(Condition))),)
     if changes["type"] == "script":
-        changes["payload"] = {"source": "true", "interpreter": ("sh",)}
+        changes["payload"] = {"source": "true", "interpreter": ["sh"]}
     if Manner.HANGS in plan.manners or drawn.random() < 0.1:
         changes["limits"] = Limits(attempt_seconds=drawn.choice((5.0, 30.0)))
     elif drawn.random() < 0.15:

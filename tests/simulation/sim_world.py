@@ -14,6 +14,7 @@ from typing import Any
 
 import builders
 import msgspec
+import sim_people
 from sim_agent import AgentMachine
 from sim_coordinator import Coordinator, SimEngine
 from sim_launcher import Behaviour, Plan
@@ -31,6 +32,7 @@ from planetmesh.model.ids import JobId, NodeId
 from planetmesh.model.job import Job, JobState
 from planetmesh.model.node import Gpu, NodeInfo
 from planetmesh.settings import Settings
+from planetmesh.wire.api import ChangeJob
 from planetmesh.wire.codec import decode_from_agent, decode_to_agent
 
 LOOK_SECONDS = 5.0
@@ -165,17 +167,18 @@ class World:
             coordinator.begin(serve(engine))
         self.timeline.after(RETRY_SECONDS, again)
 
-    def submit(self, order: Order | None = None) -> None:
+    def submit(self, order: Order | None = None, *, behind: JobId | None = None) -> None:
         if order is None:
             known = [agent.node_id for agent in self.agents]
             engine = self.coordinator.engine
-            order = draw_order(self.random, self._orders, known, list(engine.state.jobs) if engine else [])
+            live = list(engine.state.jobs) if engine else []
+            order = draw_order(self.random, self._orders, known, live, behind)
             self._orders += 1
         chosen = order
         drawn = f"{self.seed}/{chosen.key}"
 
         async def submit(engine: SimEngine) -> None:
-            submits = self.coordinator.submits
+            submits = self.coordinator.parts.submits
             async with submits.lock(chosen.submitter, chosen.key):
                 job_id = await submits.earlier(engine, chosen.submitter, chosen.key)
                 if job_id is None:
@@ -191,7 +194,7 @@ class World:
             job, ended = await _conditions(engine, job)
             self.truth.jobs[job_id] = job
             self._plans[job_id] = (drawn, chosen.plan)
-            self.coordinator.submits.remember(chosen.submitter, chosen.key, job_id)
+            self.coordinator.parts.submits.remember(chosen.submitter, chosen.key, job_id)
             await engine.do(lambda state, _now: jobs.on_job_submitted(state, job, ended))
             self.note(f"{chosen.submitter} hands in {job_id}: {chosen.spec.task_count} tasks, {chosen.plan}")
             self.counted["jobs"] += 1
@@ -200,19 +203,8 @@ class World:
         self.ask(submit, until_done=True)
 
     def cancel(self, job_id: JobId, reason: str) -> None:
-        async def cancel(engine: SimEngine) -> None:
-            def happen(state: MeshState, now: Moment) -> fx.Effects:
-                if job_id not in state.jobs:
-                    return []
-                return jobs.on_cancel(state, job_id, reason, now)
-
-            was_live = job_id in engine.state.jobs
-            await engine.do(happen)
-            if was_live:
-                self.truth.cancelled.add(job_id)
-
         self.note(f"somebody cancels {job_id}")
-        self.ask(cancel)
+        self.ask(sim_people.cancel(self, job_id, reason))
 
     # Life
 
@@ -323,7 +315,7 @@ class World:
                     self.ask(self.draining(node_id, on=False))
             for job_id, job in list(engine.state.jobs.items()):
                 if job.job.paused_at is not None:
-                    self.ask(self.resuming(job_id))
+                    self.ask(sim_people.change(self, job_id, ChangeJob(paused=False)))
                 elif all(fitness.objection(job.signature, live) for live in engine.state.nodes.values()):
                     self.cancel(job_id, "nobody can run it")
         self.timeline.after(60.0, self._mind)
@@ -338,14 +330,6 @@ class World:
             await engine.do(happen)
 
         return drain
-
-    def resuming(self, job_id: JobId) -> Request:
-        async def resume(engine: SimEngine) -> None:
-            await engine.do(
-                lambda state, _now: jobs.on_resumed(state, job_id) if job_id in state.jobs else []
-            )
-
-        return resume
 
     def _why_not_quiet(self) -> str:
         engine = self.coordinator.engine
