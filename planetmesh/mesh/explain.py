@@ -12,8 +12,9 @@ from shlex import quote
 import msgspec
 
 from planetmesh.mesh import fitness, score
+from planetmesh.mesh.lifecycle import Phase
 from planetmesh.mesh.live_job import LiveJob
-from planetmesh.mesh.live_node import LiveNode, Phase
+from planetmesh.mesh.live_node import LiveNode
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
 from planetmesh.model.ids import NodeId

@@ -10,8 +10,9 @@ from shlex import quote
 
 import msgspec
 
+from planetmesh.mesh.lifecycle import Phase
 from planetmesh.mesh.live_job import LiveJob, Signature
-from planetmesh.mesh.live_node import LiveNode, Phase
+from planetmesh.mesh.live_node import LiveNode
 from planetmesh.model.ids import JobId
 from planetmesh.model.node import NodeState
 from planetmesh.model.resources import MILLIS, Resources, show_size

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from enum import StrEnum
 
 import msgspec
 
+from planetmesh.mesh.lifecycle import Phase, PhaseCause, phase_after
 from planetmesh.model.blob import Digest
 from planetmesh.model.ids import JobId, TaskKey
 from planetmesh.model.node import Learned, Node, NodeLoad
@@ -14,18 +14,6 @@ from planetmesh.model.resources import NOTHING, Resources
 
 KINDS_MOST = 256
 """Kinds of job that are remembered of one node; the one not seen for longest goes first."""
-
-
-class Phase(StrEnum):
-    """How far a node is trusted with one kind of job."""
-
-    GOOD = "good"
-    COOLING = "cooling"
-    """In quarantine until its cool-down is over."""
-    PROBE = "probe"
-    """The next task of this kind that it gets shows whether it is well again."""
-    PROBING = "probing"
-    """It has that task."""
 
 
 class Record(msgspec.Struct):
@@ -47,6 +35,10 @@ class Record(msgspec.Struct):
     probe: TaskKey | None = None
     reason: str = ""
     """The last failure's sentence, for people."""
+
+    def move(self, cause: PhaseCause, probe: TaskKey | None = None) -> None:
+        """Into the next phase; raises IllegalMove. `probe` is the task that it got to try."""
+        self.phase, self.probe = phase_after(self.phase, cause), probe
 
 
 class LiveNode:
@@ -129,7 +121,7 @@ class LiveNode:
         """Called by `MeshState.hold`. The first task of a kind that is to be tried again is the probe."""
         record = self.records.get(kind)
         if record is not None and record.phase is Phase.PROBE:
-            record.phase, record.probe = Phase.PROBING, key
+            record.move(PhaseCause.GOT_ONE, probe=key)
         self.held[key] = (requests, now_steady)
         self.held_by_job[key[0]] = self.held_by_job.get(key[0], 0) + 1
         self.used = self.used + requests
@@ -144,7 +136,7 @@ class LiveNode:
         """Called by `MeshState.release`. A probe that told nothing is followed by another."""
         record = self.records.get(kind)
         if record is not None and record.phase is Phase.PROBING and record.probe == key:
-            record.phase, record.probe = Phase.PROBE, None
+            record.move(PhaseCause.TOLD_NOTHING)
         held = self.held.pop(key)
         self.recalled.discard(key)
         self.used = self.used - held[0]

@@ -9,6 +9,7 @@ import msgspec
 
 from planetmesh.mesh import effects as fx
 from planetmesh.mesh import fitness, health, limits, quarantine, reactor, stragglers
+from planetmesh.mesh.lifecycle import NodeCause, advance_node
 from planetmesh.mesh.live_job import Signature
 from planetmesh.mesh.live_node import LiveNode
 from planetmesh.mesh.state import MeshState
@@ -58,10 +59,10 @@ def on_node_joined(state: MeshState, joining: Joining, mesh_name: str, now: Mome
     live.opened = set()
     live.recalled = set()
     live.blobs = set()
-    live.node = msgspec.structs.replace(
+    live.node = advance_node(
         live.node,
+        NodeCause.SAID_HELLO,
         info=hello.info,
-        state=NodeState.HEALTHY,
         instance=hello.instance,
         last_heartbeat_at=now.wall,
     )
@@ -150,7 +151,7 @@ def on_heard(state: MeshState, node_id: NodeId, now: Moment) -> fx.Effects:
     live.last_heard = now.steady
     if live.node.state is NodeState.HEALTHY or not live.connected:
         return []
-    live.node = msgspec.structs.replace(live.node, state=NodeState.HEALTHY)
+    live.node = advance_node(live.node, NodeCause.HEARD)
     return [fx.SaveNode(live.node), fx.NodeChanged(node_id)]
 
 
@@ -194,7 +195,7 @@ def on_leaving(state: MeshState, node_id: NodeId, session: int, now: Moment) -> 
     if live is None or live.session != session:
         return []
     live.session = None
-    return _go_offline(state, live, now)
+    return _go_offline(state, live, NodeCause.LEFT, now)
 
 
 def on_tick(state: MeshState, now: Moment) -> fx.Effects:
@@ -223,14 +224,14 @@ def _watch(state: MeshState, live: LiveNode, now: Moment) -> fx.Effects:
         return []
     wanted = health.state_after(now.steady - live.last_heard, state.settings)
     if wanted is NodeState.OFFLINE:
-        return _go_offline(state, live, now)
+        return _go_offline(state, live, NodeCause.SILENT_TOO_LONG, now)
     if wanted is live.node.state or wanted is NodeState.HEALTHY:
         return []
-    live.node = msgspec.structs.replace(live.node, state=wanted)
+    live.node = advance_node(live.node, NodeCause.FELL_SILENT)
     return [fx.SaveNode(live.node), fx.NodeChanged(live.node.id)]
 
 
-def _go_offline(state: MeshState, live: LiveNode, now: Moment) -> fx.Effects:
+def _go_offline(state: MeshState, live: LiveNode, cause: NodeCause, now: Moment) -> fx.Effects:
     found: fx.Effects = []
     if live.session is not None:
         found.append(fx.HangUp(live.node.id, live.session, "silent", "Nothing was heard for too long."))
@@ -238,7 +239,7 @@ def _go_offline(state: MeshState, live: LiveNode, now: Moment) -> fx.Effects:
     reliability = live.node.reliability
     if live.held:
         reliability = health.reliability_after(reliability, state.settings, good=False)
-    live.node = msgspec.structs.replace(live.node, state=NodeState.OFFLINE, reliability=reliability)
+    live.node = advance_node(live.node, cause, reliability=reliability)
     live.opened = set()
     for key in list(live.held):
         if key not in live.held:
@@ -331,13 +332,13 @@ def on_node_revoked(state: MeshState, node_id: NodeId, reason: str, now: Moment)
     if live.session is not None:
         found.append(fx.HangUp(node_id, live.session, "revoked", reason))
         live.session = None
-    return found + _go_offline(state, live, now)
+    return found + _go_offline(state, live, NodeCause.THROWN_OUT, now)
 
 
 def on_node_forgotten(state: MeshState, node_id: NodeId, now: Moment) -> fx.Effects:
     """Remove a node that is gone for good; the caller has seen to it that it is not connected."""
     live = state.nodes[node_id]
-    found = _go_offline(state, live, now)
+    found = _go_offline(state, live, NodeCause.THROWN_OUT, now)
     del state.nodes[node_id]
     kept = [effect for effect in found if not isinstance(effect, fx.SaveNode | fx.NodeChanged)]
     return [*kept, fx.RemoveNode(node_id)]

@@ -7,8 +7,9 @@ again. A failure that nobody does better is the job's own, and no machine is bla
 
 from __future__ import annotations
 
+from planetmesh.mesh.lifecycle import Phase, PhaseCause
 from planetmesh.mesh.live_job import LiveJob
-from planetmesh.mesh.live_node import LiveNode, Phase, Record
+from planetmesh.mesh.live_node import LiveNode, Record
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.ids import TaskKey
 from planetmesh.model.job import TaskState
@@ -32,7 +33,7 @@ def on_good(
     if record is not None:
         if record.phase is not Phase.GOOD and (record.phase is not Phase.PROBING or record.probe == key):
             changed.append(node)
-            _heal(record)
+            _heal(record, PhaseCause.DID_WELL)
         if record.phase is Phase.GOOD:
             record.streak, record.shown_elsewhere = 0, False
             record.failed_jobs.clear()
@@ -62,7 +63,7 @@ def on_bad(
     record = node.record(live.kind)
     if record.phase is Phase.PROBING and record.probe == key:
         record.reason = error
-        _confine(state, record, now_steady)
+        _confine(state, record, PhaseCause.FAILED_AGAIN, now_steady)
         return [node]
     if seconds > state.settings.quick_failure_seconds:
         record.streak = 0
@@ -101,20 +102,20 @@ def _confine_if_due(state: MeshState, record: Record, now_steady: float) -> bool
     due = record.streak >= state.settings.quarantine_failures and record.shown_elsewhere
     if not due or record.phase is not Phase.GOOD:
         return False
-    _confine(state, record, now_steady)
+    _confine(state, record, PhaseCause.BLAMED, now_steady)
     return True
 
 
-def _confine(state: MeshState, record: Record, now_steady: float) -> None:
+def _confine(state: MeshState, record: Record, cause: PhaseCause, now_steady: float) -> None:
+    record.move(cause)
     settings = state.settings
     doubled = 2 * record.cool_seconds or settings.quarantine_seconds
     record.cool_seconds = min(doubled, settings.quarantine_longest_seconds)
     record.cool_until = now_steady + record.cool_seconds
-    record.phase, record.probe = Phase.COOLING, None
 
 
-def _heal(record: Record) -> None:
-    record.phase, record.probe = Phase.GOOD, None
+def _heal(record: Record, cause: PhaseCause) -> None:
+    record.move(cause)
     record.cool_seconds = record.cool_until = 0.0
 
 
@@ -124,7 +125,7 @@ def on_tick(state: MeshState, now_steady: float) -> list[LiveNode]:
     for node in state.nodes.values():
         for record in node.records.values():
             if record.phase is Phase.COOLING and record.cool_until <= now_steady:
-                record.phase = Phase.PROBE
+                record.move(PhaseCause.COOLED_DOWN)
                 changed.append(node)
     return changed
 
@@ -133,7 +134,7 @@ def lift(node: LiveNode) -> bool:
     """An operator says that it is well again; False if nothing was held against it."""
     confined = [record for record in node.records.values() if record.phase is not Phase.GOOD]
     for record in confined:
-        _heal(record)
+        _heal(record, PhaseCause.LIFTED)
         record.streak, record.shown_elsewhere = 0, False
         record.failed_jobs.clear()
     return bool(confined)
@@ -152,5 +153,6 @@ def restore(node: LiveNode, now_steady: float) -> None:
     """After a start of the coordinator: cool-downs begin anew."""
     for each in node.node.confined:
         record = node.record(each.kind)
-        record.phase, record.reason = Phase.COOLING, each.reason
+        record.move(PhaseCause.REMEMBERED)
+        record.reason = each.reason
         record.cool_seconds, record.cool_until = each.cool_seconds, now_steady + each.cool_seconds

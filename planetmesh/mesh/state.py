@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
+from planetmesh.mesh.lifecycle import Phase
 from planetmesh.mesh.live_job import LiveJob, Signature
-from planetmesh.mesh.live_node import LiveNode, Phase
+from planetmesh.mesh.live_node import LiveNode
 from planetmesh.model.ids import JobId, NodeId, TaskKey
 from planetmesh.model.job import ON_NODE, Counts, Task, TaskState
 from planetmesh.model.node import NodeState

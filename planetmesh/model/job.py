@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -320,16 +321,37 @@ class Counts(msgspec.Struct):
 _FIELD = {state: state.value.lower() for state in TaskState}
 
 
+class JobRule(NamedTuple):
+    """A job is in this state if it holds, and no rule before it does."""
+
+    state: JobState
+    when: str
+    """The same for people; docs/states.md has it."""
+    holds: Callable[[Counts, bool, bool], bool]
+    """Of its counters, whether it was handed in with `--partial`, and whether somebody cancelled it."""
+
+
+JOB_RULES = (
+    JobRule(JobState.QUEUED, "All its tasks are QUEUED.", lambda n, _p, _c: 0 < n.queued == n.total),
+    JobRule(JobState.RUNNING, "Not all have ended.", lambda n, _p, _c: n.live > 0),
+    JobRule(
+        JobState.CANCELLED,
+        "The job was cancelled, and at least one task ended by that.",
+        lambda n, _partial, cancelled: cancelled and n.cancelled > 0,
+    ),
+    JobRule(JobState.COMPLETED, "All are COMPLETED.", lambda n, _p, _c: n.completed == n.total),
+    JobRule(
+        JobState.PARTIALLY_COMPLETED,
+        "Some are COMPLETED, and the job was handed in with `--partial`.",
+        lambda n, partial, _cancelled: partial and n.completed > 0,
+    ),
+    JobRule(JobState.FAILED, "Otherwise.", lambda _n, _p, _c: True),
+)
+
+
 def job_state(counts: Counts, *, partial: bool, cancelled: bool) -> JobState:
-    """The job's status from its counters and two facts of the job."""
-    if counts.live:
-        started = counts.total - counts.queued
-        return JobState.RUNNING if started else JobState.QUEUED
-    if cancelled and counts.cancelled:
-        return JobState.CANCELLED
-    if not counts.failed and not counts.cancelled:
-        return JobState.COMPLETED
-    return JobState.PARTIALLY_COMPLETED if partial and counts.completed else JobState.FAILED
+    """The job's status: the first rule that holds."""
+    return next(rule.state for rule in JOB_RULES if rule.holds(counts, partial, cancelled))
 
 
 class Edits(msgspec.Struct, frozen=True):

@@ -7,7 +7,8 @@ import pytest
 from transcript import Transcript
 
 from planetmesh.mesh import fitness, quarantine
-from planetmesh.mesh.live_node import LiveNode, Phase
+from planetmesh.mesh.lifecycle import Phase
+from planetmesh.mesh.live_node import LiveNode
 from planetmesh.model.job import Outcome
 
 KIND = "command ffmpeg"
