@@ -70,6 +70,16 @@ class Home:
         return self.root / "outputs.db"
 
     @property
+    def blobs_database(self) -> Path:
+        """Which files the coordinator holds, and for which jobs."""
+        return self.root / "blobs.db"
+
+    @property
+    def blobs(self) -> Path:
+        """The coordinator's shelf of files; an agent's cache of them in its own home."""
+        return self.root / "blobs"
+
+    @property
     def outbox(self) -> Path:
         """Folder of what the agent has not had confirmed."""
         return self.root / "outbox"

@@ -14,9 +14,9 @@ from operator import attrgetter
 
 import msgspec
 
-from planetmesh.blobs.digest import Digest
 from planetmesh.blobs.shelf import Shelf
 from planetmesh.errors import StorageFailed
+from planetmesh.model.blob import Digest
 from planetmesh.model.resources import show_size
 
 REPORTED_BYTES = 1024 * 1024

@@ -1,19 +1,9 @@
-"""What a blob is called: 64 lower-case hex digits of its SHA-256, checked before it becomes a path."""
+"""A blob's name is checked here before it becomes a path."""
 
 from __future__ import annotations
 
-import re
-from typing import NewType
-
 from planetmesh.errors import BadInput
-
-Digest = NewType("Digest", str)
-
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-
-
-def is_digest(text: str) -> bool:
-    return _DIGEST.fullmatch(text) is not None
+from planetmesh.model.blob import Digest, is_digest
 
 
 def checked(text: str) -> Digest:

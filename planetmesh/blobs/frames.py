@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from planetmesh.blobs.digest import Digest
 from planetmesh.errors import BadInput, TooLarge
+from planetmesh.model.blob import Digest
 
 HEAD_BYTES = 40
 EACH_MOST_BYTES = 1024 * 1024

@@ -7,7 +7,7 @@ from hashlib import sha256
 from io import FileIO
 from typing import TYPE_CHECKING
 
-from planetmesh.blobs.digest import Digest
+from planetmesh.model.blob import Digest
 
 if TYPE_CHECKING:
     from hashlib import _Hash

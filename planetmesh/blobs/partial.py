@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from planetmesh.blobs.digest import Digest
 from planetmesh.blobs.files import open_at, translated, written
 from planetmesh.blobs.room import Room
 from planetmesh.errors import Conflict, TooLarge, WrongDigest
+from planetmesh.model.blob import Digest
 
 if TYPE_CHECKING:
     from hashlib import _Hash

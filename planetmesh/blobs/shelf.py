@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from planetmesh.blobs.digest import Digest, checked, is_digest
+from planetmesh.blobs.digest import checked
 from planetmesh.blobs.durable import sync_files, sync_folder, sync_folders
 from planetmesh.blobs.files import READING, new_file, open_regular, set_mode, translated, written
 from planetmesh.blobs.hashing import digest_of, hash_of, pieces
 from planetmesh.blobs.partial import Partial
 from planetmesh.blobs.room import Room
 from planetmesh.errors import NotFound, TooLarge, WrongDigest, WrongOffset
+from planetmesh.model.blob import Digest, is_digest
 
 if TYPE_CHECKING:
     from hashlib import _Hash

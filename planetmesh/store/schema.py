@@ -111,3 +111,23 @@ OUTPUTS = (
     CREATE INDEX pieces_by_job ON pieces(job);
     """,
 )
+
+BLOBS = (
+    # uses: which job needs which blob, both by number to keep the rows small; asked from both sides.
+    # blobs.used_at: when it came, or when the last job let it go; from then on its grace runs.
+    """
+    CREATE TABLE blobs(
+        number INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL UNIQUE, size INTEGER NOT NULL,
+        created_at REAL NOT NULL, used_at REAL NOT NULL
+    );
+
+    CREATE TABLE jobs(
+        number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, used_at REAL NOT NULL
+    );
+
+    CREATE TABLE uses(
+        job INTEGER NOT NULL, blob INTEGER NOT NULL, PRIMARY KEY(job, blob)
+    ) WITHOUT ROWID;
+    CREATE INDEX uses_by_blob ON uses(blob);
+    """,
+)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planetmesh.blobs.digest import Digest
 from planetmesh.blobs.frames import Frames, frame, framed_size, head
 from planetmesh.errors import BadInput, TooLarge
+from planetmesh.model.blob import Digest
 
 
 def named(content: bytes) -> tuple[Digest, bytes]:

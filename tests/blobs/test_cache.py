@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planetmesh.blobs.cache import Cache
-from planetmesh.blobs.digest import Digest
 from planetmesh.blobs.shelf import Shelf
 from planetmesh.errors import StorageFailed
+from planetmesh.model.blob import Digest
 
 
 def new_cache(folder: Path, most_bytes: int = 100) -> Cache:

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planetmesh.blobs import files, partial
-from planetmesh.blobs.digest import Digest
 from planetmesh.blobs.room import Room
 from planetmesh.blobs.shelf import READ_ONLY, Shelf
 from planetmesh.errors import BadInput, Conflict, NotFound, StorageFailed, TooLarge, WrongDigest, WrongOffset
+from planetmesh.model.blob import Digest
 
 CONTENT = bytes(range(256)) * 40
 
