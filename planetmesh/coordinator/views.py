@@ -82,7 +82,7 @@ def _job_view(job: Job, counts: Counts, error: str, waiting: str) -> JobView:
         error=error,
         waiting=waiting,
         paused=job.paused_at is not None,
-        after=tuple(after.job for after in job.waits),
+        after=() if job.completed_at else tuple(after.job for after in job.waits),
     )
 
 

@@ -118,13 +118,13 @@ def _finish(state: MeshState, live: LiveJob, now: Moment) -> fx.Effects:
 
 def _settle(state: MeshState, live: LiveJob, ended: JobId, how: JobState, now: Moment) -> fx.Effects:
     """A job that this one waited for has ended: it may run now, waits for others, or never will."""
-    meant = [after for after in live.job.waits if after.job == ended]
+    for after in live.job.waits:
+        if after.job == ended and not after.on.is_met(how):
+            live.job = msgspec.structs.replace(live.job, dropped_for=ended)
+            return cancel_job(state, live, unmet_sentence(ended, how, after.on), now)
     live.job = msgspec.structs.replace(
         live.job, waits=tuple(after for after in live.job.waits if after.job != ended)
     )
-    for after in meant:
-        if not after.on.is_met(how):
-            return cancel_job(state, live, unmet_sentence(ended, how, after.on), now)
     state.line_up(live)
     return [fx.SaveJob(live.job), fx.JobChanged(live.job.id)]
 

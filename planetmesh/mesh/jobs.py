@@ -5,7 +5,7 @@ Same rules as `reactor`, which has what happens to tasks on nodes: state + facts
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -155,7 +155,7 @@ def _refuse_circle(state: MeshState, job_id: JobId, waits: tuple[After, ...]) ->
 
 
 class Earlier(msgspec.Struct, frozen=True):
-    """What the disk knows of a job's tasks, for `on_retried`."""
+    """What the disk knows of a job's tasks, for `on_retried` and `on_cause_retried`."""
 
     job: Job
     counts: Counts
@@ -163,7 +163,12 @@ class Earlier(msgspec.Struct, frozen=True):
     """The first task without a row."""
     ahead: tuple[int, ...]
     """Those beyond it that have one."""
-    failed: tuple[Task, ...]
+    failed: tuple[Task, ...] = ()
+
+    @property
+    def untouched(self) -> int:
+        """Tasks without a row."""
+        return self.job.spec.task_count - self.next_index - len(self.ahead)
 
 
 def on_retried(state: MeshState, earlier: Earlier) -> tuple[int, fx.Effects]:
@@ -203,6 +208,11 @@ def on_retried(state: MeshState, earlier: Earlier) -> tuple[int, fx.Effects]:
         live.adopt(queued)
         found.append(fx.SaveTask(queued))
         again += task.width
+    if not again and job.dropped_for is not None:
+        raise Conflict(
+            f"No task of job {job.id} has failed; it was cancelled because of job {job.dropped_for}.",
+            hint=f"`planetmesh retry {job.dropped_for}` lets this job wait for it again.",
+        )
     if not again:
         raise Conflict(f"No task of job {job.id} has failed.", hint=f"`planetmesh job {job.id}` shows it.")
     live.first_error = ""
@@ -213,8 +223,74 @@ def on_retried(state: MeshState, earlier: Earlier) -> tuple[int, fx.Effects]:
     return again, [fx.SaveJob(live.job), *found, fx.JobChanged(job.id)]
 
 
+def on_cause_retried(
+    state: MeshState, dropped: Sequence[Earlier], ended: Mapping[JobId, JobState]
+) -> tuple[tuple[JobId, ...], fx.Effects]:
+    """Let those wait again that were cancelled only because a job failed that lives again now, or because
+    one of them was; gives their ids.
+
+    `dropped`: causes before those that wait for them. `ended`: how the jobs that they wait for ended, as far
+    as those are not live. Where one of these is in the way the job stays cancelled, because of that one then.
+    """
+    again: list[JobId] = []
+    found: fx.Effects = []
+    left = [each for each in dropped if each.job.id not in state.jobs and each.untouched]
+    while left:
+        hopeless = []
+        for each in left:
+            if _in_its_way(state, each.job, ended) is not None:
+                hopeless.append(each)
+                continue
+            found += _wait_again(state, each)
+            again.append(each.job.id)
+        if len(hopeless) == len(left):
+            break
+        left = hopeless
+    for each in left:
+        found += _blame(state, each.job, ended)
+    return tuple(again), found
+
+
+def _in_its_way(state: MeshState, job: Job, ended: Mapping[JobId, JobState]) -> After | None:
+    """The first of what it waits for that will not come."""
+    for after in job.waits:
+        if after.job not in state.jobs and not (after.job in ended and after.on.is_met(ended[after.job])):
+            return after
+    return None
+
+
+def _wait_again(state: MeshState, earlier: Earlier) -> fx.Effects:
+    job = msgspec.structs.replace(
+        earlier.job,
+        completed_at=None,
+        cancelled_at=None,
+        cancel_reason="",
+        dropped_for=None,
+        waits=tuple(after for after in earlier.job.waits if after.job in state.jobs),
+        rest=None,
+        rest_error="",
+    )
+    live = LiveJob(job)
+    live.counts = msgspec.structs.replace(earlier.counts)
+    live.next_index, live.ahead = earlier.next_index, set(earlier.ahead)
+    live.counts.move(TaskState.CANCELLED, TaskState.QUEUED, live.untouched)
+    state.add_job(live)
+    return [fx.SaveJob(job), fx.JobChanged(job.id)]
+
+
+def _blame(state: MeshState, job: Job, ended: Mapping[JobId, JobState]) -> fx.Effects:
+    """A retry of the job that is in its way will bring it back."""
+    after = _in_its_way(state, job, ended)
+    if after is None or after.job not in ended or after.job == job.dropped_for:
+        return []
+    reason = ends.unmet_sentence(after.job, ended[after.job], after.on)
+    rest_error = ends.cancelled_error(reason)
+    blaming = msgspec.structs.replace(job, dropped_for=after.job, cancel_reason=reason, rest_error=rest_error)
+    return [fx.SaveJob(blaming)]
+
+
 def _revive(earlier: Earlier) -> LiveJob:
-    job = msgspec.structs.replace(earlier.job, completed_at=None, waits=(), paused_at=None)
+    job = msgspec.structs.replace(earlier.job, completed_at=None, waits=(), dropped_for=None, paused_at=None)
     live = LiveJob(job)
     live.counts = msgspec.structs.replace(earlier.counts)
     live.next_index = live.total

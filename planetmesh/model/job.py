@@ -380,6 +380,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """`command ffmpeg`: how long such tasks take, and which machines are bad at them, is learned by it."""
     waits: tuple[After, ...] = ()
     """Of the spec's `after`, what has not come yet."""
+    dropped_for: JobId | None = None
+    """It was cancelled only because that job ended otherwise than `waits` says; nobody asked for it."""
     paused_at: float | None = None
     edits: Edits = Edits()
     rest: TaskState | None = None

@@ -23,7 +23,7 @@ CountsRow = tuple[int, int, int, int, int, int, int]
 _COUNTS = "queued, assigned, running, retrying, completed, failed, cancelled"
 _HEAD = (
     "id, name, type, priority, partial, submitter, created_at, started_at, completed_at, cancelled_at, "
-    f"cancel_reason, kind, waits, paused_at, edits, rest, rest_error, waiting_since, "
+    f"cancel_reason, kind, waits, paused_at, edits, rest, rest_error, waiting_since, dropped_for, "
     f"{_COUNTS}"
 )
 _FIRST_ERROR = (
@@ -41,6 +41,7 @@ _FATE = (
     "rest",
     "rest_error",
     "waiting_since",
+    "dropped_for",
 )
 """What of a job's row changes while it lives, beside its counters."""
 _UPDATE = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in _FATE)} WHERE id = ?"
@@ -75,6 +76,7 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     rest: TaskState | None
     rest_error: str
     waiting_since: float | None
+    dropped_for: JobId | None
     counts: Counts
     error: str
     """The first failed task's sentence, if any."""
@@ -120,6 +122,7 @@ def _fate(job: Job) -> tuple[Any, ...]:
         None if job.rest is None else STATES.index(job.rest),
         job.rest_error,
         job.waiting_since,
+        job.dropped_for,
     )
 
 
@@ -171,6 +174,7 @@ def make_job(summary: JobSummary, spec: JobSpec, key: str) -> Job:
         rest=summary.rest,
         rest_error=summary.rest_error,
         waiting_since=summary.waiting_since,
+        dropped_for=summary.dropped_for,
     )
 
 
@@ -217,6 +221,12 @@ def find_jobs(connection: sqlite3.Connection, prefix: str) -> list[JobId]:
     return [row[0] for row in connection.execute(query, (prefix, end, FOUND_MOST))]
 
 
+def dropped_for(connection: sqlite3.Connection, job_id: JobId, limit: int) -> list[JobId]:
+    """Jobs that were cancelled only because this one ended as it did, oldest first."""
+    query = "SELECT id FROM jobs WHERE dropped_for = ? ORDER BY number LIMIT ?"
+    return [row[0] for row in connection.execute(query, (job_id, limit))]
+
+
 def job_by_key(connection: sqlite3.Connection, submitter: str, key: str) -> JobId | None:
     query = "SELECT id FROM jobs WHERE submitter = ? AND key = ? AND key <> '' ORDER BY number LIMIT 1"
     row = connection.execute(query, (submitter, key)).fetchone()
@@ -251,7 +261,7 @@ def count_states(connection: sqlite3.Connection) -> dict[JobState, int]:
 
 def _summary(row: tuple[Any, ...]) -> JobSummary:
     id_, name, type_, priority, partial, submitter, created, started, completed, cancelled, reason = row[:11]
-    kind, waits, paused_at, edits, rest, rest_error, waiting_since = row[11:18]
+    kind, waits, paused_at, edits, rest, rest_error, waiting_since, dropped_for = row[11:19]
     return JobSummary(
         id=JobId(id_),
         name=name,
@@ -271,6 +281,7 @@ def _summary(row: tuple[Any, ...]) -> JobSummary:
         rest=None if rest is None else STATES[rest],
         rest_error=rest_error,
         waiting_since=waiting_since,
-        counts=Counts(*row[18:25]),
-        error=row[25] or (rest_error if rest == FAILED else ""),
+        dropped_for=dropped_for,
+        counts=Counts(*row[19:26]),
+        error=row[26] or (rest_error if rest == FAILED else ""),
     )

@@ -94,6 +94,11 @@ MESH = (
     ALTER TABLE jobs ADD COLUMN waiting_since REAL;
     CREATE TABLE learned(node TEXT PRIMARY KEY, times TEXT NOT NULL) WITHOUT ROWID;
     """,
+    # dropped_for: the job whose end cancelled this one, which waited for another end of it.
+    """
+    ALTER TABLE jobs ADD COLUMN dropped_for TEXT;
+    CREATE INDEX jobs_by_drop ON jobs(dropped_for) WHERE dropped_for IS NOT NULL;
+    """,
 )
 
 OUTPUTS = (

@@ -107,6 +107,11 @@ class Store:
         """Ids of jobs whose id or name starts so, newest first, 20 at most."""
         return await self._database.read(lambda connection: jobs.find_jobs(connection, prefix))
 
+    async def dropped_for(self, job_id: JobId, limit: int) -> list[JobId]:
+        """Jobs that were cancelled only because this one ended as it did, oldest first."""
+        most = min(limit, PAGE_MOST)
+        return await self._database.read(lambda connection: jobs.dropped_for(connection, job_id, most))
+
     async def job_by_key(self, submitter: str, key: str) -> JobId | None:
         """The job that this submitter sent with this key; nothing for an empty key."""
         return await self._database.read(lambda connection: jobs.job_by_key(connection, submitter, key))

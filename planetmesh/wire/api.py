@@ -150,6 +150,10 @@ class RetriedJob(msgspec.Struct, frozen=True):
     job: JobView
     again: int
     left: int = 0
+    waiting: tuple[JobId, ...] = ()
+    """Jobs that were cancelled only because this one failed; they wait for it again."""
+    cancelled: tuple[JobId, ...] = ()
+    """Such jobs that stay cancelled; `explain` says why."""
 
 
 class FindingView(msgspec.Struct, frozen=True):

@@ -188,6 +188,80 @@ class TestRetry:
         assert "only once" in answer.json["error"]["message"]
 
 
+class TestRetryOfACause:
+    async def fails(self, world: World, operator: Client) -> tuple[str, str, str]:
+        """Three in a row, of which the first fails."""
+        await world.add_node()
+        first = await operator.submit(max_attempts=1)
+        second = await operator.submit(after=[{"job": first}], inputs=RANGE)
+        third = await operator.submit(after=[{"job": second}])
+        await world.finish(first, 0, Outcome.EXIT_CODE)
+        for each in (second, third):
+            assert (await operator.get(f"/v1/jobs/{each}")).json["status"] == "CANCELLED"
+        return first, second, third
+
+    async def test_those_that_waited_wait_again_also_after_a_restart(self, world: World, operator: Client):
+        first, second, third = await self.fails(world, operator)
+        why = (await operator.get(f"/v1/jobs/{second}/explain")).json["findings"][0]
+        assert why["hint"] == f"planetmesh retry {first}"
+        answer = (await operator.post(f"/v1/jobs/{first}/retry")).json
+        assert (answer["again"], answer["waiting"], answer["cancelled"]) == (1, [second, third], [])
+        view = (await operator.get(f"/v1/jobs/{second}")).json
+        assert (view["status"], view["after"], view["cancel_reason"]) == ("QUEUED", [first], "")
+        assert view["tasks"]["queued"] == 3
+        await world.engine.load()
+        assert world.engine.state.dependents == {first: {second}, second: {third}}
+        assert (await operator.get(f"/v1/jobs/{third}")).json["completed_at"] is None
+
+    async def test_they_run_when_it_succeeds_at_last(self, world: World, operator: Client):
+        first, second, third = await self.fails(world, operator)
+        await operator.post(f"/v1/jobs/{first}/retry")
+        await world.finish(first)
+        for index in range(3):
+            await world.finish(second, index)
+        await world.finish(third)
+        assert (await operator.get(f"/v1/jobs/{third}")).json["status"] == "COMPLETED"
+
+    async def test_what_a_person_cancelled_stays_cancelled(self, world: World, operator: Client):
+        await world.add_node()
+        first = await operator.submit(max_attempts=1)
+        second = await operator.submit(after=[{"job": first}])
+        await operator.post(f"/v1/jobs/{second}/cancel")
+        await world.finish(first, 0, Outcome.EXIT_CODE)
+        answer = (await operator.post(f"/v1/jobs/{first}/retry")).json
+        assert (answer["waiting"], answer["cancelled"]) == ([], [])
+        assert (await operator.get(f"/v1/jobs/{second}")).json["status"] == "CANCELLED"
+
+    async def test_the_bounds_of_a_submit_hold_and_it_is_said(
+        self, world: World, operator: Client, monkeypatch
+    ):
+        first, second, third = await self.fails(world, operator)
+        monkeypatch.setattr("planetmesh.coordinator.api.dropped.LIVE_JOBS_EACH", 2)
+        answer = (await operator.post(f"/v1/jobs/{first}/retry")).json
+        assert (answer["waiting"], answer["cancelled"]) == ([second], [third])
+        assert (await operator.get(f"/v1/jobs/{third}")).json["status"] == "CANCELLED"
+
+    async def test_so_many_at_a_time_and_it_is_said(self, world: World, operator: Client, monkeypatch):
+        first, second, third = await self.fails(world, operator)
+        monkeypatch.setattr("planetmesh.coordinator.api.dropped.DROPPED_MOST", 1)
+        answer = (await operator.post(f"/v1/jobs/{first}/retry")).json
+        assert (answer["waiting"], answer["cancelled"]) == ([second], [third])
+
+    async def test_one_that_is_not_kept_any_more_is_in_the_way(self, world: World, operator: Client):
+        await world.add_node(cpus=1)
+        first = await operator.submit(max_attempts=1)
+        other = await operator.submit()
+        second = await operator.submit(after=[{"job": first}, {"job": other}])
+        await world.finish(first, 0, Outcome.EXIT_CODE)
+        await world.finish(other)
+        await world.engine.store._database.write(
+            lambda connection: connection.execute("DELETE FROM jobs WHERE id = ?", (other,))
+        )
+        world.parts.shelf.forget(other)
+        answer = (await operator.post(f"/v1/jobs/{first}/retry")).json
+        assert (answer["waiting"], answer["cancelled"]) == ([], [second])
+
+
 class TestExplain:
     async def of(self, operator: Client, path: str) -> tuple[str, str]:
         answer = await operator.get(f"/v1/{path}/explain")

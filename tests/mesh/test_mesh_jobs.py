@@ -10,6 +10,9 @@ from transcript import Transcript
 from planetmesh.errors import BadInput, Conflict
 from planetmesh.mesh import jobs
 from planetmesh.mesh.effects import JobEnded, SaveTask
+from planetmesh.mesh.jobs import Earlier
+from planetmesh.mesh.state import check
+from planetmesh.model.ids import JobId
 from planetmesh.model.job import After, Condition, Counts, JobState, Outcome, Task, TaskState
 
 A, B, C = (builders.job_id(name) for name in "abc")
@@ -262,3 +265,150 @@ class TestRetry:
         mesh.end("desk", "a", 0, attempt=2)
         assert mesh.unseen[-1].counts == Counts(completed=1, cancelled=4)
         mesh.skip()
+
+
+class TestCauseRetried:
+    """Jobs that were cancelled only because another failed wait for it again when that is tried again."""
+
+    def fail(self, mesh: Transcript, name: str) -> dict[JobId, Earlier]:
+        """The job fails; what the disk then has of all that ended with it."""
+        mesh.skip()
+        mesh.end("desk", name, outcome=Outcome.EXIT_CODE)
+        found = {}
+        for each in mesh.unseen:
+            if isinstance(each, JobEnded):
+                failed = tuple(
+                    save.task
+                    for save in mesh.unseen
+                    if isinstance(save, SaveTask) and save.task.job_id == each.job.id
+                )
+                next_index = len(failed)
+                found[each.job.id] = Earlier(each.job, each.counts, next_index, (), failed)
+        mesh.skip()
+        return found
+
+    def retry(self, mesh: Transcript, cause: Earlier, *dropped: Earlier, **ended: JobState) -> set[str]:
+        _again, effects = jobs.on_retried(mesh.state, cause)
+        mesh.take(effects)
+        known = {each.job.id: JobState.CANCELLED for each in dropped}
+        known |= {builders.job_id(name): state for name, state in ended.items()}
+        waiting, effects = jobs.on_cause_retried(mesh.state, dropped, known)
+        mesh.take(effects)
+        check(mesh.state)
+        return {each.rstrip("0") for each in waiting}
+
+    def test_the_whole_chain_waits_again_and_runs(self, mesh: Transcript):
+        mesh.join("desk")
+        mesh.submit("a", max_attempts=1)
+        mesh.submit("b", 2, after=(After(A),))
+        mesh.submit("c", after=(After(B),))
+        mesh.place()
+        was = self.fail(mesh, "a")
+        assert (was[B].job.dropped_for, was[C].job.dropped_for) == (A, B)
+        assert self.retry(mesh, was[A], was[B], was[C]) == {"b", "c"}
+        mesh.expect("""
+            save job a started
+            save a/0 QUEUED #1 on desk
+            job a changed
+            save job b
+            job b changed
+            save job c
+            job c changed
+        """)
+        assert mesh.job("b").counts == Counts(queued=2)
+        assert mesh.job("b").job.waits == (After(A),)
+        assert not mesh.job("b").job.cancel_reason
+        assert [each.job_id for each in mesh.place()] == [A]
+        mesh.end("desk", "a", attempt=2)
+        for _ in range(2):
+            (placed,) = mesh.place()
+            mesh.end("desk", "b", placed.index)
+        assert [each.job_id for each in mesh.place()] == [C]
+        mesh.skip()
+
+    def test_it_fails_again(self, mesh: Transcript):
+        mesh.join("desk")
+        mesh.submit("a", max_attempts=1)
+        mesh.submit("b", after=(After(A),))
+        mesh.place()
+        was = self.fail(mesh, "a")
+        self.retry(mesh, was[A], was[B])
+        mesh.place()
+        mesh.end("desk", "a", attempt=2, outcome=Outcome.EXIT_CODE)
+        assert ends(mesh)["b"] == (0, 0, True)
+        assert not mesh.state.jobs
+        mesh.skip()
+
+    def test_what_a_person_cancelled_stays(self, mesh: Transcript):
+        mesh.join("desk")
+        mesh.submit("a", max_attempts=1)
+        mesh.submit("b", 3, after=(After(A),))
+        mesh.submit("c", after=(After(A),))
+        mesh.place()
+        mesh.cancel_task("b", 1)
+        mesh.cancel("c")
+        assert [each.job.dropped_for for each in mesh.unseen if isinstance(each, JobEnded)] == [None]
+        was = self.fail(mesh, "a")
+        assert C not in was
+        b = msgspec.structs.replace(was[B], next_index=0, ahead=(1,), failed=())
+        assert self.retry(mesh, was[A], b) == {"b"}
+        assert mesh.job("b").counts == Counts(queued=2, cancelled=1)
+        mesh.skip()
+
+    def test_another_job_in_the_way_is_to_blame_then(self, mesh: Transcript):
+        mesh.join("desk")
+        mesh.submit("a", max_attempts=1)
+        mesh.submit("b", max_attempts=1)
+        mesh.submit("c", after=(After(A), After(B)))
+        mesh.submit("d", after=(After(C),))
+        mesh.place(1)
+        was = self.fail(mesh, "a")
+        mesh.place()
+        was |= self.fail(mesh, "b")
+        d = was[builders.job_id("d")]
+        assert was[C].job.dropped_for == A
+        assert self.retry(mesh, was[A], was[C], d, b=JobState.FAILED) == set()
+        blaming = mesh.unseen[-1].job
+        assert (blaming.id, blaming.dropped_for) == (C, B)
+        assert (
+            blaming.cancel_reason == f"it was to run only once job {B} has succeeded, and that job is FAILED"
+        )
+        c = msgspec.structs.replace(was[C], job=blaming)
+        assert self.retry(mesh, was[B], c, d) == {"c", "d"}
+        assert mesh.job("c").job.waits == (After(A), After(B))
+        mesh.skip()
+
+    def test_one_that_ended_well_meanwhile_is_not_in_the_way(self, mesh: Transcript):
+        mesh.join("desk")
+        mesh.submit("a", max_attempts=1)
+        mesh.submit("b")
+        mesh.submit("c", after=(After(A), After(B)))
+        mesh.place(1)
+        was = self.fail(mesh, "a")
+        mesh.place()
+        mesh.end("desk", "b")
+        assert self.retry(mesh, was[A], was[C], b=JobState.COMPLETED) == {"c"}
+        assert mesh.job("c").job.waits == (After(A),)
+        mesh.skip()
+
+    def test_in_whatever_order_they_are_given(self, mesh: Transcript):
+        """One waits for two, of which one is brought back only after it."""
+        mesh.join("desk")
+        mesh.submit("a", max_attempts=1)
+        mesh.submit("b", after=(After(A),))
+        mesh.submit("d", after=(After(B),))
+        mesh.submit("c", after=(After(A), After(builders.job_id("d"))))
+        mesh.place()
+        was = self.fail(mesh, "a")
+        assert self.retry(mesh, was[A], was[C], was[builders.job_id("d")], was[B]) == {"b", "c", "d"}
+        mesh.skip()
+
+    def test_of_itself_it_is_told_which_to_try_again(self, mesh: Transcript):
+        mesh.join("desk")
+        mesh.submit("a", max_attempts=1)
+        mesh.submit("b", after=(After(A),))
+        mesh.place()
+        was = self.fail(mesh, "a")
+        with pytest.raises(Conflict, match=f"because of job {A}") as refused:
+            jobs.on_retried(mesh.state, was[B])
+        assert f"planetmesh retry {A}" in refused.value.hint

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from planetmesh.coordinator.api.call import Call
 from planetmesh.coordinator.api.checks import check_change
+from planetmesh.coordinator.api.dropped import read_dropped
 from planetmesh.coordinator.api.jobs import refuse_too_many, view_of
 from planetmesh.coordinator.api.lookup import TURNS_MOST, Found, ended_states, open_job
 from planetmesh.errors import BadInput, Conflict
@@ -63,22 +64,31 @@ def _in_words(asked: ChangeJob) -> str:
     return " ".join(words)
 
 
+class _Retried(msgspec.Struct, frozen=True):
+    again: int
+    """Tasks that are queued again."""
+    waiting: tuple[JobId, ...]
+    """Jobs that wait for it again."""
+    cancelled: tuple[JobId, ...]
+    """Those that could not."""
+
+
 async def retry_job(call: Call) -> web.StreamResponse:
-    """One at a time: only a retry makes a failed task live again, so what was read stays true meanwhile."""
+    """One at a time: only a retry makes an ended job live again, so what was read stays true meanwhile."""
     async with call.parts.retries:
         for _try in range(TURNS_MOST):
             found = await open_job(call, call.part("job"))
-            again = await _retry(call, found)
-            if again is not None:
+            retried = await _retry(call, found)
+            if retried is not None:
                 break
         else:
             raise Conflict(f"Job {found.job.id} is just ending.", hint="Try again.")
     view = await view_of(call, found.job.id)
-    return call.answer(RetriedJob(view, again, view.tasks.failed))
+    return call.answer(RetriedJob(view, retried.again, view.tasks.failed, retried.waiting, retried.cancelled))
 
 
-async def _retry(call: Call, found: Found) -> int | None:
-    """How many are queued again; None if the job ended meanwhile, so that it is to be read anew."""
+async def _retry(call: Call, found: Found) -> _Retried | None:
+    """What was done; None if a job ended meanwhile, so that all is to be read anew."""
     engine, job_id = call.parts.engine, found.job.id
     own, size = found.job.submitter, 0
     if found.live is None:
@@ -86,11 +96,12 @@ async def _retry(call: Call, found: Found) -> int | None:
         call.parts.weights.refuse_too_much(engine.state, own, size)
     failed = await _failed(call, job_id)
     next_index, ahead = await engine.store.unplaced(job_id)
-    queued: list[int] = []
+    dropped = await read_dropped(call, job_id)
+    done: list[_Retried] = []
 
     def happen(state: MeshState, _now: Moment) -> fx.Effects:
         live = state.jobs.get(job_id)
-        if (live is None) != (found.live is None):
+        if (live is None) != (found.live is None) or dropped.is_stale(state):
             return []
         if live is not None:
             job, counts = live.job, live.counts
@@ -100,15 +111,25 @@ async def _retry(call: Call, found: Found) -> int | None:
             job, counts = found.stored.job, found.stored.summary.counts
         earlier = jobs.Earlier(job, counts, next_index, ahead, tuple(failed))
         again, effects = jobs.on_retried(state, earlier)
-        queued.append(again)
-        return effects
+        waiting, more = jobs.on_cause_retried(state, dropped.within_bounds(state), dropped.ended)
+        known = [each.job.id for each in dropped.jobs] + dropped.left
+        done.append(_Retried(again, waiting, tuple(each for each in known if each not in waiting)))
+        return effects + more
 
-    call.parts.shelf.forget(job_id)
+    def forget() -> None:
+        for each in (job_id, *(each.job.id for each in dropped.jobs)):
+            call.parts.shelf.forget(each)
+
+    forget()
     await engine.do(happen, also=call.audited("retry", job_id, f"{len(failed)} tasks"))
-    call.parts.shelf.forget(job_id)
-    if queued:
-        call.parts.weights.note(job_id, own, size)
-    return queued[0] if queued else None
+    forget()
+    if not done:
+        return None
+    call.parts.weights.note(job_id, own, size)
+    submitters = {each.job.id: each.job.submitter for each in dropped.jobs}
+    for each in done[0].waiting:
+        call.parts.weights.note(each, submitters[each], dropped.sizes[each])
+    return done[0]
 
 
 async def _failed(call: Call, job_id: JobId) -> list[Task]:

@@ -21,7 +21,7 @@ async def explain_job(call: Call) -> web.StreamResponse:
     if found.live is None:
         assert found.stored is not None
         view = stored_job_view(found.stored)
-        findings = _of_ended(found, view)
+        findings = _of_ended(engine.state, found, view)
     else:
         view = live_job_view(engine.state, found.live)
         findings = explain.job(engine.state, found.live, engine.read_clock())
@@ -32,10 +32,13 @@ async def explain_job(call: Call) -> web.StreamResponse:
     )
 
 
-def _of_ended(found: Found, view: JobView) -> list[explain.Finding]:
+def _of_ended(state: MeshState, found: Found, view: JobView) -> list[explain.Finding]:
     job = found.job
     if job.cancelled_at is not None:
-        return [explain.Finding(f"It was cancelled: {job.cancel_reason or 'no reason was given'}.")]
+        # While that one is tried again it is too late: this one was beyond a bound of the retry.
+        comes_back = job.dropped_for is not None and job.dropped_for not in state.jobs
+        hint = f"planetmesh retry {job.dropped_for}" if comes_back else ""
+        return [explain.Finding(f"It was cancelled: {job.cancel_reason or 'no reason was given'}.", hint)]
     if view.tasks.failed:
         said = f" The first one: {view.error}" if view.error else ""
         hint = f"planetmesh retry {job.id}"
