@@ -26,9 +26,9 @@ from planetmesh.agent.warm import Surroundings
 from planetmesh.agent.worklist import Worklist
 from planetmesh.errors import MeshError, NotAllowed, Unreachable
 from planetmesh.groups import TaskGroup
-from planetmesh.model.ids import NodeId
+from planetmesh.model.ids import NodeId, TaskKey
 from planetmesh.model.node import NodeInfo, NodeLoad
-from planetmesh.wire.agent import TaskOutput
+from planetmesh.wire.agent import AssignTask, TaskOutput
 
 if TYPE_CHECKING:
     from sim_world import World
@@ -71,12 +71,29 @@ class SimLink(Link):
 
 class WatchedOutbox(Outbox):
     machine: AgentMachine
+    worklist: WatchedWorklist
 
     def put(self, messages: Any) -> None:
         for message in messages:
             if not isinstance(message, TaskOutput):
-                self.machine.world.truth.on_said(self.machine.node_id, message)
+                newest = self.worklist.newest.get((message.job_id, message.index), 0)
+                self.machine.world.truth.on_said(self.machine.node_id, message, newest)
         super().put(messages)
+
+
+class WatchedWorklist(Worklist):
+    def __init__(self, machine: AgentMachine) -> None:
+        super().__init__(machine.info.offer, machine.info.gpus, machine.world.settings)
+        self.newest: dict[TaskKey, int] = {}
+        """The attempt that this process was given last."""
+        self._counted = machine.world.counted
+
+    def assign(self, task: AssignTask) -> bool:
+        job = self.jobs.get(task.job_id)
+        if job and any(each.task.index == task.index and not each.silent for each in job.launched.values()):
+            self._counted["newer attempts where an older one was"] += 1
+        self.newest[task.job_id, task.index] = task.attempt
+        return super().assign(task)
 
 
 class Meter:
@@ -153,9 +170,9 @@ class AgentMachine(Machine):
 
     async def _run(self) -> None:
         settings = self.world.settings
-        worklist = Worklist(self.info.offer, self.info.gpus, settings)
+        worklist = WatchedWorklist(self)
         box = WatchedOutbox(self.folder)  # type: ignore[arg-type]
-        box.machine = self
+        box.machine, box.worklist = self, worklist
         desk = Desk(self.info, worklist, box, self.name, lambda _state: None)
         desk.link = link = SimLink(self.identity, box, desk, settings)  # type: ignore[arg-type]
         link.machine = self

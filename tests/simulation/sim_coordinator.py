@@ -174,8 +174,7 @@ class Coordinator(Machine):
             told = (counts.completed, counts.failed, counts.cancelled, counts.live)
             if told != (*(seen[state] for state in ENDS), 0):
                 fail(f"{job_id} counts {counts}, its tasks are {seen}")
-            if stored.job != self.world.truth.job_rows[job_id]:
-                fail(f"{self.world.truth.job_rows[job_id]} was on the disk, and now {stored.job} is")
+            self.world.truth.compare_job(self.world.truth.job_rows[job_id], stored.job)
             if stored.job.completed_at is None:
                 fail(f"{job_id} has not ended")
             for task in tasks:

@@ -45,6 +45,8 @@ class Manner(StrEnum):
     FAILS = "fails"
     HANGS = "hangs"
     """Until a limit or somebody ends it."""
+    LAGS = "lags"
+    """Ends well, but only after many minutes."""
     NOT_THERE = "not there"
     """Its program does not exist on this machine."""
     KILLS_LAUNCHER = "kills its launcher"
@@ -75,6 +77,8 @@ class Plan(msgspec.Struct, frozen=True):
         manner = drawn.choice(self.manners)
         if attempt > self.bad_attempts:
             manner = Manner.WELL
+        if manner is Manner.LAGS:
+            seconds = drawn.uniform(300.0, 900.0)
         if is_healed:
             seconds = min(seconds, 5.0)
             manner = Manner.WELL if manner in (Manner.HANGS, Manner.KILLS_AGENT) else manner

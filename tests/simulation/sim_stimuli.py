@@ -1,7 +1,6 @@
-"""What happens to the world: work, people who change their minds, and mishaps. One function each.
+"""What happens to the world: work, people who change their minds, and mishaps (those in `sim_mishaps`).
 
 To add a stimulus write a function that takes the world and name it in `STIMULI` with how often it comes.
-Whatever lasts puts its own mending on the timeline; `World.heal` mends all that is left in the end.
 """
 
 from __future__ import annotations
@@ -10,38 +9,40 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import sim_people
-from sim_agent import AgentMachine
 from sim_coordinator import SimEngine
+from sim_mishaps import (
+    agent_cannot_launch,
+    agent_clock_jumps,
+    agent_disk_full,
+    agent_killed,
+    agent_loses_power,
+    agent_orphaned,
+    agent_restarted,
+    agent_sleeps,
+    agent_stopped_unlinked,
+    all_cut,
+    coordinator_clock_jumps,
+    coordinator_disk_full,
+    coordinator_disk_slow,
+    coordinator_killed,
+    coordinator_loses_power,
+    coordinator_sleeps,
+    home_copied,
+    link_cut,
+    link_reset,
+    way_slow,
+)
 from sim_world import World
 
 from planetmesh.mesh import effects as fx
 from planetmesh.mesh import jobs, nodes
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
-from planetmesh.model.ids import JobId
 from planetmesh.model.job import After, Condition
 from planetmesh.wire.api import ChangeJob
 
-YEAR = 365 * 86400.0
 JOBS_MOST = 12
 """Jobs at the same time: each step looks at all of them."""
-
-
-def _some_agent(world: World) -> AgentMachine | None:
-    """One that belongs to the mesh."""
-    known = [agent for agent in world.agents if agent.node_id not in world.revoked]
-    return world.random.choice(known) if known else None
-
-
-def _some_job(world: World) -> JobId | None:
-    engine = world.coordinator.engine
-    known = list(engine.state.jobs) if engine is not None else []
-    return world.random.choice(known) if known else None
-
-
-def _a_while(world: World) -> float:
-    """Mostly a blip, sometimes minutes, seldom hours."""
-    return world.random.choice((0.3, 3.0, 10.0, 40.0, 40.0, 200.0, 3000.0)) * world.random.uniform(0.3, 1.5)
 
 
 # Work and people
@@ -56,7 +57,7 @@ def jobs_come(world: World) -> None:
 
 def chain_comes(world: World) -> None:
     """Jobs that wait for one that lives, and perhaps waits too."""
-    job_id = _some_job(world)
+    job_id = world.some_job()
     if job_id is None or world.open_orders > JOBS_MOST:
         return
     for _ in range(world.random.choice((1, 1, 3))):
@@ -64,17 +65,21 @@ def chain_comes(world: World) -> None:
 
 
 def job_cancelled(world: World) -> None:
-    job_id = _some_job(world)
+    job_id = world.some_job()
     if job_id is not None:
         world.cancel(job_id, "enough")
 
 
 def task_cancelled(world: World) -> None:
-    job_id = _some_job(world)
+    """Anywhere in the job, or just before its turn, where the next chunk would be cut."""
+    job_id = world.some_job()
     engine = world.coordinator.engine
     if job_id is None or engine is None:
         return
-    index = world.random.randrange(engine.state.jobs[job_id].total)
+    job = engine.state.jobs[job_id]
+    index = world.random.randrange(job.total)
+    if world.random.random() < 0.5 and job.untouched > 1:
+        index = min(job.next_index + world.random.choice((1, 2, 3, 5)), job.total - 1)
 
     async def cancel(engine: SimEngine) -> None:
         def happen(state: MeshState, now: Moment) -> fx.Effects:
@@ -90,18 +95,18 @@ def task_cancelled(world: World) -> None:
 
 def job_held_back(world: World) -> None:
     """Paused, and most likely resumed."""
-    job_id = _some_job(world)
+    job_id = world.some_job()
     if job_id is None:
         return
     world.ask(sim_people.change(world, job_id, ChangeJob(paused=True)))
     if world.random.random() < 0.8:
         resume = sim_people.change(world, job_id, ChangeJob(paused=False))
-        world.timeline.after(_a_while(world), lambda: world.ask(resume))
+        world.timeline.after(world.a_while(), lambda: world.ask(resume))
 
 
 def job_edited(world: World) -> None:
     """Also what it waits for, as long as it waits; a circle is refused."""
-    job_id, other = _some_job(world), _some_job(world)
+    job_id, other = world.some_job(), world.some_job()
     if job_id is None or other is None:
         return
     after = world.random.choice((None, None, (), (After(other, world.random.choice(tuple(Condition))),)))
@@ -122,19 +127,19 @@ def job_retried(world: World) -> None:
 
 
 def node_drained(world: World) -> None:
-    agent = _some_agent(world)
+    agent = world.some_agent()
     if agent is None:
         return
     at_once = world.random.random() < 0.5
     world.note(f"{agent.name} is drained{' at once' if at_once else ''}")
     world.ask(world.draining(agent.node_id, on=True, at_once=at_once))
     if world.random.random() < 0.8:
-        world.timeline.after(_a_while(world), lambda: world.ask(world.draining(agent.node_id, on=False)))
+        world.timeline.after(world.a_while(), lambda: world.ask(world.draining(agent.node_id, on=False)))
 
 
 def node_described(world: World) -> None:
     """Tags decide who fits."""
-    agent = _some_agent(world)
+    agent = world.some_agent()
     if agent is None:
         return
     tags = world.random.choice(((), ("fast",), ("gpu", "fast")))
@@ -158,7 +163,7 @@ def node_joins(world: World) -> None:
 
 def node_thrown_out(world: World) -> None:
     """Revoked, and later forgotten; perhaps the machine is paired anew."""
-    agent = _some_agent(world)
+    agent = world.some_agent()
     left = [each for each in world.agents if each.node_id not in world.revoked]
     if agent is None or len(left) < 3 or agent.is_copy:
         return
@@ -186,151 +191,7 @@ def node_thrown_out(world: World) -> None:
     if world.random.random() < 0.5:
         world.timeline.after(world.random.uniform(30.0, 600.0), lambda: world.ask(forget, until_done=True))
     if world.random.random() < 0.5:
-        world.timeline.after(_a_while(world), world.add_agent)
-
-
-# Mishaps of agents
-
-
-def agent_killed(world: World) -> None:
-    agent = _some_agent(world)
-    if agent is not None and agent.loop is not None:
-        world.note(f"{agent.name} is killed")
-        world.crash_agent(agent)
-
-
-def agent_loses_power(world: World) -> None:
-    agent = _some_agent(world)
-    if agent is None or agent.loop is None:
-        return
-    world.note(f"{agent.name} loses power")
-    agent.cut_power()
-
-    def back() -> None:
-        if not agent.has_power:
-            world.note(f"{agent.name} has power again")
-            world.network.off.discard(agent)
-            agent.wake()
-            agent.start()
-            world.network.go_on()
-
-    world.timeline.after(_a_while(world), back)
-
-
-def agent_restarted(world: World) -> None:
-    """Told to stop: running tasks have a moment, the rest is given back. Sometimes told twice."""
-    agent = _some_agent(world)
-    if agent is None or agent.loop is None:
-        return
-    world.note(f"{agent.name} is restarted")
-    stops = agent.stops
-    stops.tell()
-    if world.random.random() < 0.3:
-        world.timeline.after(world.random.uniform(0.0, 5.0), stops.tell)
-    world.timeline.after(_a_while(world) + 20.0, agent.start)
-
-
-def agent_orphaned(world: World) -> None:
-    """Whoever started it is gone: it ends what runs and takes nothing new."""
-    agent = _some_agent(world)
-    if agent is not None and agent.loop is not None:
-        world.note(f"{agent.name} is orphaned")
-        agent.stops.orphan()
-
-
-def agent_sleeps(world: World) -> None:
-    agent = _some_agent(world)
-    if agent is None or agent.is_asleep:
-        return
-    seconds, clock_runs = _a_while(world), world.random.random() < 0.4
-    world.note(f"{agent.name} sleeps for {seconds:.0f} s")
-    agent.sleep(clock_runs=clock_runs)
-
-    def back() -> None:
-        agent.wake()
-        world.network.go_on()
-
-    world.timeline.after(seconds, back)
-
-
-def agent_clock_jumps(world: World) -> None:
-    agent = _some_agent(world)
-    if agent is not None:
-        agent.wall_offset += world.random.choice((-YEAR, YEAR, -3600.0, 3600.0, 5.0))
-        world.note(f"the clock of {agent.name} jumps")
-
-
-def agent_disk_full(world: World) -> None:
-    agent = _some_agent(world)
-    if agent is None or agent.folder.is_full:
-        return
-    world.note(f"the disk of {agent.name} is full")
-    folder = agent.folder
-    folder.is_full = True
-    world.timeline.after(_a_while(world), lambda: setattr(folder, "is_full", False))
-
-
-def agent_cannot_launch(world: World) -> None:
-    agent = _some_agent(world)
-    if agent is None:
-        return
-    world.note(f"no launcher can be opened on {agent.name}")
-    agent.cannot_launch = True
-    world.timeline.after(_a_while(world), lambda: setattr(agent, "cannot_launch", False))
-
-
-def home_copied(world: World) -> None:
-    """A second machine with the same identity, from a copied home or disk."""
-    agent = _some_agent(world)
-    if agent is None or agent.is_copy or any(each.is_copy for each in world.agents):
-        return
-    info = world.new_info(f"copy{len(world.agents)}")
-    if world.random.random() < 0.3:
-        info = agent.info  # a cloned disk has the machine's own number too
-    copy = AgentMachine(world, f"copy of {agent.name}", agent.node_id, info)
-    copy.is_copy = True
-    copy.folder = agent.folder.copy(f"{world.seed}/copy")
-    world.note(f"the home of {agent.name} is copied")
-    world.agents.append(copy)
-    copy.start()
-
-    def removed() -> None:
-        world.note(f"{copy.name} is removed")
-        copy.stop()
-        copy.ended = "removed"
-        world.agents.remove(copy)
-        agent.start()
-
-    world.timeline.after(_a_while(world) + 5.0, removed)
-
-
-# Mishaps of the coordinator
-
-
-def coordinator_killed(world: World) -> None:
-    coordinator = world.coordinator
-    if coordinator.loop is None:
-        return
-    world.note("the coordinator is killed")
-    coordinator.stop()
-    world.timeline.after(world.random.choice((0.5, 3.0, 30.0, 600.0)), coordinator.start)
-
-
-def coordinator_loses_power(world: World) -> None:
-    coordinator = world.coordinator
-    if coordinator.loop is None:
-        return
-    world.note("the coordinator loses power")
-    coordinator.cut_power()
-
-    def back() -> None:
-        if coordinator in world.network.off:
-            world.network.off.discard(coordinator)
-            coordinator.wake()
-            coordinator.start()
-            world.network.go_on()
-
-    world.timeline.after(_a_while(world), back)
+        world.timeline.after(world.a_while(), world.add_agent)
 
 
 def coordinator_dies_asked(world: World) -> None:
@@ -340,88 +201,6 @@ def coordinator_dies_asked(world: World) -> None:
         world.random.choice(people)(world)
     death = world.random.choice((coordinator_killed, coordinator_loses_power))
     world.timeline.after(world.random.uniform(0.0, 0.006), lambda: death(world))
-
-
-def coordinator_sleeps(world: World) -> None:
-    coordinator = world.coordinator
-    if coordinator.is_asleep:
-        return
-    seconds, clock_runs = _a_while(world), world.random.random() < 0.4
-    world.note(f"the coordinator sleeps for {seconds:.0f} s")
-    coordinator.sleep(clock_runs=clock_runs)
-
-    def back() -> None:
-        world.note("the coordinator wakes")
-        coordinator.wake()
-        world.network.go_on()
-
-    world.timeline.after(seconds, back)
-
-
-def coordinator_clock_jumps(world: World) -> None:
-    world.coordinator.wall_offset += world.random.choice((-YEAR, YEAR, -3600.0, 3600.0, 5.0))
-    world.note("the coordinator's clock jumps")
-
-
-def coordinator_disk_full(world: World) -> None:
-    disk = world.coordinator.disk
-    if not disk.is_full:
-        world.note("the coordinator's disk is full")
-        disk.is_full = True
-        world.timeline.after(_a_while(world), lambda: setattr(disk, "is_full", False))
-
-
-def coordinator_disk_slow(world: World) -> None:
-    disk = world.coordinator.disk
-    if not disk.slow_seconds:
-        disk.slow_seconds = world.random.choice((0.2, 2.0, 8.0))
-        world.note(f"a commit takes up to {disk.slow_seconds} s")
-        world.timeline.after(_a_while(world), lambda: setattr(disk, "slow_seconds", 0.0))
-
-
-# Mishaps of the network
-
-
-def link_cut(world: World) -> None:
-    """One machine is cut off, in one direction or in both."""
-    agent = _some_agent(world)
-    if agent is None:
-        return
-    one, other, network = agent, world.coordinator, world.network
-    ways = world.random.choice((((one, other),), ((other, one),), ((one, other), (other, one))))
-    world.note(f"{' and '.join(f'{a.name} -> {b.name}' for a, b in ways)} is cut")
-    for way in ways:
-        network.cut(*way)
-    if world.random.random() < 0.8:
-        world.timeline.after(_a_while(world), lambda: [network.mend(*way) for way in ways])
-
-
-def all_cut(world: World) -> None:
-    """The switch is off."""
-    network = world.network
-    ways = [way for agent in world.agents for way in ((agent, world.coordinator), (world.coordinator, agent))]
-    world.note("the network is down")
-    for way in ways:
-        network.cut(*way)
-    world.timeline.after(_a_while(world), lambda: [network.mend(*way) for way in ways])
-
-
-def way_slow(world: World) -> None:
-    agent = _some_agent(world)
-    if agent is None:
-        return
-    seconds = world.random.choice((0.3, 2.0, 10.0))
-    world.note(f"all to and from {agent.name} takes up to {seconds} s")
-    world.network.slow[agent] = seconds
-    world.timeline.after(_a_while(world), lambda: world.network.slow.pop(agent, None))
-
-
-def link_reset(world: World) -> None:
-    """Somebody between the two breaks the connections of a machine; what is on the way is lost or late."""
-    agent = _some_agent(world)
-    if agent is not None:
-        world.note(f"the connections of {agent.name} are broken")
-        world.network.break_links(agent, both=world.random.random() < 0.5)
 
 
 class Stimulus(NamedTuple):
@@ -437,7 +216,7 @@ STIMULI = (
     Stimulus(jobs_come, 10),
     Stimulus(chain_comes, 3),
     Stimulus(job_cancelled, 2),
-    Stimulus(task_cancelled, 2),
+    Stimulus(task_cancelled, 3),
     Stimulus(job_held_back, 1),
     Stimulus(job_edited, 2),
     Stimulus(job_retried, 5),
@@ -448,6 +227,7 @@ STIMULI = (
     Stimulus(agent_killed, 2),
     Stimulus(agent_loses_power, 2),
     Stimulus(agent_restarted, 1),
+    Stimulus(agent_stopped_unlinked, 1),
     Stimulus(agent_orphaned, 0.3),
     Stimulus(agent_sleeps, 2),
     Stimulus(agent_clock_jumps, 0.5),

@@ -242,13 +242,16 @@ class Truth:
             if found is None and job.completed_at is None:
                 self.fail(f"{job} was on the disk and is not there any more")
             if found is not None:
-                if found.job != job:
-                    self.fail(f"{job} was on the disk, and now {found.job} is")
+                self.compare_job(job, found.job)
                 self.job_rows[job_id] = found.job
         known = {task.job_id for task in rows} | state.jobs.keys()
         for job_id in self.acknowledged:
             if job_id not in known:
                 self.fail(f"job {job_id} was acknowledged and is not on the disk")
+
+    def compare_job(self, before: Job, now: Job) -> None:
+        if _job_as_kept(before) != _job_as_kept(now):
+            self.fail(f"{before} was on the disk, and now {now} is")
 
     def _compare(
         self,
@@ -304,8 +307,11 @@ class Truth:
 
     # The wire
 
-    def on_said(self, node_id: NodeId, message: TaskResult | TaskReturned) -> None:
-        """An agent tells an end: it cannot have one while it still runs there."""
+    def on_said(self, node_id: NodeId, message: TaskResult | TaskReturned, newest: int) -> None:
+        """An agent tells an end: it cannot have one while it still runs there, nor of what was replaced."""
+        is_end = isinstance(message, TaskResult) and message.outcome is not Outcome.CANCELLED
+        if is_end and message.attempt < newest:
+            self.fail(f"{message} was said by an agent that was given attempt {newest} since")
         key = (message.job_id, message.index, message.attempt)
         run = self.running.get(key)
         if run is not None and run.node_id == node_id:
@@ -313,8 +319,18 @@ class Truth:
 
 
 def _as_kept(task: Task) -> Task:
-    """As the disk has it: when a back-off ends is not written, why it was placed only in short numbers."""
-    return msgspec.structs.replace(task, retry_at=0.0, terms=None)
+    """As the disk has it: a back-off's end is not written, why it was placed only in short numbers.
+
+    `begun_at` is of the process's own clock and moves with it.
+    """
+    begun_at = None if task.begun_at is None else 0.0
+    return msgspec.structs.replace(task, retry_at=0.0, terms=None, begun_at=begun_at)
+
+
+def _job_as_kept(job: Job) -> Job:
+    """`waiting_since` is of the process's own clock too."""
+    waiting_since = None if job.waiting_since is None else 0.0
+    return msgspec.structs.replace(job, waiting_since=waiting_since)
 
 
 def _as_restored(task: Task) -> Task:

@@ -28,6 +28,7 @@ PLANS = (
     Plan(0.1, 20.0, (W, W, W, W, L)),
     Plan(0.1, 60.0, (W,) * 9 + (A,)),
     Plan(2.0, 20.0, pieces=20),
+    Plan(1.0, 4.0, (W, W, W, Manner.LAGS)),
 )
 
 

@@ -141,6 +141,22 @@ class World:
         seed, plan = self._plans[job_id]
         return plan.behaviour(seed, index, attempt, is_healed=self.is_healed)
 
+    # Whom it meets
+
+    def some_agent(self) -> AgentMachine | None:
+        """One that belongs to the mesh."""
+        known = [agent for agent in self.agents if agent.node_id not in self.revoked]
+        return self.random.choice(known) if known else None
+
+    def some_job(self) -> JobId | None:
+        engine = self.coordinator.engine
+        known = list(engine.state.jobs) if engine is not None else []
+        return self.random.choice(known) if known else None
+
+    def a_while(self) -> float:
+        """Mostly a blip, sometimes minutes, seldom hours."""
+        return self.random.choice((0.3, 3.0, 10.0, 40.0, 40.0, 200.0, 3000.0)) * self.random.uniform(0.3, 1.5)
+
     # People
 
     def ask(self, request: Request, *, until_done: bool = False) -> None:
