@@ -15,7 +15,7 @@ from planetmesh.wire.api import OutputPiece
 
 ROWS_MOST = 512
 """Rows that one transaction deletes: a few megabytes at most, so that appends do not wait long."""
-STREAMS = (1, 2)
+STREAMS = (1, 2, 3)
 INDEX_MOST = 2**31
 """No task has a higher index or attempt; SQLite could not take numbers above 2^63."""
 PLACES_MOST = 1_048_576

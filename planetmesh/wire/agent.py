@@ -73,8 +73,8 @@ class TaskOutput(msgspec.Struct, frozen=True, array_like=True, tag="output"):
     job_id: JobId
     index: Count
     attempt: Count
-    stream: Annotated[int, Meta(ge=1, le=2)]
-    """1 stdout, 2 stderr."""
+    stream: Annotated[int, Meta(ge=1, le=3)]
+    """1 stdout, 2 stderr, 3 values of calls (wire/calls.py)."""
     offset: Count
     data: bytes
 

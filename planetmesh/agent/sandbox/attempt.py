@@ -1,4 +1,4 @@
-"""One running attempt inside a launcher: its process, its two pipes, what it has written.
+"""One running attempt inside a launcher: its process, its pipes, what it has written.
 
 Belongs to launcher.py. Reads pipes and counts; decides nothing about when to stop an attempt.
 """
@@ -20,6 +20,9 @@ READ_BYTES = 65_536
 """The size of a pipe."""
 READS_A_TURN = 8
 """From one pipe before the others have their turn."""
+LISTEN_AFTER_SECONDS = 0.004
+"""Pipes of a younger attempt are not polled yet: most short tasks end first and are read once, at the end.
+Those of a call rest so long after each read, so that many small values come in one piece."""
 DRAIN_READS = 64
 """After the end: 4 MiB, more than a pipe can hold unless a stray goes on writing."""
 
@@ -34,6 +37,7 @@ class Attempt:
         "kill_at",
         "killing",
         "last_output",
+        "listen_at",
         "message",
         "most_bytes",
         "over",
@@ -41,6 +45,7 @@ class Attempt:
         "pipes",
         "polled",
         "rusage",
+        "said",
         "start",
         "started",
         "why",
@@ -51,11 +56,13 @@ class Attempt:
         self.start = start
         self.pid = pid
         self.pipes = pipes
-        """Read ends of stdout and stderr; -1 once closed."""
+        """Read ends of stdout and stderr, and of a call's values; -1 once closed."""
         self.folder = folder
         self.most_bytes = most_bytes
         self.started = self.last_output = time.monotonic()
-        self.written = [0, 0]
+        self.listen_at = self.started + LISTEN_AFTER_SECONDS
+        """When its pipes are to be polled."""
+        self.written = [0] * len(pipes)
         self.why: Why | None = None
         """Set when the launcher decided to stop it."""
         self.message = ""
@@ -69,6 +76,8 @@ class Attempt:
         self.over = False
         """Its end has been reported."""
         self.rusage = (0.0, 0)
+        self.said: tuple[int, str] | None = None
+        """Exit code and sentence of a call, from its worker or about it."""
 
     @property
     def key(self) -> tuple[int, int]:
@@ -92,9 +101,9 @@ class Attempt:
         return kept
 
     def drain(self, reports: list[Report]) -> int:
-        """Read what is left in both pipes and close them."""
+        """Read what is left in its pipes and close them."""
         kept = 0
-        for which in (0, 1):
+        for which in range(len(self.pipes)):
             if self.pipes[which] >= 0:
                 kept += self._drain(which, reports)
         return kept
@@ -108,6 +117,16 @@ class Attempt:
     def ended(self, folder: str) -> Ended:
         """The report of its end; call after the process was reaped."""
         code, number, why = _tell(self.exit_status or 0)
+        message = self.message
+        if self.said is not None:
+            code, number, why = self.said[0], 0, Why.EXIT
+            message = message or self.said[1]
+        elif self.start.call and why is Why.EXIT:
+            # It did not come back from its call: whatever it says of itself, there is no result.
+            message = message or f"The call ended its worker with exit code {code}."
+            code = code or 1
+        elif self.start.call:
+            message = message or f"The worker of the call was ended by signal {number}."
         cpu_seconds, rss = self.rusage
         index, attempt = self.key
         return Ended(
@@ -116,7 +135,7 @@ class Attempt:
             self.why or why,
             code,
             number,
-            self.message,
+            message,
             time.monotonic() - self.started,
             cpu_seconds,
             rss,
@@ -191,6 +210,9 @@ def not_started(start: Start, error: OSError | ValueError, path: str) -> Ended:
     """The end of an attempt whose program could not be started, in words."""
     program = start.argv[0] if start.argv else ""
     index, attempt = start.index, start.attempt
+    if start.call:
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        return Ended(index, attempt, Why.CANNOT_START, 126, message=f"The call cannot be started: {said}.")
     if isinstance(error, ValueError):
         return Ended(
             index, attempt, Why.CANNOT_START, 126, message=f"{program!r} cannot be started: {error}."

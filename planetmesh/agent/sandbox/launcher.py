@@ -22,7 +22,14 @@ import msgspec
 assert sys.platform != "win32"  # for the type checker: another way stands there or none
 
 from planetmesh.agent.sandbox import environment
-from planetmesh.agent.sandbox.attempt import Attempt, Ground, not_started, start_attempt
+from planetmesh.agent.sandbox.attempt import (
+    LISTEN_AFTER_SECONDS,
+    READ_BYTES,
+    Attempt,
+    Ground,
+    not_started,
+    start_attempt,
+)
 from planetmesh.agent.sandbox.deadlines import Deadlines
 from planetmesh.agent.sandbox.disk import find_filler
 from planetmesh.agent.sandbox.frames import RECEIVE_BYTES, FrameReader, FrameWriter
@@ -45,10 +52,10 @@ from planetmesh.agent.sandbox.messages import (
     Why,
 )
 from planetmesh.agent.sandbox.offspring import Offspring
+from planetmesh.agent.sandbox.wake import wake_on_children
 from planetmesh.agent.sandbox.watch import WATCH_SECONDS, find_greedy
+from planetmesh.agent.sandbox.workers import Worker, Workers
 
-LISTEN_AFTER_SECONDS = 0.004
-"""Pipes of a younger attempt are not polled yet: most short tasks end first and are read once, at the end."""
 COALESCE_SECONDS = 0.002
 """Reports wait so long for company while more starts are waiting. Never when the launcher is idle."""
 START_NEWS_SECONDS = 0.010
@@ -68,6 +75,7 @@ NICE_MOST = 19
 _PIPE = 1
 _CONTROL = 2
 _WAKE = 3
+_WORKER = 4
 
 
 class Launcher:
@@ -114,9 +122,12 @@ class Launcher:
         self._choked = False
         self._leaving = False
         self._selector = selectors.DefaultSelector()
-        self._wake = self._listen_to_signals()
+        self._wake = wake_on_children()
+        signal.signal(signal.SIGTERM, self._on_terminate)
         self._selector.register(self._wake, selectors.EVENT_READ, (_WAKE, None, 0))
         self._selector.register(control, selectors.EVENT_READ, (_CONTROL, None, 0))
+        self._workers = Workers(self._selector, _WORKER)
+        offspring.workers = self._workers.pids
 
     def run(self) -> None:
         """Serve until told to close, signalled, or alone; then kill what is left."""
@@ -137,6 +148,8 @@ class Launcher:
                 self._read_pipe(attempt, which)
             elif kind == _WAKE:
                 os.read(self._wake, 4096)
+            elif kind == _WORKER:
+                self._hear(attempt, mask)
             else:
                 self._talk(mask)
         self._reap()
@@ -152,7 +165,7 @@ class Launcher:
         """How long there is nothing to do but wait for an event."""
         moments = [self._deadlines.next_at()]
         if self._fresh:
-            moments.append(self._fresh[0].started + LISTEN_AFTER_SECONDS)
+            moments.append(self._fresh[0].listen_at)
         if self._reports:
             moments.append(self._send_by)
         if self._running:
@@ -185,6 +198,7 @@ class Launcher:
                 self._kill(command)
             case Slots(count):
                 self._slots = count
+                self._workers.trim(count - len(self._open))
             case Recall(count):
                 back = [self._waiting.pop() for _ in range(min(count, len(self._waiting)))]
                 self._report(Recalled([(start.index, start.attempt) for start in back]))
@@ -209,8 +223,8 @@ class Launcher:
     def _rest(self) -> None:
         """Stay for another job only if this one has left no trace: no process, no file, no changed limit."""
         self._folders.remove_free()
-        busy = self._waiting or self._open or self._running or self._offspring.strays(self._running)
-        if busy or not self._is_unchanged():
+        busy = self._waiting or self._open or self._running or not self._workers.end()
+        if busy or self._offspring.strays(self._running) or not self._is_unchanged():
             self._leaving = True
             return
         self._report(Rested())
@@ -241,7 +255,8 @@ class Launcher:
         try:
             folder = folder or self._folders.lend()
             env = environment.task_environment(self._env, start, folder)
-            attempt = start_attempt(start, folder, env, self._ground)
+            begin = self._workers.begin if start.call else start_attempt
+            attempt = begin(start, folder, env, self._ground)
         except (OSError, ValueError) as error:
             self._report(not_started(start, error, self._env["PATH"]))
             if folder and not start.folder:
@@ -259,7 +274,7 @@ class Launcher:
 
     def _listen_to_fresh(self, now: float) -> None:
         fresh = self._fresh
-        while fresh and (fresh[0].over or fresh[0].started + LISTEN_AFTER_SECONDS <= now):
+        while fresh and (fresh[0].over or fresh[0].listen_at <= now):
             attempt = fresh.popleft()
             if not self._choked:
                 self._listen(attempt)
@@ -279,12 +294,17 @@ class Launcher:
 
     def _read_pipe(self, attempt: Attempt, which: int) -> None:
         fd = attempt.pipes[which]
-        if fd < 0 or self._choked:
+        if fd < 0 or self._choked or not attempt.polled:
             return
         self._tell_start(attempt)
+        before = attempt.written[which]
         self._report_bytes += attempt.read(which, self._reports)
         if attempt.pipes[which] < 0:
             self._selector.unregister(fd)
+        elif attempt.start.call and attempt.written[which] - before < READ_BYTES:
+            self._turn_away(attempt)
+            attempt.listen_at = time.monotonic() + LISTEN_AFTER_SECONDS
+            self._fresh.append(attempt)
         if self._report_bytes > BATCH_MOST_BYTES:
             self._flush()
 
@@ -300,9 +320,12 @@ class Launcher:
             if pid == 0:
                 break
             attempt = self._running.pop(pid, None)
+            cpu_before = self._workers.bury(pid)
             if attempt is not None and not attempt.over:
                 attempt.exit_status = status
-                attempt.rusage = (usage.ru_utime + usage.ru_stime, self._offspring.rss_bytes(usage.ru_maxrss))
+                if attempt.said is None:
+                    cpu_seconds = max(0.0, usage.ru_utime + usage.ru_stime - cpu_before)
+                    attempt.rusage = (cpu_seconds, self._offspring.rss_bytes(usage.ru_maxrss))
                 ended.append(attempt)
         if not ended:
             return
@@ -312,6 +335,22 @@ class Launcher:
                 self._linger(attempt)
             else:
                 self._finish(attempt)
+
+    def _hear(self, worker: Worker, mask: int) -> None:
+        """A worker says that its call is over; if anything of that is left, it ends with the worker."""
+        attempt = self._workers.hear(worker, mask)
+        if attempt is None or attempt.over:
+            return
+        strays = self._offspring.strays(self._running)
+        is_left = strays and self._offspring.left_by(attempt, strays, self._open.values())
+        if attempt.why is None and not is_left and self._workers.is_free(worker):
+            del self._running[attempt.pid]
+            self._finish(attempt)
+            self._workers.rest(worker, self._limits.memory_bytes)
+            return
+        self._workers.retire(worker)
+        attempt.give_up_at = attempt.give_up_at or time.monotonic() + KILL_BUDGET_SECONDS
+        self._deadlines.add(time.monotonic() + LINGER_SECONDS, self._kill_tree, attempt)
 
     def _linger(self, attempt: Attempt) -> None:
         """Its process has ended but others of it live: a moment to flush, none if it was being killed."""
@@ -450,19 +489,6 @@ class Launcher:
                 if not attempt.polled and attempt not in self._fresh:
                     self._listen(attempt)
 
-    def _listen_to_signals(self) -> int:
-        wake, alarm = os.pipe()
-        os.set_blocking(wake, False)
-        os.set_blocking(alarm, False)
-        signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, _ignore)
-        signal.signal(signal.SIGTERM, self._on_terminate)
-        return wake
-
     def _on_terminate(self, _number: int, _frame: object) -> None:
         """The zygote has ended (confine.die_with_parent)."""
         self._leaving = True
-
-
-def _ignore(_number: int, _frame: object) -> None:
-    """The wake-up pipe says all; a handler must exist for it to be written to."""

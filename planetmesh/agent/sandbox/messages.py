@@ -81,6 +81,8 @@ class Start(msgspec.Struct, frozen=True, array_like=True, tag="start"):
     """Prepared by the runner (inputs staged) and kept. Empty: the launcher lends one and clears it."""
     keep: bool = False
     """Keep the lent folder too; its path comes with the end."""
+    call: bytes = b""
+    """Instead of `argv`: a `wire.worker.CallBlob` for a warm worker. Opened there only."""
 
 
 class Kill(msgspec.Struct, frozen=True, array_like=True, tag="kill"):
@@ -158,7 +160,7 @@ class Output(msgspec.Struct, frozen=True, array_like=True, tag="output"):
     index: int
     attempt: int
     stream: int
-    """1 is stdout, 2 is stderr."""
+    """1 is stdout, 2 is stderr, 3 what a call returns."""
     offset: int
     data: bytes
 

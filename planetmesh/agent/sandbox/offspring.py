@@ -27,6 +27,8 @@ class Offspring:
     def __init__(self, job_folder: str) -> None:
         self.is_scoped = False
         """Set once confined: signals from here reach this job's processes only."""
+        self.workers: Collection[int] = ()
+        """Process ids of warm workers: of the launcher, whatever they do at the moment."""
         self._job_folder = job_folder
         self._me = os.getpid()
         try:
@@ -37,7 +39,7 @@ class Offspring:
 
     def strays(self, running: Mapping[int, Attempt]) -> list[int]:
         """Children of the launcher that are not a task's first process: somebody's orphans."""
-        return [pid for pid in self._direct() if pid not in running]
+        return [pid for pid in self._direct() if pid not in running and pid not in self.workers]
 
     def left_by(self, attempt: Attempt, strays: list[int], others: Collection[Attempt]) -> list[int]:
         """Those of the strays that live and are this attempt's, or nobody's who still runs."""
@@ -60,7 +62,9 @@ class Offspring:
         roots += [
             pid
             for pid in tree.children_of(self._me, processes)
-            if pid not in running and self._is_his(attempt, processes[pid], others)
+            if pid not in running
+            and pid not in self.workers
+            and self._is_his(attempt, processes[pid], others)
         ]
         return tree.below(roots, processes)
 

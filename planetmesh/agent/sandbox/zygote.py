@@ -23,12 +23,13 @@ assert sys.platform == "linux"  # tells the type checker; nobody imports this el
 
 import msgspec
 
-from planetmesh.agent.sandbox import confine, folders, tree, veil
+from planetmesh.agent.sandbox import confine, folders, tree, veil, workers
 from planetmesh.agent.sandbox.footing import Footing
 from planetmesh.agent.sandbox.frames import RECEIVE_BYTES, FrameReader
 from planetmesh.agent.sandbox.launcher import Launcher
 from planetmesh.agent.sandbox.messages import LauncherSpec, Ready, Refused, Report
 from planetmesh.agent.sandbox.offspring import Offspring, reap_all
+from planetmesh.agent.sandbox.wake import wake_on_children
 from planetmesh.errors import MeshError
 
 SPEC_TIMEOUT_SECONDS = 10.0
@@ -58,6 +59,7 @@ def _be_zygote(control_fd: int) -> None:
     _close_all_but(control_fd)
     confine.adopt_orphans()
     confine.forbid_inspection()
+    workers.preload()
     # What stands now is shared by all launchers; the collector would touch, and so copy, every page.
     gc.freeze()
     _Zygote(socket.socket(fileno=control_fd)).run()
@@ -77,11 +79,7 @@ class _Zygote:
         self._control = control
         self._me = os.getpid()
         self._launchers: set[int] = set()
-        self._wake, alarm = os.pipe()
-        os.set_blocking(self._wake, False)
-        os.set_blocking(alarm, False)
-        signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        self._wake = wake_on_children()
 
     def run(self) -> None:
         poll = select.poll()
