@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 import traceback
+from contextlib import suppress
 from typing import NoReturn
 
 import msgspec
@@ -45,7 +46,9 @@ _decode = msgspec.msgpack.Decoder(WorkerEnd).decode
 def preload() -> None:
     """Load what every worker needs; what a zygote has loaded costs its launchers nothing."""
     for name in PRELOADED:
-        importlib.import_module(name)
+        # Where one cannot be loaded each call will say why; commands need none of this.
+        with suppress(ImportError):
+            importlib.import_module(name)
 
 
 class Worker:

@@ -1,4 +1,4 @@
-# ruff: noqa: PTH  calls run in the sandbox with plain names
+# ruff: noqa: PTH109, PTH208
 """Calls that turn on their worker and on its launcher: the attempt ends with a reason, others go on."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# ruff: noqa: PTH  calls run in the sandbox with plain names
+# ruff: noqa: PTH109, PTH208
 """Calls in warm workers, with the real launcher and real processes."""
 
 from __future__ import annotations
