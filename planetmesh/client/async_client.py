@@ -216,13 +216,21 @@ class AsyncMesh:
             following = page.next
 
     async def output(
-        self, job: str, *, after: int = 0, index: int | None = None, following: bool = False
+        self,
+        job: str,
+        *,
+        after: int = 0,
+        index: int | None = None,
+        stream: int | None = None,
+        following: bool = False,
     ) -> AsyncGenerator[OutputPiece, None]:
         """Pieces of output in the order in which they arrived, numbered above `after`.
 
+        `stream`: 1 stdout, 2 stderr, 3 values of calls (wire/calls.py); else what the tasks printed.
         `following` goes on until the job (or the task `index`) has ended and all of it was given.
         """
         query = {"index": str(index)} if index is not None else {}
+        query |= {"stream": str(stream)} if stream is not None else {}
         query |= {"follow": "1"} if following else {}
         call = Call("GET", f"{_job_path(job)}/output", query)
         async with aclosing(follow(self._open, call, OutputPiece, after=after)) as pieces:

@@ -287,6 +287,7 @@ class OutputPiece(msgspec.Struct, frozen=True):
     index: int
     attempt: int
     stream: int
+    """1 stdout, 2 stderr, 3 values of calls (wire/calls.py), which come only if asked for."""
     offset: int
     data: bytes
 

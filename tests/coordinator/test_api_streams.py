@@ -152,3 +152,25 @@ async def test_pairing_windows_are_told_without_their_codes(operator: Client, vi
         event = await _of_kind(stream, "pairing")
         assert event["data"]["slot"] == window["slot"]
         assert window["code"] not in str(event)
+
+
+async def test_values_of_calls_come_only_if_asked_for(world: World, operator: Client):
+    await world.add_node()
+    job_id = await operator.submit()
+    await world.write(job_id, 0, b"value", stream=3)
+    await world.write(job_id, 0, b"printed")
+    await world.write(job_id, 0, b"error", stream=2)
+    for path, texts in {
+        "output": [b"printed", b"error"],
+        "output?stream=3": [b"value"],
+        "output?stream=2&index=0": [b"error"],
+        "logs": [b"printed", b"error"],
+        "logs?limit_bytes=9": [b"printed", b"er"],
+    }.items():
+        found = [_text(piece) for piece in await _all(operator, f"/v1/jobs/{job_id}/{path}")]
+        assert found == texts, path
+    await world.finish(job_id, 0)
+    followed = await _all(operator, f"/v1/jobs/{job_id}/output?stream=3&follow=1")
+    assert [_text(piece) for piece in followed] == [b"value"]
+    for odd in ("0", "4", "value", ""):
+        assert (await operator.get(f"/v1/jobs/{job_id}/output?stream={odd}")).status == 400

@@ -72,7 +72,7 @@ async def test_a_stream_has_only_so_many_pieces_however_small(outputs: Outputs, 
 
 
 async def test_an_odd_piece_does_not_spoil_the_commit_it_shares(outputs: Outputs) -> None:
-    odd = [piece(2**64 - 1, 0, b"x"), piece(0, 0, b"x", attempt=-1), piece(0, 0, b"x", stream=3)]
+    odd = [piece(2**64 - 1, 0, b"x"), piece(0, 0, b"x", attempt=-1), piece(0, 0, b"x", stream=4)]
     await outputs.append([*odd, piece(0, 0, b"good")])
     assert told(await outputs.read(JOB, 0)) == [(0, b"good")]
 

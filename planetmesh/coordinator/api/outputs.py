@@ -11,7 +11,7 @@ from planetmesh.coordinator.api.call import Call
 from planetmesh.coordinator.api.door import Stream, stream
 from planetmesh.coordinator.api.lookup import open_job
 from planetmesh.coordinator.engine import Engine
-from planetmesh.errors import NotFound
+from planetmesh.errors import BadInput, NotFound
 from planetmesh.model.ids import JobId
 from planetmesh.wire.api import OutputPiece
 
@@ -20,6 +20,8 @@ ALIVE_SECONDS = 15.0
 PAGE_BYTES = 1024 * 1024
 NUMBER_MOST = 2**53
 INDEX_MOST = 2**31
+PRINTED = frozenset({1, 2})
+"""stdout and stderr; values of calls are not for people's eyes."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -32,6 +34,7 @@ async def give_output(call: Call) -> web.StreamResponse:
     """Pieces in the order in which they came, after a number; with `follow` until the job has ended."""
     after = call.number("after", 0, most=NUMBER_MOST)
     index = None if call.text("index") is None else call.number("index", 0, most=INDEX_MOST)
+    streams = _streams(call)
     following = call.flag("follow")
     found = await open_job(call, call.part("job"))
     if index is not None and index >= found.job.spec.task_count:
@@ -40,31 +43,50 @@ async def give_output(call: Call) -> web.StreamResponse:
 
     async def give(answer: Stream) -> None:
         if following:
-            await _follow(engine, answer, job_id, index, after)
+            await _follow(engine, answer, _Wanted(job_id, index, streams), after)
         else:
-            await _drain(engine, answer, job_id, index, after)
+            await _drain(engine, answer, _Wanted(job_id, index, streams), after)
 
     return await stream(call, give)
 
 
-async def _drain(engine: Engine, answer: Stream, job_id: JobId, index: int | None, after: int) -> int:
+def _streams(call: Call) -> frozenset[int]:
+    """What a task printed, unless something else is asked for."""
+    text = call.text("stream")
+    if text is None:
+        return PRINTED
+    if text not in {"1", "2", "3"}:
+        raise BadInput("The parameter 'stream' is 1 (stdout), 2 (stderr) or 3 (values of calls).")
+    return frozenset({int(text)})
+
+
+class _Wanted(msgspec.Struct, frozen=True):
+    job_id: JobId
+    index: int | None
+    streams: frozenset[int]
+
+
+async def _drain(engine: Engine, answer: Stream, wanted: _Wanted, after: int) -> int:
     """All there is now; returns the last number."""
-    while pieces := await engine.outputs.read(job_id, after, index, PAGE_BYTES):
-        await answer.write(_lines(pieces))
+    while pieces := await engine.outputs.read(wanted.job_id, after, wanted.index, PAGE_BYTES):
+        shown = [piece for piece in pieces if piece.stream in wanted.streams]
+        if shown:
+            await answer.write(_lines(shown))
         after = pieces[-1].number
     return after
 
 
-async def _follow(engine: Engine, answer: Stream, job_id: JobId, index: int | None, after: int) -> None:
+async def _follow(engine: Engine, answer: Stream, wanted: _Wanted, after: int) -> None:
     """Until everything that will ever be written has been given.
 
     Output is on disk before the end of its task is known, so what is read after the end is all of it.
     """
+    job_id, index = wanted.job_id, wanted.index
     with engine.outputs.subscribe(job_id) as news, engine.feed.waking(job_id, news, index):
         while True:
             news.clear()
             over = _is_over(engine, job_id, index)
-            after = await _drain(engine, answer, job_id, index, after)
+            after = await _drain(engine, answer, wanted, after)
             if over:
                 return
             try:
@@ -93,8 +115,9 @@ async def give_logs(call: Call) -> web.StreamResponse:
             if not pieces:
                 return
             index, number = pieces[-1].index, pieces[-1].number
-            shown, room = _within(pieces, room)
-            await answer.write(_lines(shown))
+            shown, room = _within([piece for piece in pieces if piece.stream in PRINTED], room)
+            if shown:
+                await answer.write(_lines(shown))
 
     return await stream(call, give)
 

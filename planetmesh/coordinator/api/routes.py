@@ -235,6 +235,7 @@ ROUTES: tuple[Route, ...] = (
         query=(
             _AFTER,
             Parameter("index", "integer", "Only this task's."),
+            Parameter("stream", "integer", "1: stdout, 2: stderr (else both of them), 3: values of calls."),
             Parameter("follow", "boolean", "Go on until the job, or the task, has ended."),
         ),
         answer=OutputPiece,
