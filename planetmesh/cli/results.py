@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SHORT_NAMED = 10
+"""Tasks named in the sentence on what was not kept."""
 BLOCK_ROWS = 5000
 """A table needs all its rows at once to find its widths; longer ones come in blocks."""
 
@@ -42,13 +44,17 @@ Forms:
   text   what completed tasks wrote to their stdout, joined in order (usual)
   json   one array: index, input, inputs (if it has several), status, exit_code,
          node, attempts, seconds, error, value (a completed task's stdout),
-         encoding, is_cut
+         encoding, is_cut, dropped_bytes
   codes  a table of exit codes, and how many tasks ended with each
 
 In json a value that is not UTF-8 is base64 (see `encoding`) and one beyond
 1 MiB is cut (`is_cut`). Of a job that goes on you get what has ended so far.
+The mesh keeps 16 MiB of what one task writes (`output_most_bytes` in `planetmesh
+settings`); what lies beyond is in no form, and it is said which tasks that
+is about (`dropped_bytes` in json).
 
-Exit status: 0 if all tasks completed, 1 if not (or not yet).
+Exit status: 0 if all tasks completed and all that they wrote was kept, 1 if not
+(or not yet).
 """
 
 
@@ -116,21 +122,22 @@ class Giver:
         async with self._face.mesh() as mesh:
             # Asked first: what had ended by now is in the results, whatever ends meanwhile.
             view = await mesh.job(job_id)
+            short = Short()
             if form is Form.TEXT:
-                await self._give_text(mesh, view)
+                await self._give_text(mesh, view, short)
             elif form is Form.JSON:
-                await self._give_json(mesh, view, status, parse)
+                await self._give_json(mesh, view, (status, parse), short)
             elif self._face.json:
                 await self._give_array(mesh.codes(view.id, status=status))
             else:
                 await self._give_codes(mesh, view, status)
             self._target.flush()
             said = missing_sentence(view, await _first_failed(mesh, view))
-        if said:
-            self._printer.warn(said)
-        return not said
+        for sentence in filter(None, (short.sentence(), said)):
+            self._printer.warn(sentence)
+        return not said and not short.number
 
-    async def _give_text(self, mesh: AsyncMesh, view: JobView) -> None:
+    async def _give_text(self, mesh: AsyncMesh, view: JobView, short: Short) -> None:
         from planetmesh.cli.bytes_out import Stream
 
         stream = Stream(self._target, exact=self._raw or not self._on_terminal)
@@ -138,12 +145,16 @@ class Giver:
             async for piece in pieces:
                 stream.write(piece)
         stream.finish()
+        async with aclosing(mesh.short(view.id)) as found:
+            async for each in found:
+                short.add(each.index, each.kept_bytes)
 
     async def _give_json(
-        self, mesh: AsyncMesh, view: JobView, status: TaskState | None, parse: Parse
+        self, mesh: AsyncMesh, view: JobView, asked: tuple[TaskState | None, Parse], short: Short
     ) -> None:
         from planetmesh.wire.api import Encoding, Parse
 
+        status, parse = asked
         cut = other = 0
 
         async def counted() -> AsyncGenerator[TaskResult, None]:
@@ -151,12 +162,14 @@ class Giver:
             async with aclosing(mesh.results(view.id, status=status, parse=parse)) as found:
                 async for result in found:
                     cut += result.is_cut
+                    if result.dropped_bytes:
+                        short.add(result.index)
                     other += result.encoding not in {None, Encoding.JSON}
                     yield result
 
         await self._give_array(counted())
         if cut:
-            self._printer.warn(f"{_were(cut, 'output')} cut (`is_cut`); `--form text` has all of it.")
+            self._printer.warn(f"{_were(cut, 'output')} cut (`is_cut`); `--form text` has all that was kept.")
         if other and parse is Parse.JSON:
             self._printer.warn(f"{_were(other, 'output')} not read as JSON; `encoding` says which.")
 
@@ -207,6 +220,34 @@ class Giver:
 
     def _say(self, line: str) -> None:
         self._target.write(line.encode() + b"\n")
+
+
+class Short:
+    """Tasks of whose output the mesh has not kept all: how many, and the first few."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._named: list[str] = []
+
+    def add(self, index: int, kept_bytes: int | None = None) -> None:
+        from planetmesh.model.resources import show_size
+
+        self.number += 1
+        if len(self._named) < SHORT_NAMED:
+            self._named.append(str(index) if kept_bytes is None else f"{index} ({show_size(kept_bytes)})")
+
+    def sentence(self) -> str:
+        """Which, with what to do about it; nothing if there are none."""
+        if not self.number:
+            return ""
+        named = ", ".join(self._named)
+        which = f"task {named}" if self.number == 1 else f"{self.number} tasks ({named}"
+        if self.number > 1:
+            which += ", …)" if self.number > len(self._named) else ")"
+        return (
+            f"Not all that {which} wrote to stdout was kept: a bound drops the rest of long outputs. "
+            "To raise it for jobs to come: `planetmesh settings output_most_bytes=64MiB`."
+        )
 
 
 async def _first_failed(mesh: AsyncMesh, view: JobView) -> int | None:

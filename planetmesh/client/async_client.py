@@ -54,6 +54,7 @@ from planetmesh.wire.api import (
     TaskCode,
     TaskPage,
     TaskResult,
+    TaskShort,
     TaskView,
 )
 
@@ -65,7 +66,7 @@ NEWEST = "last"
 """Stands for this user's newest job wherever an id may stand."""
 
 T = TypeVar("T")
-C = TypeVar("C", bound=TaskCode)
+C = TypeVar("C", bound=TaskCode | TaskShort)
 
 
 class AsyncMesh:
@@ -274,6 +275,12 @@ class AsyncMesh:
         async with aclosing(read_bytes(self._open, call)) as pieces:
             async for piece in pieces:
                 yield piece
+
+    async def short(self, job: str, *, start: int = 0) -> AsyncGenerator[TaskShort, None]:
+        """COMPLETED tasks that wrote more to their standard output than the mesh keeps of one."""
+        async with aclosing(self._ended(job, Form.SHORT, TaskShort, start, None, {})) as found:
+            async for each in found:
+                yield each
 
     async def _ended(
         self,

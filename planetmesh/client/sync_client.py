@@ -38,6 +38,7 @@ from planetmesh.wire.api import (
     SettingView,
     TaskCode,
     TaskResult,
+    TaskShort,
     TaskView,
 )
 
@@ -155,6 +156,10 @@ class Mesh:
     def text(self, job: str, *, start: int = 0) -> Iterator[bytes]:
         """What the COMPLETED tasks wrote to their standard output, one behind the other, in pieces."""
         return self._iterate(lambda: self._mesh.text(job, start=start))
+
+    def short(self, job: str, *, start: int = 0) -> Iterator[TaskShort]:
+        """COMPLETED tasks that wrote more to their standard output than the mesh keeps of one."""
+        return self._iterate(lambda: self._mesh.short(job, start=start))
 
     def nodes(self) -> list[NodeView]:
         return self._call(self._mesh.nodes())

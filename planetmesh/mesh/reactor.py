@@ -134,6 +134,7 @@ def on_task_ended(state: MeshState, node_id: NodeId, result: TaskResult, now: Mo
         outcome=result.outcome,
         exit_code=result.exit_code,
         error=result.error,
+        stdout_bytes=result.stdout_bytes,
         started_at=task.started_at or max(0.0, now.wall - result.wall_seconds),
     )
     if result.outcome is Outcome.OK:

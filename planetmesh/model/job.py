@@ -260,6 +260,8 @@ class Task(msgspec.Struct, frozen=True):
     """The files that its accepted end brought."""
     begun_at: float | None = None
     """Steady time at which it was first given to a node; only where the whole task has a time limit."""
+    stdout_bytes: int = 0
+    """What its last attempt that ended wrote to its standard output, also what was dropped of that."""
 
     @property
     def key(self) -> TaskKey:

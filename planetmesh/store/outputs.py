@@ -16,7 +16,7 @@ from planetmesh.paths import Home
 from planetmesh.settings import Settings
 from planetmesh.store.database import Database, Sizes
 from planetmesh.store.pieces import Piece, add_pieces, delete_pieces, pieces_after, pieces_in_order
-from planetmesh.store.results import Place, Stdout, TextPage, read_stdouts, text_page
+from planetmesh.store.results import Place, ShortPage, Stdout, TextPage, read_stdouts, short_page, text_page
 from planetmesh.store.schema import OUTPUTS
 from planetmesh.wire.api import OutputPiece
 
@@ -109,6 +109,10 @@ class Outputs:
     async def results(self, job_id: JobId, start: Place = (0, 0), limit_bytes: int = PAGE_BYTES) -> TextPage:
         """What COMPLETED tasks wrote to their standard output, page by page, for `results JOB`."""
         return await self._database.read(lambda connection: text_page(connection, job_id, start, limit_bytes))
+
+    async def short(self, job_id: JobId, start: int = 0) -> ShortPage:
+        """COMPLETED tasks that wrote more to their standard output than was kept, page by page."""
+        return await self._database.read(lambda connection: short_page(connection, job_id, start))
 
     async def stdouts(
         self,

@@ -31,6 +31,16 @@ _STDOUT = (
     "AND offset >= ? ORDER BY offset"
 )
 
+_KEPT = (
+    "SELECT coalesce(sum(length(data)), 0) FROM pieces WHERE job = ? AND idx = ? AND attempt = ? "
+    "AND stream = ?"
+)
+# As the index `long_outputs` says it: millions of short outputs cost nothing here.
+_LONG = (
+    "SELECT idx, attempt, stdout_bytes FROM mesh.tasks INDEXED BY long_outputs "
+    "WHERE job = ? AND idx >= ? AND state = ? AND stdout_bytes > 1024 ORDER BY idx LIMIT ?"
+)
+
 
 class TextPage(msgspec.Struct, frozen=True):
     """A piece of all COMPLETED tasks' standard output, one behind the other."""
@@ -45,7 +55,43 @@ class Stdout(msgspec.Struct, frozen=True):
 
     data: bytes
     is_cut: bool
-    """It wrote more."""
+    """There is more of it."""
+    kept_bytes: int = 0
+    """What there is of it, in `data` or beyond."""
+
+
+class ShortOutput(msgspec.Struct, frozen=True):
+    """A COMPLETED task that wrote more to its standard output than was kept."""
+
+    index: int
+    kept_bytes: int
+    written_bytes: int
+
+
+class ShortPage(msgspec.Struct, frozen=True):
+    found: tuple[ShortOutput, ...]
+    following: int | None
+    """The index at which the next page begins; None at the end."""
+
+
+def short_page(connection: sqlite3.Connection, job_id: JobId, start: int) -> ShortPage:
+    """Tasks of whose standard output something was dropped; a page without any is not the end."""
+    numbers = [connection.execute(query, (job_id,)).fetchone() for query in (_JOB, _MESH_JOB)]
+    if numbers[1] is None:
+        return ShortPage((), None)
+    number = None if numbers[0] is None else numbers[0][0]
+    rows = connection.execute(_LONG, (numbers[1][0], start, COMPLETED, TASKS_MOST)).fetchall()
+    found = []
+    for index, attempt, written in rows:
+        kept = _kept(connection, number, index, attempt)
+        if kept < written:
+            found.append(ShortOutput(index, kept, written))
+    return ShortPage(tuple(found), rows[-1][0] + 1 if len(rows) == TASKS_MOST else None)
+
+
+def _kept(connection: sqlite3.Connection, number: int | None, index: int, attempt: int) -> int:
+    kept: int = connection.execute(_KEPT, (number, index, attempt, STDOUT)).fetchone()[0]
+    return kept
 
 
 def text_page(connection: sqlite3.Connection, job_id: JobId, start: Place, limit_bytes: int) -> TextPage:
@@ -93,7 +139,9 @@ def read_stdouts(
         if found and size >= limit_bytes:
             break
         rows = connection.execute(_STDOUT, (row[0], index, attempt, STDOUT, 0))
-        found.append(_join(rows, each_most))
+        output = _join(rows, each_most)
+        kept = _kept(connection, row[0], index, attempt) if output.is_cut else len(output.data)
+        found.append(msgspec.structs.replace(output, kept_bytes=kept))
         size += len(found[-1].data)
     return found
 

@@ -99,6 +99,11 @@ MESH = (
     ALTER TABLE jobs ADD COLUMN dropped_for TEXT;
     CREATE INDEX jobs_by_drop ON jobs(dropped_for) WHERE dropped_for IS NOT NULL;
     """,
+    # stdout_bytes: what the task wrote, also what was dropped. Of less than the least bound nothing is.
+    """
+    ALTER TABLE tasks ADD COLUMN stdout_bytes INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX long_outputs ON tasks(job, idx) WHERE stdout_bytes > 1024;
+    """,
 )
 
 OUTPUTS = (

@@ -41,16 +41,16 @@ SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**63 - 1
 
 _COLUMNS = (
     "idx, state, attempt, node, failures, losses, excluded, started_at, finished_at, exit_code, "
-    "outcome, error, width, twin_node, twin_attempt, terms, made, begun_at"
+    "outcome, error, width, twin_node, twin_attempt, terms, made, begun_at, stdout_bytes"
 )
 _SAVE = (
-    f"INSERT INTO tasks(job, {_COLUMNS}) VALUES({', '.join('?' * 19)}) ON CONFLICT DO UPDATE SET "
+    f"INSERT INTO tasks(job, {_COLUMNS}) VALUES({', '.join('?' * 20)}) ON CONFLICT DO UPDATE SET "
     "state=excluded.state, attempt=excluded.attempt, node=excluded.node, failures=excluded.failures, "
     "losses=excluded.losses, excluded=excluded.excluded, started_at=excluded.started_at, "
     "finished_at=excluded.finished_at, exit_code=excluded.exit_code, outcome=excluded.outcome, "
     "error=excluded.error, width=excluded.width, twin_node=excluded.twin_node, "
     "twin_attempt=excluded.twin_attempt, terms=excluded.terms, made=excluded.made, "
-    "begun_at=excluded.begun_at"
+    "begun_at=excluded.begun_at, stdout_bytes=excluded.stdout_bytes"
 )
 _SAVE_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES(?,?,?,?,?,?,?,?,?,?)"
 
@@ -81,6 +81,7 @@ def _rows(tasks: Iterable[Task], number: Callable[[JobId], int]) -> Iterator[tup
             _packed(t.terms),
             None if t.made is None else msgspec.json.encode(t.made).decode(),
             t.begun_at,
+            _fitting(t.stdout_bytes),
         )
 
 
@@ -283,7 +284,7 @@ def _task(job_id: JobId, row: tuple[Any, ...]) -> Task:
     index, state, attempt, node, failures, losses, excluded, started, finished, code, outcome, error = row[
         :12
     ]
-    width, twin_node, twin_attempt, terms, made, begun_at = row[12:]
+    width, twin_node, twin_attempt, terms, made, begun_at, stdout_bytes = row[12:]
     return Task(
         job_id=job_id,
         index=index,
@@ -304,6 +305,7 @@ def _task(job_id: JobId, row: tuple[Any, ...]) -> Task:
         terms=_unpacked(terms),
         made=None if made is None else msgspec.json.decode(made, type=Made),
         begun_at=begun_at,
+        stdout_bytes=stdout_bytes,
     )
 
 

@@ -301,6 +301,8 @@ class Form(StrEnum):
     """TaskResult, one a line."""
     CODES = "codes"
     """TaskCode, one a line."""
+    SHORT = "short"
+    """TaskShort, one a line: COMPLETED tasks of whose standard output not all was kept, so no form has it."""
 
 
 class Parse(StrEnum):
@@ -345,6 +347,16 @@ class TaskResult(TaskCode, frozen=True, kw_only=True):
     encoding: Encoding | None = None
     is_cut: bool = False
     """The task wrote more than `value` has."""
+    dropped_bytes: int = 0
+    """Of that, what was not kept, so that no form has it: it lay beyond `output_most_bytes`."""
+
+
+class TaskShort(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that wrote more to its standard output than was kept (`output_most_bytes`)."""
+
+    index: int
+    kept_bytes: int
+    written_bytes: int
 
 
 class Digests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -25,7 +25,7 @@ from planetmesh.wire.api import JobView, Parse, TaskCounts
 RAW = bytes(range(256))
 KEYS = {
     "index", "input", "inputs", "status", "exit_code", "node", "attempts", "seconds", "error",
-    "value", "encoding", "is_cut",
+    "value", "encoding", "is_cut", "dropped_bytes",
 }  # fmt: skip
 
 
@@ -38,10 +38,13 @@ class Hands:
         self._world.engine = real.engine
         real.call(self._world.add_node(cpus=64))
 
-    def end(self, job_id: str, index: int, stdout: bytes = b"", outcome: Outcome = Outcome.OK) -> None:
+    def end(
+        self, job_id: str, index: int, stdout: bytes = b"", outcome: Outcome = Outcome.OK, dropped: int = 0
+    ) -> None:
         if stdout:
             self._real.call(self._world.write(JobId(job_id), index, stdout))
-        self._real.call(self._world.finish(JobId(job_id), index, outcome))
+        written = len(stdout) + dropped
+        self._real.call(self._world.finish(JobId(job_id), index, outcome, stdout_bytes=written))
 
 
 @pytest.fixture
@@ -104,6 +107,28 @@ def test_outputs_are_read_as_json_if_asked(say, good: str) -> None:
     assert [each["value"] for each in said.json] == ["one\x1b[31m\x7f\n", [2]]
     assert "\x7f" not in said.text
     assert said.error == "warning: 1 output was not read as JSON; `encoding` says which.\n"
+
+
+def test_what_was_not_kept_is_said_and_is_not_success(say, hands: Hands, monkeypatch) -> None:
+    """The agent sends no more than the bound; how much the task wrote it says at the end."""
+    job_id = say("run", "--detach", "x", ":::", "a", "b", "c").text.strip()
+    for index, dropped in enumerate((5_000_000, 0, 1)):
+        hands.end(job_id, index, b"x" * 2048, dropped=dropped)
+    said = say("results", job_id)
+    assert (said.status, len(said.out)) == (1, 3 * 2048)
+    assert "Not all that 2 tasks (0 (2.0 KiB), 2 (2.0 KiB)) wrote to stdout was kept" in said.error
+    assert "planetmesh settings output_most_bytes=" in said.error
+    said = say("results", job_id, "--json")
+    assert said.status == 1
+    assert [(each["is_cut"], each["dropped_bytes"]) for each in said.json] == [
+        (True, 5_000_000),
+        (False, 0),
+        (True, 1),
+    ]
+    assert "Not all that 2 tasks (0, 2) wrote" in said.error
+    assert say("results", job_id, "--form", "codes").status == 0
+    monkeypatch.setattr(room, "SHORT_NAMED", 1)
+    assert "2 tasks (0 (2.0 KiB), …)" in say("results", job_id).error
 
 
 def test_codes_are_a_table_with_its_sums(say, mixed: str) -> None:

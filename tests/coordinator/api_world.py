@@ -119,7 +119,9 @@ class World:
         task = self.engine.state.jobs[job_id].tasks[index]
         await self.engine.outputs.append([TaskOutput(job_id, index, task.attempt, stream, offset, data)])
 
-    async def finish(self, job_id: JobId, index: int = 0, outcome: Outcome = Outcome.OK) -> None:
+    async def finish(
+        self, job_id: JobId, index: int = 0, outcome: Outcome = Outcome.OK, *, stdout_bytes: int = 0
+    ) -> None:
         task = self.engine.state.jobs[job_id].tasks[index]
         assert task.state in {TaskState.ASSIGNED, TaskState.RUNNING}, task
         code = 0 if outcome is Outcome.OK else 3
@@ -131,6 +133,7 @@ class World:
             code,
             "" if code == 0 else "Exit status 3.",
             wall_seconds=5.0,
+            stdout_bytes=stdout_bytes,
         )
         await self.engine.do(lambda state, now: reactor.on_task_ended(state, task.node_id, result, now))
 

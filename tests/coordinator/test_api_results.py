@@ -62,7 +62,7 @@ async def test_a_whole_job_in_every_form(world: World, operator: Client, viewer:
     assert told[1].items() >= (first | {"attempts": 1, "error": "Exit status 3.", "encoding": None}).items()
     assert told[3]["seconds"] == 5.0
     codes = await lines(operator, job_id, "form=codes")
-    assert [each | {"value": 0, "encoding": 0, "is_cut": 0} for each in codes] == [
+    assert [each | {"value": 0, "encoding": 0, "is_cut": 0, "dropped_bytes": 0} for each in codes] == [
         each | {"value": 0, "encoding": 0, "is_cut": 0} for each in told
     ]
     assert "value" not in codes[0]

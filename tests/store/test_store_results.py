@@ -10,7 +10,7 @@ from planetmesh.model.job import Counts, TaskState
 from planetmesh.store import results as results_room
 from planetmesh.store.changes import Changes
 from planetmesh.store.outputs import Outputs
-from planetmesh.store.results import Place, Stdout
+from planetmesh.store.results import Place, ShortOutput, Stdout
 from planetmesh.store.store import Store
 from planetmesh.wire.agent import TaskOutput
 
@@ -88,22 +88,42 @@ async def test_a_read_looks_at_so_many_tasks_and_pieces_only(
 async def test_outputs_come_one_by_one_up_to_a_limit(outputs: Outputs) -> None:
     wanted = [(0, 1), (1, 2), (2, 1), (3, 1)]
     assert await outputs.stdouts(JOB, wanted, 100) == [
-        Stdout(b"zero\n", is_cut=False),
-        Stdout(b"one more\n", is_cut=False),
+        Stdout(b"zero\n", is_cut=False, kept_bytes=5),
+        Stdout(b"one more\n", is_cut=False, kept_bytes=9),
         Stdout(b"", is_cut=False),
-        Stdout(b"three\xff\x00", is_cut=False),
+        Stdout(b"three\xff\x00", is_cut=False, kept_bytes=7),
     ]
     assert await outputs.stdouts(JOB, wanted, 6) == [
-        Stdout(b"zero\n", is_cut=False),
-        Stdout(b"one mo", is_cut=True),
+        Stdout(b"zero\n", is_cut=False, kept_bytes=5),
+        Stdout(b"one mo", is_cut=True, kept_bytes=9),
         Stdout(b"", is_cut=False),
-        Stdout(b"three\xff", is_cut=True),
+        Stdout(b"three\xff", is_cut=True, kept_bytes=7),
     ]
     assert len(await outputs.stdouts(JOB, wanted, 100, limit_bytes=1)) == 1, "one always comes"
     assert len(await outputs.stdouts(JOB, wanted, 100, limit_bytes=6)) == 2
     assert await outputs.stdouts(JobId("nosuchjob0"), wanted[:1], 9) == [Stdout(b"", is_cut=False)]
 
 
+async def test_outputs_that_were_not_kept_whole_are_found(
+    store: Store, outputs: Outputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        *tasks(ONE, 0, 1, TaskState.COMPLETED, stdout_bytes=2000),
+        *tasks(ONE, 1, 2, TaskState.COMPLETED, attempt=2, stdout_bytes=9),
+        *tasks(ONE, 2, 3, TaskState.COMPLETED, stdout_bytes=1100),
+        *tasks(ONE, 3, 4, TaskState.COMPLETED, stdout_bytes=2**70),
+        *tasks(ONE, 4, 5, TaskState.FAILED, stdout_bytes=5000),
+    ]
+    await store.commit(Changes(tasks=rows))
+    await outputs.append([piece(2, 0, b"x" * 600), piece(2, 600, b"y" * 500)])
+    found = await outputs.short(JOB)
+    assert found.found == (ShortOutput(0, 5, 2000), ShortOutput(3, 7, 2**63 - 1))
+    assert (await outputs.short(JOB, 1)).found == found.found[1:]
+    assert (await outputs.short(JobId("nosuchjob0"))).following is None
+    monkeypatch.setattr(results_room, "TASKS_MOST", 1)
+    assert [(await outputs.short(JOB, start)).following for start in (0, 1, 3, 4)] == [1, 3, 4, None]
+
+
 async def test_an_output_ends_where_a_piece_of_it_was_lost(outputs: Outputs) -> None:
     await outputs.append([piece(2, 0, b"begin"), piece(2, 9, b"end")])
-    assert await outputs.stdouts(JOB, [(2, 1)], 100) == [Stdout(b"begin", is_cut=True)]
+    assert await outputs.stdouts(JOB, [(2, 1)], 100) == [Stdout(b"begin", is_cut=True, kept_bytes=8)]

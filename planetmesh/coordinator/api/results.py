@@ -29,10 +29,10 @@ from planetmesh.model.clock import Moment
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import ENDED, Task, TaskState
 from planetmesh.store.results import Place, Stdout
-from planetmesh.wire.api import Form, Parse, TaskCode, TaskResult
+from planetmesh.wire.api import Form, Parse, TaskCode, TaskResult, TaskShort
 
 VALUE_MOST_BYTES = 1024 * 1024
-"""Of one task's output in `json`; `text` has all of it."""
+"""Of one task's output in `json`; `text` has all that was kept of it."""
 PAGE_TASKS = 500
 """Made into JSON at a time: a few milliseconds in which nothing else happens here."""
 INLINE_BYTES = 64 * 1024
@@ -68,6 +68,8 @@ async def give_results(call: Call) -> web.StreamResponse:
         return await stream(
             call, lambda answer: _give_text(engine, answer, found, asked.start), content_type=BYTES
         )
+    if asked.form is Form.SHORT:
+        return await stream(call, lambda answer: _give_short(engine, answer, found, asked))
     return await stream(call, lambda answer: _give_lines(engine, answer, found, asked))
 
 
@@ -78,6 +80,8 @@ def _asked(call: Call) -> _Asked:
             "The form `text` is of all COMPLETED tasks: neither 'status' nor 'limit' goes with it.",
             hint="Ask for form=json or form=codes.",
         )
+    if form is Form.SHORT and call.text("status"):
+        raise BadInput("The form `short` is of COMPLETED tasks: no 'status' goes with it.")
     if form is not Form.JSON and call.text("parse"):
         raise BadInput("Only the form `json` can be parsed.", hint="Ask for form=json.")
     return _Asked(
@@ -113,6 +117,23 @@ async def _give_text(engine: Engine, answer: Stream, found: Found, start: int) -
         page = await engine.outputs.results(found.job.id, following)
         if page.data:
             await answer.write(b"".join(page.data))
+        following = page.following
+    await _see_that_it_is_there(engine, found.job.id)
+
+
+async def _give_short(engine: Engine, answer: Stream, found: Found, asked: _Asked) -> None:
+    following, left = asked.start, asked.limit
+    while left:
+        page = await engine.outputs.short(found.job.id, following)
+        shown = [
+            TaskShort(index=each.index, kept_bytes=each.kept_bytes, written_bytes=each.written_bytes)
+            for each in page.found[:left]
+        ]
+        left -= len(shown)
+        if shown:
+            await answer.write(_encoder.encode_lines(shown))
+        if page.following is None:
+            break
         following = page.following
     await _see_that_it_is_there(engine, found.job.id)
 
@@ -171,30 +192,47 @@ async def _give_values(
         await answer.write(lines)
 
 
+class _Output(msgspec.Struct, frozen=True):
+    """What there is of a COMPLETED task's standard output."""
+
+    stdout: Stdout
+    dropped_bytes: int
+
+
 def _with_outputs(
     tasks: list[tuple[TaskCode, Task]], outputs: list[Stdout]
-) -> list[tuple[TaskCode, Stdout | None]]:
+) -> list[tuple[TaskCode, _Output | None]]:
     """The first tasks, as far as the outputs of the COMPLETED ones among them reach."""
-    batch: list[tuple[TaskCode, Stdout | None]] = []
+    batch: list[tuple[TaskCode, _Output | None]] = []
     following = iter(outputs)
     for code, task in tasks:
-        output = next(following, None) if task.state is TaskState.COMPLETED else None
-        if output is None and task.state is TaskState.COMPLETED:
+        if task.state is not TaskState.COMPLETED:
+            batch.append((code, None))
+            continue
+        stdout = next(following, None)
+        if stdout is None:
             break
-        batch.append((code, output))
+        batch.append((code, _Output(stdout, max(0, task.stdout_bytes - stdout.kept_bytes))))
     return batch
 
 
-def _lines(batch: list[tuple[TaskCode, Stdout | None]], kind: JobType, parse: Parse) -> bytes:
+def _lines(batch: list[tuple[TaskCode, _Output | None]], kind: JobType, parse: Parse) -> bytes:
     return _encoder.encode_lines([_result(code, output, kind, parse) for code, output in batch])
 
 
-def _result(code: TaskCode, output: Stdout | None, kind: JobType, parse: Parse) -> TaskResult:
+def _result(code: TaskCode, output: _Output | None, kind: JobType, parse: Parse) -> TaskResult:
     ended = msgspec.structs.asdict(code)
     if output is None:
         return TaskResult(**ended)
-    found = kind.gather(output.data, parse, is_cut=output.is_cut)
-    return TaskResult(**ended, value=found.value, encoding=found.encoding, is_cut=output.is_cut)
+    is_cut = output.stdout.is_cut or output.dropped_bytes > 0
+    found = kind.gather(output.stdout.data, parse, is_cut=is_cut)
+    return TaskResult(
+        **ended,
+        value=found.value,
+        encoding=found.encoding,
+        is_cut=is_cut,
+        dropped_bytes=output.dropped_bytes,
+    )
 
 
 async def _see_that_it_is_there(engine: Engine, job_id: JobId) -> None:

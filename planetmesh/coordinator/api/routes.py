@@ -263,7 +263,8 @@ ROUTES: tuple[Route, ...] = (
                 "form",
                 "string",
                 "`text` (usual): what COMPLETED tasks wrote to stdout, as it is; `json`: an object for each "
-                "task with its `value`; `codes`: the same without it.",
+                "task with its `value`; `codes`: the same without it; `short`: those "
+                "of whose stdout not all was kept (`TaskShort`).",
             ),
             Parameter("from", "integer", "The first index."),
             Parameter("limit", "integer", "Tasks at most (`json` and `codes`)."),
