@@ -121,7 +121,8 @@ def job_retried(world: World) -> None:
     known = list(world.truth.failed_jobs())
     if not known or world.open_orders > JOBS_MOST:
         return
-    job_id = world.random.choice((*known, *known[-2:]))
+    causes = [job.dropped_for for job in world.truth.job_rows.values() if job.dropped_for]
+    job_id = world.random.choice((*known, *known[-2:], *causes))
     for _ in range(world.random.choice((1, 1, 1, 2))):
         world.ask(sim_people.retry(world, job_id))
 

@@ -193,10 +193,14 @@ class Truth:
 
     def _check_job(self, before: Job, job: Job) -> None:
         wishes = self._wishes_of(job.id)
-        is_again = any(wish.failed is not None for wish in wishes)
+        # A retry also brings back those that were dropped because of the job, and those behind them.
+        asked = self.wishes if before.dropped_for else wishes
+        is_again = any(wish.failed is not None for wish in asked)
         if before.completed_at is not None and job.completed_at is None and not is_again:
             self.fail(f"{job} lives again, and nobody asked for that")
-        if before.rest is TaskState.FAILED and job.rest is None:
+        if before.dropped_for and job.completed_at is None:
+            self.counted["dropped jobs that wait again"] += 1
+        if is_again and before.rest is not None and job.rest is None:
             for key in [key for key, end in self.ended.items() if key[0] == job.id and not end.attempts]:
                 del self.ended[key]  # it had no row
         for after in before.waits:
