@@ -15,7 +15,7 @@ from planetmesh.mesh.lifecycle import Cause, advance
 from planetmesh.mesh.live_job import LiveJob
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
-from planetmesh.model.job import Outcome, Task, TaskState
+from planetmesh.model.job import ON_NODE, Outcome, Task, TaskState
 
 
 def begun_at(live: LiveJob, task: Task, now_steady: float) -> float | None:
@@ -28,14 +28,16 @@ def begun_at(live: LiveJob, task: Task, now_steady: float) -> float | None:
 def restore(live: LiveJob, now_steady: float) -> None:
     """After a start of the coordinator, when all tasks are there: limits go on where they stood.
 
-    What was written by a planetmesh that did not keep it begins anew, and nothing begins in time to come.
+    What a machine has and was written by a planetmesh that did not keep it begins anew, and nothing begins in
+    time to come. A task that waits to be tried once more has not begun.
     """
     since = live.job.waiting_since
     if since is not None:
         live.job = msgspec.structs.replace(live.job, waiting_since=min(since, now_steady))
     begun = []
     for task in live.tasks.values():
-        if task.attempts and live.job.spec.limits.total_seconds is not None:
+        has_begun = task.begun_at is not None or task.state in ON_NODE
+        if has_begun and live.job.spec.limits.total_seconds is not None:
             at = min(now_steady, now_steady if task.begun_at is None else task.begun_at)
             begun.append(msgspec.structs.replace(task, begun_at=at))
     begun.sort(key=lambda task: task.begun_at or 0.0)

@@ -58,7 +58,8 @@ def restored(limit: float | None, *begun: float | None, attempt: int = 1) -> dic
     """When the tasks have begun by what a coordinator finds at steady time 100."""
     live = LiveJob(builders.job("a", len(begun), limits=Limits(total_seconds=limit)))
     for index, at in enumerate(begun):
-        live.put(Task(live.job.id, index, attempt=attempt, begun_at=at))
+        state = TaskState.ASSIGNED if attempt else TaskState.QUEUED
+        live.put(Task(live.job.id, index, state, attempt=attempt, begun_at=at))
     limits.restore(live, 100.0)
     assert {i: t.begun_at for i, t in live.tasks.items() if t.begun_at is not None} == live.begun
     assert list(live.begun.values()) == sorted(live.begun.values())
@@ -94,6 +95,9 @@ def test_who_is_tried_again_has_not_begun(mesh: Transcript):
     _again, effects = jobs.on_retried(mesh.state, jobs.Earlier(job, Counts(failed=1), 1, (), (failed,)))
     mesh.take(effects)
     assert mesh.task("a").begun_at is None
+    limits.restore(mesh.job("a"), mesh.now.steady)
+    assert mesh.task("a").begun_at is None, "a restart of the coordinator does not begin it either"
+    assert mesh.job("a").begun == {}
     mesh.place()
     assert mesh.job("a").begun == {0: mesh.now.steady}
     mesh.skip()
