@@ -5,7 +5,6 @@ Issues certificates through `trust/` and sees that each one's record is on disk 
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import time
 from pathlib import Path
@@ -20,7 +19,7 @@ from planetmesh.mesh import effects as fx
 from planetmesh.mesh import nodes
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
-from planetmesh.model.endpoint import parse_endpoint
+from planetmesh.model.endpoint import is_loopback, parse_endpoint
 from planetmesh.model.identity import CertificateState, Principal, Role
 from planetmesh.model.ids import MeshId, NodeId, new_mesh_id, new_node_id
 from planetmesh.model.node import Node
@@ -181,16 +180,9 @@ class Enrolment:
 
 def endpoints_for(peer_address: str, endpoints: tuple[str, ...]) -> tuple[str, ...]:
     """Those that mean us where the peer is: elsewhere, loopback is another machine."""
-    if _is_loopback(peer_address):
+    if is_loopback(peer_address):
         return endpoints
-    return tuple(each for each in endpoints if not _is_loopback(parse_endpoint(each)[0])) or endpoints
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.removeprefix("::ffff:")).is_loopback
-    except ValueError:  # a name
-        return False
+    return tuple(each for each in endpoints if not is_loopback(parse_endpoint(each)[0])) or endpoints
 
 
 def _nothing(_state: MeshState, _now: Moment) -> fx.Effects:

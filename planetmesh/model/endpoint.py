@@ -41,6 +41,14 @@ def format_endpoint(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def is_loopback(host: str) -> bool:
+    """Whether an address means the machine itself, wherever it is said."""
+    try:
+        return ipaddress.ip_address(host.removeprefix("::ffff:")).is_loopback
+    except ValueError:
+        return False
+
+
 def _split(typed: str) -> tuple[str, str | None]:
     if typed.startswith("["):
         host, bracket, rest = typed[1:].partition("]")
