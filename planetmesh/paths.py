@@ -52,6 +52,11 @@ class Home:
         return self.root / "agent"
 
     @property
+    def peer(self) -> Path:
+        """The agent's second identity, for handing blobs to other nodes."""
+        return self.root / "peer"
+
+    @property
     def local_agent(self) -> Path:
         """Home of the agent that runs beside a coordinator, as a process of its own."""
         return self.root / "local-agent"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import chain
 from typing import Any, Protocol
 
@@ -87,6 +88,12 @@ class Owner(Protocol):
         """More work is waiting here, so ends may wait a moment for company."""
 
 
+AskCoordinator = Callable[[str, bytes], Awaitable[bytes]]
+"""Posts JSON to a path on the link's own connection and gives the answer's."""
+Beside = Callable[[str, AskCoordinator], Coroutine[Any, Any, None]]
+"""Runs beside each link, from its hello to its end; gets the address that the link comes from."""
+
+
 class Link:
     """Made once per agent process; talks to one coordinator after the other."""
 
@@ -102,6 +109,7 @@ class Link:
         self._pongs: list[FromAgent] = []
         self._wake = asyncio.Event()
         self._window = Window(outbox.first_unacknowledged)
+        self.beside: Beside | None = None
 
     def post(self, message: FromAgent) -> None:
         """Send something that need not survive; dropped while there is no link."""
@@ -147,9 +155,11 @@ class Link:
             async with TaskGroup() as group:
                 group.create_task(self._send(socket))
                 group.create_task(self._receive(socket))
-                group.create_task(
-                    renewal.keep(self._identity, lambda body: _ask_renewal(session, base, body))
-                )
+                ask = partial(_ask, session, base)
+                group.create_task(renewal.keep(self._identity, partial(ask, "v1/certs/renew")))
+                if self.beside is not None:
+                    local = socket.get_extra_info("sockname")
+                    group.create_task(self.beside(str(local[0]), ask))
 
     # Hello
 
@@ -321,21 +331,19 @@ async def _next_frame(socket: aiohttp.ClientWebSocketResponse, seconds: float) -
     raise Unreachable("The coordinator closed the link.") from socket.exception()
 
 
-async def _ask_renewal(session: aiohttp.ClientSession, base: URL, body: bytes) -> bytes:
-    """Raises Unreachable, or NotAllowed if the coordinator does not want to."""
+async def _ask(session: aiohttp.ClientSession, base: URL, path: str, body: bytes) -> bytes:
+    """Post JSON there and give the answer's; raises Unreachable, or NotAllowed if it is not wanted."""
     try:
         async with (
             asyncio.timeout(ANSWER_SECONDS),
-            session.post(
-                base / "v1/certs/renew", data=body, headers={"Content-Type": "application/json"}
-            ) as answer,
+            session.post(base / path, data=body, headers={"Content-Type": "application/json"}) as answer,
         ):
             content = await answer.content.read(ANSWER_MOST_BYTES)
             if answer.status != 200:
-                raise NotAllowed(f"The coordinator did not renew the certificate (HTTP {answer.status}).")
+                raise NotAllowed(f"The coordinator refused to answer at {path} (HTTP {answer.status}).")
             return content
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise Unreachable("The coordinator did not answer the request for a new certificate.") from error
+        raise Unreachable(f"The coordinator did not answer at {path}.") from error
 
 
 def _in_words(error: Exception, endpoint: str) -> Exception:

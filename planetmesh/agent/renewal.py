@@ -43,7 +43,7 @@ async def keep(identity: Identity, ask: Ask) -> None:
 async def _renew(identity: Identity, ask: Ask) -> bool:
     key_pem, csr = make_csr()
     try:
-        answer = await ask(msgspec.json.encode(RenewCertificate(_pem(csr))))
+        answer = await ask(msgspec.json.encode(RenewCertificate(pem_of(csr))))
         renewed = msgspec.json.decode(answer, type=RenewedCertificate)
         accept(identity, renewed.certificate_pem.encode(), key_pem)
     except (MeshError, OSError, msgspec.MsgspecError) as error:
@@ -53,6 +53,7 @@ async def _renew(identity: Identity, ask: Ask) -> bool:
     return True
 
 
-def _pem(csr: bytes) -> str:
+def pem_of(csr: bytes) -> str:
+    """A certificate request (DER) as the API takes it."""
     name = "CERTIFICATE REQUEST"
     return f"-----BEGIN {name}-----\n{base64.encodebytes(csr).decode()}-----END {name}-----\n"

@@ -43,6 +43,7 @@ RULES: MappingProxyType[tuple[str, str], frozenset[Role]] = MappingProxyType(
     {
         ("GET", "/v1/agent"): AGENT,
         ("POST", "/v1/certs/renew"): MEMBERS,
+        ("POST", "/v1/certs/peer"): AGENT,
         ("DELETE", "/v1/members/{member}"): OPERATORS,
         ("GET", "/v1/status"): READERS,
         ("GET", "/v1/feed"): READERS,
@@ -86,6 +87,12 @@ class Connection:
         self.transport = transport
         self.admitted = False
         """Its certificate was accepted once: from then on a replaced one is out of date, not a copy."""
+
+    @property
+    def address(self) -> str:
+        """Where it comes from; empty if the system does not say."""
+        peer = self.transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) and peer else ""
 
     def abort(self) -> None:
         """Cut it now, whatever is on its way."""

@@ -16,6 +16,7 @@ from contextlib import suppress
 
 from aiohttp import WSMsgType, web
 
+from planetmesh.coordinator.distribution import Distribution
 from planetmesh.coordinator.engine import Engine
 from planetmesh.errors import Forgotten, MeshError, PeerMisbehaved
 from planetmesh.groups import TaskGroup
@@ -37,6 +38,7 @@ from planetmesh.wire.agent import (
     Ping,
     Pong,
     RegisterNode,
+    Serving,
     TaskOutput,
     TaskResult,
     TaskReturned,
@@ -71,6 +73,9 @@ class AgentLink:
         socket: web.WebSocketResponse,
         mesh_name: str,
         abort: Callable[[], None],
+        *,
+        distribution: Distribution | None = None,
+        address: str = "",
     ) -> None:
         self._abort = abort
         """Cuts the connection without another word."""
@@ -79,6 +84,9 @@ class AgentLink:
         self.socket = socket
         self.mesh_name = mesh_name
         self.session = engine.switchboard.new_session()
+        self._distribution = distribution or Distribution()
+        self._address = address
+        """Where it comes from."""
         self._outgoing: deque[ToAgent] = deque()
         self._more = asyncio.Event()
         self._room = asyncio.Semaphore(FRAMES_IN_FLIGHT)
@@ -124,7 +132,8 @@ class AgentLink:
                     for task in tasks:
                         task.cancel()
         finally:
-            switchboard.disconnect(self.node_id, self)
+            if switchboard.disconnect(self.node_id, self):
+                self._distribution.on_gone(self.node_id)
             self.engine.post(lambda state, _now: nodes.on_link_lost(state, self.node_id, self.session))
 
     async def _receive(self, still_allowed: Callable[[], None]) -> None:
@@ -238,14 +247,23 @@ class AgentLink:
                 return reactor.on_task_returned(state, self.node_id, message, now)
             case Heartbeat(load):
                 return nodes.on_heartbeat(state, self.node_id, load, now)
-            case BlobsHeld(gained, lost):
-                return nodes.on_blobs_held(state, self.node_id, gained, lost)
+            case BlobsHeld() | Serving():
+                return self._note(state, message)
             case Pong(number):
                 return self._measure(state, number)
             case Leaving():
                 return nodes.on_leaving(state, self.node_id, self.session, now)
             case RegisterNode():
                 return []
+
+    def _note(self, state: MeshState, message: BlobsHeld | Serving) -> fx.Effects:
+        """What the node can do for others that need the same files."""
+        if isinstance(message, Serving):
+            self._distribution.on_serving(self.node_id, self._address, message.port)
+            return []
+        for digest in message.gained:
+            self._distribution.on_over(self.node_id, digest)
+        return nodes.on_blobs_held(state, self.node_id, message.gained, message.lost)
 
     def _measure(self, state: MeshState, number: int) -> fx.Effects:
         sent = self._pings.pop(number, None)

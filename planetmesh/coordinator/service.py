@@ -24,6 +24,7 @@ from planetmesh.coordinator.agent_link import AgentLink, new_socket
 from planetmesh.coordinator.announcing import Announcing
 from planetmesh.coordinator.api.app import build_app
 from planetmesh.coordinator.api.memory import PairingFailures
+from planetmesh.coordinator.distribution import Distribution
 from planetmesh.coordinator.engine import Engine
 from planetmesh.coordinator.enrolment import Enrolment, found_mesh
 from planetmesh.coordinator.listener import bind_port, serve
@@ -124,8 +125,15 @@ async def running_coordinator(options: CoordinatorOptions) -> AsyncIterator[Coor
 
         access = Access(engine, serials)
         context = serve_context(identity)
+        distribution = Distribution()
         app = build_app(
-            engine, access, enrolment, desk, _agent_handler(engine, access, identity), failures=failures
+            engine,
+            access,
+            enrolment,
+            desk,
+            _agent_handler(engine, access, identity, distribution),
+            failures=failures,
+            distribution=distribution,
         )
         await serve(app, context, sockets, stack)
         stack.callback(engine.switchboard.hang_up_all, "shutdown", "The coordinator stops.")
@@ -159,14 +167,22 @@ def _endpoints(bind: tuple[str, ...], port: int) -> tuple[str, ...]:
 
 
 def _agent_handler(
-    engine: Engine, access: Access, identity: Identity
+    engine: Engine, access: Access, identity: Identity, distribution: Distribution
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
         connection = connection_of(request)
         socket = new_socket()
         await socket.prepare(request)
         mesh_name = identity.membership.mesh_name
-        link = AgentLink(engine, connection.principal, socket, mesh_name, connection.abort)
+        link = AgentLink(
+            engine,
+            connection.principal,
+            socket,
+            mesh_name,
+            connection.abort,
+            distribution=distribution,
+            address=connection.address,
+        )
         await link.serve(lambda: access.still_allowed(connection))
         return socket
 

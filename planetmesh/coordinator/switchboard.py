@@ -37,10 +37,13 @@ class Switchboard:
         """From now on messages for the node go to this link."""
         self._by_node[node_id] = link
 
-    def disconnect(self, node_id: NodeId, link: Outgoing) -> None:
+    def disconnect(self, node_id: NodeId, link: Outgoing) -> bool:
+        """Whether it was the node's present link, and not one that a newer has replaced."""
         self._by_session.pop(link.session, None)
-        if self._by_node.get(node_id) is link:
-            del self._by_node[node_id]
+        if self._by_node.get(node_id) is not link:
+            return False
+        del self._by_node[node_id]
+        return True
 
     def send(self, node_id: NodeId, messages: list[ToAgent]) -> None:
         """Hand over to the node's link; without a link they are dropped, its next hello sorts it out."""

@@ -117,6 +117,12 @@ class BlobsHeld(msgspec.Struct, frozen=True, array_like=True, tag="blobs_held"):
     lost: Annotated[tuple[Digest, ...], Meta(max_length=4096)] = ()
 
 
+class Serving(msgspec.Struct, frozen=True, array_like=True, tag="serving"):
+    """The agent hands blobs to other nodes there, at the address that its link comes from."""
+
+    port: Annotated[int, Meta(ge=1, le=65535)]
+
+
 class Leaving(msgspec.Struct, frozen=True, array_like=True, tag="leaving"):
     """The agent ends on purpose; its tasks were given back before this."""
 
@@ -132,6 +138,7 @@ FromAgent = (
     | TaskResult
     | TaskReturned
     | BlobsHeld
+    | Serving
     | Leaving
 )
 DURABLE = (TaskOutput, TaskResult, TaskReturned)

@@ -44,6 +44,7 @@ FROM_AGENT: tuple[wire.FromAgent, ...] = (
     ),
     wire.TaskReturned(JOB, 7, 2, "recalled", started=True),
     wire.BlobsHeld((DIGEST,), (Digest("cd" * 32),)),
+    wire.Serving(40123),
     wire.Leaving("done"),
 )
 TO_AGENT: tuple[wire.ToAgent, ...] = (

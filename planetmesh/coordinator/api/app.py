@@ -17,6 +17,7 @@ from planetmesh.coordinator.api.guard import CONNECTIONS, SERVER
 from planetmesh.coordinator.api.memory import PairingFailures
 from planetmesh.coordinator.api.openapi import describe
 from planetmesh.coordinator.api.routes import ROUTES
+from planetmesh.coordinator.distribution import Distribution
 from planetmesh.coordinator.engine import Engine
 from planetmesh.coordinator.enrolment import Enrolment
 from planetmesh.trust.pairing_server import PairingDesk
@@ -34,9 +35,18 @@ def build_app(
     agent_link: AgentLinkHandler,
     *,
     failures: PairingFailures | None = None,
+    distribution: Distribution | None = None,
 ) -> web.Application:
     """The application; `failures.note` is for the pairing desk's `on_attempt_failed`."""
-    return build_from(Parts(engine, access, enrolment, pairing, failures or PairingFailures()), agent_link)
+    parts = Parts(
+        engine,
+        access,
+        enrolment,
+        pairing,
+        failures=failures or PairingFailures(),
+        distribution=distribution or Distribution(),
+    )
+    return build_from(parts, agent_link)
 
 
 def build_from(parts: Parts, agent_link: AgentLinkHandler) -> web.Application:

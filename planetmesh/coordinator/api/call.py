@@ -17,6 +17,7 @@ from aiohttp import web
 
 from planetmesh.coordinator.access import Access, Connection
 from planetmesh.coordinator.api.memory import PairingFailures, Shelf, Submits, Weights
+from planetmesh.coordinator.distribution import Distribution
 from planetmesh.coordinator.engine import Engine
 from planetmesh.coordinator.enrolment import Enrolment
 from planetmesh.errors import BadInput, TooLarge
@@ -52,6 +53,7 @@ class Parts:
     enrolment: Enrolment
     pairing: PairingDesk
     failures: PairingFailures = field(default_factory=PairingFailures)
+    distribution: Distribution = field(default_factory=Distribution)
     shelf: Shelf = field(default_factory=Shelf)
     submits: Submits = field(default_factory=Submits)
     weights: Weights = field(default_factory=Weights)

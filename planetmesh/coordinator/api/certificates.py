@@ -36,6 +36,17 @@ async def renew_certificate(call: Call) -> web.StreamResponse:
     return call.answer(answer)
 
 
+async def certify_peer(call: Call) -> web.StreamResponse:
+    """A certificate for the port on which the calling node hands blobs to others."""
+    asked = await call.body(RenewCertificate, most_bytes=BODY_MOST_BYTES)
+    enrolment = call.parts.enrolment
+    leaf = await enrolment.certify_peer(call.principal, _der(asked.csr_pem))
+    answer = RenewedCertificate(
+        certificate_pem=leaf.cert_pem.decode("ascii"), ca_pem=enrolment.authority.ca_pem.decode("ascii")
+    )
+    return call.answer(answer)
+
+
 def _der(pem: str) -> bytes:
     match = _PEM.fullmatch(pem)
     try:

@@ -341,6 +341,14 @@ ROUTES: tuple[Route, ...] = (
         answer=RenewedCertificate,
     ),
     Route(
+        method="POST",
+        path="/v1/certs/peer",
+        handler=certificates.certify_peer,
+        about="A certificate for the port on which the calling node hands blobs to other nodes.",
+        body=RenewCertificate,
+        answer=RenewedCertificate,
+    ),
+    Route(
         method="DELETE",
         path="/v1/members/{member}",
         handler=certificates.revoke_member,
