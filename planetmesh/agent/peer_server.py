@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from planetmesh.blobs.files import READING
 from planetmesh.blobs.shelf import Shelf
 from planetmesh.errors import MeshError, NotAllowed, NotFound, PeerMisbehaved
 from planetmesh.model.blob import Digest
@@ -149,7 +150,7 @@ class PeerServer:
             writer.write(encode_message(GiveBlob(size)))
             while offset < size:
                 end = min(size, await self._arrived(digest, size, offset), offset + PIECE_BYTES)
-                piece = await asyncio.to_thread(os.pread, descriptor, end - offset, offset)
+                piece = await asyncio.to_thread(_read_at, descriptor, offset, end - offset)
                 if not piece:
                     return  # it was begun anew: the reader asks again, here or elsewhere
                 writer.write(piece)
@@ -181,7 +182,7 @@ class PeerServer:
             arriving = self._find_arriving(digest)
             if arriving is not None:
                 with suppress(FileNotFoundError):
-                    return os.open(arriving.path, os.O_RDONLY), arriving.size
+                    return os.open(arriving.path, READING), arriving.size
         raise NotFound("This node does not have the blob any more.")
 
     async def _refuse(self, writer: asyncio.StreamWriter, error: MeshError) -> None:
@@ -194,3 +195,8 @@ class PeerServer:
         """Close in order: all bytes leave before the end does."""
         writer.close()
         await writer.wait_closed()
+
+
+def _read_at(descriptor: int, offset: int, count: int) -> bytes:
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    return os.read(descriptor, count)
