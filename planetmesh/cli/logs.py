@@ -49,12 +49,14 @@ def parse_target(target: str) -> tuple[str, int | None]:
 
 async def _show(face: Face, job_id: str, index: int | None, *, follow: bool, raw: bool) -> None:
     from planetmesh.cli.bytes_out import Outputs
+    from planetmesh.cli.shapes import noun_of
 
     outputs = Outputs(face.printer, raw=raw)
     async with face.mesh() as mesh:
         view = await mesh.job(job_id)
         if index is not None and index >= view.tasks.total:
-            raise BadInput(f"Job {view.id} has {view.tasks.total} tasks; they are counted from 0.")
+            noun = noun_of(view, view.tasks.total)
+            raise BadInput(f"Job {view.id} has {view.tasks.total} {noun}; they are counted from 0.")
         labelled = view.tasks.total > 1 and index is None
         if follow:
             from planetmesh.cli.follow import saying_why_it_waits

@@ -21,7 +21,8 @@ SMOOTHING = 0.2
 class ProgressLine:
     """Draws on a terminal, does nothing elsewhere."""
 
-    def __init__(self, *, enabled: bool) -> None:
+    def __init__(self, *, enabled: bool, inputs: bool = False) -> None:
+        self._noun = " inputs" if inputs else ""
         self._enabled = enabled and sys.stderr.isatty()
         self._shown = 0
         self._drawn_at = 0.0
@@ -51,7 +52,7 @@ class ProgressLine:
         share = done / counts.total if counts.total else 1.0
         filled = int(share * BAR_LETTERS)
         bar = "=" * filled + (">" if filled < BAR_LETTERS else "") + " " * (BAR_LETTERS - filled - 1)
-        parts = [f"[{bar}] {done}/{counts.total}"]
+        parts = [f"[{bar}] {done}/{counts.total}{self._noun}"]
         if counts.failed:
             parts.append(f"{counts.failed} failed")
         if counts.retrying:

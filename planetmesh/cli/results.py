@@ -263,6 +263,8 @@ async def _first_failed(mesh: AsyncMesh, view: JobView) -> int | None:
 
 def missing_sentence(view: JobView, first_failed: int | None) -> str:
     """Why these are not the results of all tasks, with the next command; nothing if they are."""
+    from planetmesh.cli.shapes import noun_of
+
     counts = view.tasks
     live = counts.total - counts.completed - counts.failed - counts.cancelled
     parts: list[str] = []
@@ -280,7 +282,7 @@ def missing_sentence(view: JobView, first_failed: int | None) -> str:
         return ""
     shown = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
     then = f" ({', '.join(commands)})" if commands else ""
-    return f"Of {counts.total} {'task' if counts.total == 1 else 'tasks'} {shown}{then}."
+    return f"Of {counts.total} {noun_of(view, counts.total)} {shown}{then}."
 
 
 def _were(number: int, what: str) -> str:

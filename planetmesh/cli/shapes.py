@@ -67,11 +67,18 @@ def show_exit(code: int | None) -> str:
     return "-" if code is None else str(code)
 
 
+def noun_of(job: JobView, number: int = 2) -> str:
+    """What a job's counters count: tasks, or inputs where chunks are cut as they are placed."""
+    noun = "input" if job.counts_inputs else "task"
+    return noun if number == 1 else f"{noun}s"
+
+
 def show_tasks(job: JobView) -> str:
     """`120/200, 3 failed`."""
     counts = job.tasks
     done = counts.completed + counts.failed + counts.cancelled
-    return f"{done}/{counts.total}" + (f", {counts.failed} failed" if counts.failed else "")
+    noun = " inputs" if job.counts_inputs else ""
+    return f"{done}/{counts.total}{noun}" + (f", {counts.failed} failed" if counts.failed else "")
 
 
 JOBS = Shape[JobView](
@@ -187,7 +194,7 @@ def job_sheet(job: JobView, command: str) -> list[tuple[str, str]]:
         ("type", job.type),
         ("command", command),
         ("status", job.status),
-        ("tasks", f"{counts.total}: {', '.join(parts)}"),
+        (noun_of(job), f"{counts.total}: {', '.join(parts)}"),
         ("priority", str(job.priority) if job.priority else ""),
         ("asks for", _requests(job)),
         ("submitter", job.submitter),

@@ -16,7 +16,7 @@ from planetmesh.cli.face import Face
 from planetmesh.cli.follow import exit_status, failure_sentence, follow_single
 from planetmesh.cli.gather import Gatherer
 from planetmesh.cli.interrupt import INTERRUPTED, Interruption
-from planetmesh.cli.shapes import reason_of
+from planetmesh.cli.shapes import noun_of, reason_of
 from planetmesh.cli.spec import JobOptions
 from planetmesh.client.async_client import AsyncMesh
 from planetmesh.client.handles import JobHandle
@@ -122,11 +122,12 @@ class Watching:
     async def _list_failures(self, handle: JobHandle) -> None:
         counts = handle.view.tasks
         if counts.failed:
-            self._printer.warn(f"{counts.failed} of {counts.total} tasks failed.")
+            self._printer.warn(f"{counts.failed} of {counts.total} {noun_of(handle.view)} failed.")
             await self._name_failures(handle)
         if counts.cancelled:
+            noun = noun_of(handle.view)
             reason = f": {handle.view.cancel_reason}" if handle.view.cancel_reason else ""
-            self._printer.warn(f"{counts.cancelled} of {counts.total} tasks were cancelled{reason}")
+            self._printer.warn(f"{counts.cancelled} of {counts.total} {noun} were cancelled{reason}")
 
     async def _name_failures(self, handle: JobHandle) -> None:
         shown = 0

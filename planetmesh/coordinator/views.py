@@ -60,6 +60,7 @@ def summary_view(summary: JobSummary) -> JobView:
         started_at=rfc3339(summary.started_at),
         completed_at=rfc3339(summary.completed_at),
         tasks=TaskCounts.of(summary.counts),
+        counts_inputs=summary.by_input,
         cancel_reason=summary.cancel_reason,
         error=summary.error,
     )
@@ -78,6 +79,7 @@ def _job_view(job: Job, counts: Counts, error: str, waiting: str) -> JobView:
         started_at=rfc3339(job.started_at),
         completed_at=rfc3339(job.completed_at),
         tasks=TaskCounts.of(counts),
+        counts_inputs=spec.is_auto,
         cancel_reason=job.cancel_reason,
         error=error,
         waiting=waiting,

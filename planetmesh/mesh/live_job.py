@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from planetmesh.model.ids import NodeId
-from planetmesh.model.job import AUTO_CHUNK, ENDED, ON_NODE, Counts, Job, JobState, Task, TaskState, job_state
+from planetmesh.model.job import ENDED, ON_NODE, Counts, Job, JobState, Task, TaskState, job_state
 from planetmesh.model.resources import Resources
 
 Signature = tuple[Resources, tuple[str, ...], NodeId | None, str, str]
@@ -76,7 +76,7 @@ class LiveJob:
     @property
     def is_auto(self) -> bool:
         """Its tasks are cut when they are placed, as large as suits the node."""
-        return self.job.spec.chunk == AUTO_CHUNK
+        return self.job.spec.is_auto
 
     @property
     def is_held(self) -> bool:

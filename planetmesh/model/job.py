@@ -180,6 +180,11 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Patterns, relative to a task's folder: the files that are taken from there when it has ended well."""
 
     @property
+    def is_auto(self) -> bool:
+        """Its tasks are cut when they are placed, so what is counted is inputs."""
+        return self.chunk == AUTO_CHUNK
+
+    @property
     def task_count(self) -> int:
         """How many tasks the job has. With automatic chunks each input counts as one."""
         return -(-self.inputs.count // max(1, self.chunk))

@@ -23,7 +23,7 @@ CountsRow = tuple[int, int, int, int, int, int, int]
 _COUNTS = "queued, assigned, running, retrying, completed, failed, cancelled"
 _HEAD = (
     "id, name, type, priority, partial, submitter, created_at, started_at, completed_at, cancelled_at, "
-    f"cancel_reason, kind, waits, paused_at, edits, rest, rest_error, waiting_since, dropped_for, "
+    f"cancel_reason, kind, waits, paused_at, edits, rest, rest_error, waiting_since, dropped_for, by_input, "
     f"{_COUNTS}"
 )
 _FIRST_ERROR = (
@@ -46,8 +46,8 @@ _FATE = (
 """What of a job's row changes while it lives, beside its counters."""
 _UPDATE = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in _FATE)} WHERE id = ?"
 _INSERT = (
-    f"INSERT INTO jobs(id, submitter, key, name, type, kind, partial, total, created_at, {', '.join(_FATE)}, "
-    f"queued) VALUES({', '.join('?' * (10 + len(_FATE)))})"
+    f"INSERT INTO jobs(id, submitter, key, name, type, kind, partial, total, by_input, created_at, "
+    f"{', '.join(_FATE)}, queued) VALUES({', '.join('?' * (11 + len(_FATE)))})"
 )
 _SET_COUNTS = (
     "UPDATE jobs SET queued = ?, assigned = ?, running = ?, retrying = ?, completed = ?, failed = ?, "
@@ -77,6 +77,8 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     rest_error: str
     waiting_since: float | None
     dropped_for: JobId | None
+    by_input: bool
+    """`counts` are of inputs."""
     counts: Counts
     error: str
     """The first failed task's sentence, if any."""
@@ -103,7 +105,7 @@ def save_jobs(connection: sqlite3.Connection, jobs: Iterable[Job]) -> None:
 
 def _add_job(connection: sqlite3.Connection, job: Job, fate: tuple[Any, ...]) -> None:
     spec, total = job.spec, job.spec.task_count
-    head = (job.id, job.submitter, job.key, spec.name, spec.type, job.kind, spec.partial, total)
+    head = (job.id, job.submitter, job.key, spec.name, spec.type, job.kind, spec.partial, total, spec.is_auto)
     number = connection.execute(_INSERT, (*head, job.created_at, *fate, total)).lastrowid
     connection.execute("INSERT INTO specs VALUES(?, ?)", (number, msgspec.json.encode(spec)))
 
@@ -261,7 +263,7 @@ def count_states(connection: sqlite3.Connection) -> dict[JobState, int]:
 
 def _summary(row: tuple[Any, ...]) -> JobSummary:
     id_, name, type_, priority, partial, submitter, created, started, completed, cancelled, reason = row[:11]
-    kind, waits, paused_at, edits, rest, rest_error, waiting_since, dropped_for = row[11:19]
+    kind, waits, paused_at, edits, rest, rest_error, waiting_since, dropped_for, by_input = row[11:20]
     return JobSummary(
         id=JobId(id_),
         name=name,
@@ -282,6 +284,7 @@ def _summary(row: tuple[Any, ...]) -> JobSummary:
         rest_error=rest_error,
         waiting_since=waiting_since,
         dropped_for=dropped_for,
-        counts=Counts(*row[19:26]),
-        error=row[26] or (rest_error if rest == FAILED else ""),
+        by_input=bool(by_input),
+        counts=Counts(*row[20:27]),
+        error=row[27] or (rest_error if rest == FAILED else ""),
     )

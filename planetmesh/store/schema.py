@@ -104,6 +104,10 @@ MESH = (
     ALTER TABLE tasks ADD COLUMN stdout_bytes INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX long_outputs ON tasks(job, idx) WHERE stdout_bytes > 1024;
     """,
+    # by_input: the counters count inputs, since chunks are cut when they are placed. The spec says it too.
+    """
+    ALTER TABLE jobs ADD COLUMN by_input INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 OUTPUTS = (

@@ -25,6 +25,8 @@ def rfc3339(at: float | None) -> str | None:
 
 
 class TaskCounts(msgspec.Struct, frozen=True):
+    """Of a job with automatic chunks these are inputs (`JobView.counts_inputs`), else tasks."""
+
     total: int
     queued: int
     assigned: int
@@ -59,6 +61,9 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     started_at: str | None
     completed_at: str | None
     tasks: TaskCounts
+    counts_inputs: bool = False
+    """`tasks` counts inputs: with automatic chunks a task is cut when it is placed, so nobody knows before
+    how many there will be. A task's `width` says how many inputs it stands for."""
     cancel_reason: str = ""
     error: str = ""
     """The first failed task's sentence, if any."""

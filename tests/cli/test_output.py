@@ -105,3 +105,4 @@ def test_the_progress_line() -> None:
     assert line.text(counts, nodes=1).endswith("15/s  0:05 left  1 node")
     full = TaskCounts(2, 0, 0, 0, 0, 2, 0, 0)
     assert ProgressLine(enabled=False).text(full, 0) == f"[{'=' * 24}] 2/2"
+    assert ProgressLine(enabled=False, inputs=True).text(full, 0) == f"[{'=' * 24}] 2/2 inputs"

@@ -32,6 +32,18 @@ def test_a_job_from_submit_to_cancel(say, coordinator: None) -> None:
     assert say("job", "zzzzz").status == 5
 
 
+def test_with_automatic_chunks_it_is_inputs_that_are_counted(say, coordinator: None) -> None:
+    said = say("run", "--detach", "--chunk", "auto", "echo", ":::", "a", "b", "c")
+    job_id = said.text.strip()
+    assert "inputs     3: 3 queued" in say("job", job_id).text
+    assert "0/3 inputs" in say("jobs").text
+    said = say("results", job_id)
+    assert (said.status, "Of 3 inputs 3 have not ended yet" in said.error) == (1, True)
+    assert "has 3 inputs; they are counted from 0" in say("logs", f"{job_id}/9").error
+    assert say("cancel", job_id).status == 0
+    assert "0 of 3 inputs completed" in say("explain", job_id).text
+
+
 def test_names_with_blanks_slashes_and_percent_signs_reach_the_coordinator_as_typed(say, coordinator) -> None:
     for name in ("my job", "50% ü", "a/b c"):
         job_id = say("run", "--detach", "--name", name, "true").text.strip()

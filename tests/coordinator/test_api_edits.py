@@ -316,6 +316,26 @@ async def test_a_chunk_is_one_task_with_its_inputs(world: World, operator: Clien
     assert world.engine.state.jobs[job_id].total == 3
 
 
+@pytest.mark.parametrize(("chunk", "counts_inputs", "total"), [(0, True, 9), (3, False, 3)])
+async def test_what_the_counters_count_is_said(
+    world: World, operator: Client, chunk: int, counts_inputs: bool, total: int
+):
+    await world.add_node(cpus=1)
+    inputs = {"type": "range", "first": 1, "last": 9}
+    job_id = await operator.submit(inputs=inputs, chunk=chunk, max_attempts=1, name="wide")
+    noun = "inputs" if counts_inputs else "tasks"
+
+    async def said() -> set[tuple[bool, int]]:
+        views = [(await operator.get("/v1/jobs/wide")).json, (await operator.get("/v1/jobs")).json["jobs"][0]]
+        summary = (await operator.get("/v1/jobs/wide/explain")).json["summary"]
+        assert f" of {total} {noun} completed" in summary
+        return {(view["counts_inputs"], view["tasks"]["total"]) for view in views}
+
+    assert await said() == {(counts_inputs, total)}
+    await operator.post(f"/v1/jobs/{job_id}/cancel")
+    assert await said() == {(counts_inputs, total)}
+
+
 @pytest.mark.parametrize("chunk", [0, 3])
 async def test_chunks_outlive_a_restart(world: World, operator: Client, chunk: int):
     await world.add_node(cpus=2)

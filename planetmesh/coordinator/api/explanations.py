@@ -26,7 +26,8 @@ async def explain_job(call: Call) -> web.StreamResponse:
         view = live_job_view(engine.state, found.live)
         findings = explain.job(engine.state, found.live, engine.read_clock())
     counts = view.tasks
-    summary = f"{counts.completed} of {counts.total} tasks completed, {counts.failed} failed"
+    noun = "inputs" if view.counts_inputs else "tasks"
+    summary = f"{counts.completed} of {counts.total} {noun} completed, {counts.failed} failed"
     return call.answer(
         Explanation(subject=f"job {view.id}", status=view.status, summary=summary, findings=_views(findings))
     )
@@ -42,7 +43,8 @@ def _of_ended(state: MeshState, found: Found, view: JobView) -> list[explain.Fin
     if view.tasks.failed:
         said = f" The first one: {view.error}" if view.error else ""
         hint = f"planetmesh retry {job.id}"
-        return [explain.Finding(f"{view.tasks.failed} of {view.tasks.total} tasks failed.{said}", hint)]
+        noun = "inputs" if view.counts_inputs else "tasks"
+        return [explain.Finding(f"{view.tasks.failed} of {view.tasks.total} {noun} failed.{said}", hint)]
     return [explain.Finding("All of its tasks completed.")]
 
 
