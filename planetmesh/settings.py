@@ -96,6 +96,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Finished jobs and their output are swept after this."""
     feed_keep_rows: int = 100_000
 
+    blob_quota_bytes: int = 0
+    """Of files in and out on the coordinator's disk; 0: half of what is free at its start."""
+    disk_reserve_bytes: int = 512 * MIB
+    """Files never take the rest of the disk: the databases, and the machine's owner, need it."""
+    blob_most_bytes: int = 256 * 1024 * MIB
+    blob_grace_seconds: float = DAY
+    """From an upload to the submit that names it, and from a job's removal to that of its files."""
+
 
 class About(msgspec.Struct, frozen=True):
     """What people are told of one setting, and the values that a mesh stays alive with."""
@@ -156,6 +164,12 @@ ABOUT: dict[str, About] = {
     "feed_keep_rows": About(
         "Events of the feed that are kept, for those who come back later.", 100, 10_000_000
     ),
+    "blob_quota_bytes": About(
+        "Files of jobs that the coordinator holds; 0: half of its disk's free space.", 0, 2**60
+    ),
+    "disk_reserve_bytes": About("Left free on the coordinator's disk, whatever else is allowed.", 0, 2**60),
+    "blob_most_bytes": About("The largest file that goes into or comes out of a job.", MIB, 2**50),
+    "blob_grace_seconds": About("Files that no job uses are removed after so long.", 60, 3650 * DAY),
 }
 """By flat name, in the order of the fields. A setting whose name ends in `_seconds` or `_bytes` is a time or
 a size, and may be given like `10s` or `16MiB`."""

@@ -6,6 +6,7 @@ Whatever ends a transfer in the middle, `close` (or a crash) leaves its bytes fo
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -23,7 +24,10 @@ SYNC_BYTES = 64 * 1024 * 1024
 
 
 class Partial:
-    """Made by `Shelf.open_partial`; for one thread at a time. Leave it by `finish`, `drop` or `close`."""
+    """Made by `Shelf.open_partial`. Leave it by `finish`, `drop` or `close`.
+
+    Each call waits for the one before, so `close` may come while another thread writes.
+    """
 
     def __init__(
         self,
@@ -43,19 +47,32 @@ class Partial:
         self.path = path
         self.digest = digest
         self.size = size
-        self._state, self.have = begun
+        self._state, have = begun
+        self.have = have
         """Bytes that are there: where the next ones go."""
         self._room = room
         self._settle = settle
         self._release = release
         self._unsynced = 0
+        self._lock = threading.RLock()
         self._ended = False
         with translated(path.parent):
             self._descriptor = open_at(path, self.have)
         self._promised = size - self.have
 
-    def append(self, data: bytes | bytearray | memoryview) -> None:
+    @property
+    def is_lasting(self) -> bool:
+        """Whether what has arrived can be gone on with later: another with this name was not there first."""
+        return self.path.name == self.digest
+
+    def append(self, *data: bytes | bytearray | memoryview) -> None:
         """The next bytes. Raises TooLarge beyond the size that was said, StorageFailed on a full disk."""
+        with self._lock:
+            for each in data:
+                self._append(each)
+
+    def _append(self, data: bytes | bytearray | memoryview) -> None:
+        self._refuse_ended()
         if self.have + len(data) > self.size:
             raise TooLarge(f"More than the {self.size} bytes came that were announced.")
         with translated(self.path.parent):
@@ -75,6 +92,22 @@ class Partial:
         Raises Conflict while bytes are missing (they may still come), WrongDigest if it is not what its name
         says: then it is dropped.
         """
+        with self._lock:
+            self._refuse_ended()
+            self._refuse_wrong()
+            try:
+                with translated(self.path.parent):
+                    os.fsync(self._descriptor)
+                    self._close_file()
+                    return self._settle(self)
+            finally:
+                self.close()
+
+    def _refuse_ended(self) -> None:
+        if self._ended:
+            raise Conflict("This transfer was broken off.", hint="Ask how much has arrived, and go on there.")
+
+    def _refuse_wrong(self) -> None:
         if self.have != self.size:
             raise Conflict(
                 f"Of {self.size} bytes only {self.have} have arrived.", hint="Send the rest: nothing is lost."
@@ -85,33 +118,28 @@ class Partial:
                 "What arrived is not what its name says: its SHA-256 differs.",
                 hint="It changed on the way, or while it was read. Send it again from the beginning.",
             )
-        try:
-            with translated(self.path.parent):
-                os.fsync(self._descriptor)
-                self._close_file()
-                return self._settle(self)
-        finally:
-            self.close()
 
     def drop(self) -> None:
         """Forget what has arrived."""
-        if self._ended:
-            return
-        self._close_file()
-        try:
-            with translated(self.path.parent):
-                self.path.unlink(missing_ok=True)
-            self._room.freed(self.have)
-        finally:
-            self.close()
+        with self._lock:
+            if self._ended:
+                return
+            self._close_file()
+            try:
+                with translated(self.path.parent):
+                    self.path.unlink(missing_ok=True)
+                self._room.freed(self.have)
+            finally:
+                self.close()
 
     def close(self) -> None:
         """Let it lie as it is, to be gone on with later. Closing twice is fine."""
-        self._close_file()
-        if not self._ended:
-            self._ended = True
-            self._room.take_back(self._promised)
-            self._release(self)
+        with self._lock:
+            self._close_file()
+            if not self._ended:
+                self._ended = True
+                self._room.take_back(self._promised)
+                self._release(self)
 
     def _close_file(self) -> None:
         if self._descriptor >= 0:

@@ -37,6 +37,7 @@ ALARMS_MOST = 1024
 AGENT = frozenset({Role.AGENT})
 READERS = frozenset({Role.OPERATOR, Role.VIEWER})
 OPERATORS = frozenset({Role.OPERATOR})
+SENDERS = frozenset({Role.AGENT, Role.OPERATOR})
 MEMBERS = frozenset({Role.AGENT, Role.OPERATOR, Role.VIEWER})
 
 RULES: MappingProxyType[tuple[str, str], frozenset[Role]] = MappingProxyType(
@@ -66,6 +67,12 @@ RULES: MappingProxyType[tuple[str, str], frozenset[Role]] = MappingProxyType(
         ("GET", "/v1/jobs/{job}/output"): READERS,
         ("GET", "/v1/jobs/{job}/logs"): READERS,
         ("GET", "/v1/jobs/{job}/results"): READERS,
+        ("GET", "/v1/jobs/{job}/files"): READERS,
+        ("POST", "/v1/blobs/missing"): SENDERS,
+        ("POST", "/v1/blobs"): SENDERS,
+        ("PUT", "/v1/blobs/{digest}"): SENDERS,
+        ("GET", "/v1/blobs/{digest}"): MEMBERS,
+        ("POST", "/v1/blobs/read"): MEMBERS,
         ("GET", "/v1/nodes"): READERS,
         ("GET", "/v1/nodes/{node}"): READERS,
         ("PATCH", "/v1/nodes/{node}"): OPERATORS,

@@ -22,8 +22,10 @@ from planetmesh.coordinator import ticks
 from planetmesh.coordinator.access import Access, connection_of
 from planetmesh.coordinator.agent_link import AgentLink, new_socket
 from planetmesh.coordinator.announcing import Announcing
-from planetmesh.coordinator.api.app import build_app
+from planetmesh.coordinator.api.app import build_from
+from planetmesh.coordinator.api.call import Parts
 from planetmesh.coordinator.api.memory import PairingFailures
+from planetmesh.coordinator.depot import open_depot
 from planetmesh.coordinator.distribution import Distribution
 from planetmesh.coordinator.engine import Engine
 from planetmesh.coordinator.enrolment import Enrolment, found_mesh
@@ -103,6 +105,7 @@ async def running_coordinator(options: CoordinatorOptions) -> AsyncIterator[Coor
         spread = random.Random().random  # noqa: S311  spreads back-offs, guards nothing
         engine = Engine(settings, store, outputs, spread, inspect=options.inspect)
         certificates = await engine.load()
+        depot = await stack.enter_async_context(open_depot(home, lambda: engine.settings))
         background = await stack.enter_async_context(_background())
         background(engine.run())
 
@@ -126,20 +129,15 @@ async def running_coordinator(options: CoordinatorOptions) -> AsyncIterator[Coor
         access = Access(engine, serials)
         context = serve_context(identity)
         distribution = Distribution()
-        app = build_app(
-            engine,
-            access,
-            enrolment,
-            desk,
-            _agent_handler(engine, access, identity, distribution),
-            failures=failures,
-            distribution=distribution,
-        )
+        parts = Parts(engine, access, enrolment, desk, depot, failures=failures, distribution=distribution)
+        app = build_from(parts, _agent_handler(engine, access, identity, distribution))
         await serve(app, context, sockets, stack)
         stack.callback(engine.switchboard.hang_up_all, "shutdown", "The coordinator stops.")
 
         background(ticks.tick(engine))
         background(ticks.every(ticks.SWEEP_SECONDS, partial(ticks.sweep, engine)))
+        background(depot.enter_strays())
+        background(ticks.every(ticks.SWEEP_SECONDS, depot.sweep))
         background(ticks.every(ticks.BACKUP_SECONDS, partial(ticks.back_up, engine)))
         background(ticks.every(CERTIFICATE_SWEEP_SECONDS, enrolment.sweep))
         keep_certificates = partial(_keep_certificates, home, enrolment, context)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -359,6 +359,13 @@ JOB_RULES = (
 def job_state(counts: Counts, *, partial: bool, cancelled: bool) -> JobState:
     """The job's status: the first rule that holds."""
     return next(rule.state for rule in JOB_RULES if rule.holds(counts, partial, cancelled))
+
+
+def staged_files(spec: JobSpec) -> Iterator[StagedFile]:
+    """All files that the job names, those of single inputs too."""
+    yield from spec.files
+    if isinstance(spec.inputs, Items):
+        yield from (file for file in spec.inputs.files if file is not None)
 
 
 class Edits(msgspec.Struct, frozen=True):

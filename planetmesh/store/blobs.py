@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from planetmesh.errors import MissingBlobs
+from planetmesh.errors import BadInput, MissingBlobs
 from planetmesh.model.blob import Digest
 from planetmesh.model.ids import JobId
 from planetmesh.paths import Home
@@ -65,12 +65,6 @@ class Ledger:
         asked = list(digests)
         return await self._database.read(lambda connection: _sizes(connection, asked))
 
-    async def is_used(self, digest: Digest) -> bool:
-        """Whether any job uses it."""
-        query = "SELECT EXISTS(SELECT 1 FROM uses JOIN blobs ON number = blob WHERE digest = ?)"
-        key = _key(digest)
-        return await self._database.read(lambda each: bool(each.execute(query, (key,)).fetchone()[0]))
-
     async def touch(self, digests: Iterable[Digest], now_wall: float) -> dict[Digest, int]:
         """Let their grace begin anew: somebody is about to use them. Returns the sizes of those there."""
         asked = list(digests)
@@ -90,17 +84,19 @@ class Ledger:
 
         return await self._database.read(look)
 
-    async def strike(self, digests: Iterable[Digest]) -> None:
-        """Their files turned out to be gone; so are they, whoever uses them."""
-        gone = list(digests)
-        await self._database.write(lambda connection: _strike(connection, gone))
+    async def used(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Those that any job uses."""
+        asked = list(digests)
+        return await self._database.read(lambda connection: _used(connection, asked))
 
     # What uses them
 
-    async def add_uses(self, job_id: JobId, digests: Iterable[Digest], now_wall: float) -> None:
-        """The job uses all of these; raises MissingBlobs, and then it uses none, if one is not there."""
-        asked = list(dict.fromkeys(digests))
-        await self._database.write(lambda connection: _add_uses(connection, job_id, asked, now_wall))
+    async def add_uses(self, job_id: JobId, sizes: Mapping[Digest, int], now_wall: float) -> None:
+        """The job uses all of these, and says how large they are.
+
+        Raises MissingBlobs if one is not there, BadInput if one has another size; then it uses none.
+        """
+        await self._database.write(lambda connection: _add_uses(connection, job_id, sizes, now_wall))
 
     async def drop_uses(self, job_id: JobId, now_wall: float) -> bool:
         """The job is gone. Frees a bounded piece; whether there is more, so that others come between."""
@@ -158,7 +154,7 @@ def _add(
         ((_key(digest), size, now_wall, now_wall) for digest, size in sizes.items()),
     )
     if job_id is not None:
-        _add_uses(connection, job_id, list(sizes), now_wall)
+        _add_uses(connection, job_id, sizes, now_wall)
 
 
 def _sizes(connection: sqlite3.Connection, digests: list[Digest]) -> dict[Digest, int]:
@@ -178,17 +174,35 @@ def _touch(connection: sqlite3.Connection, digests: list[Digest], now_wall: floa
     return _sizes(connection, digests)
 
 
-def _add_uses(connection: sqlite3.Connection, job_id: JobId, digests: list[Digest], now_wall: float) -> None:
+def _used(connection: sqlite3.Connection, digests: list[Digest]) -> set[Digest]:
+    found: set[Digest] = set()
+    for marks, keys in _slices(digests):
+        query = f"SELECT digest FROM blobs WHERE digest IN ({marks}) AND {_USED}"
+        found.update(_name(row[0]) for row in connection.execute(query, keys))
+    return found
+
+
+def _add_uses(
+    connection: sqlite3.Connection, job_id: JobId, sizes: Mapping[Digest, int], now_wall: float
+) -> None:
     connection.execute("INSERT OR IGNORE INTO jobs(id, used_at) VALUES (?, ?)", (job_id, now_wall))
     (job,) = connection.execute("SELECT number FROM jobs WHERE id = ?", (job_id,)).fetchone()
     numbers: list[int] = []
-    for marks, keys in _slices(digests):
-        rows = connection.execute(f"SELECT number FROM blobs WHERE digest IN ({marks})", keys)
-        numbers += [row[0] for row in rows]
-    if len(numbers) != len(digests):
-        raise missing_blobs([each for each in digests if each not in _sizes(connection, digests)])
+    for marks, keys in _slices(list(sizes)):
+        query = f"SELECT number, digest, size FROM blobs WHERE digest IN ({marks})"
+        for number, key, size in connection.execute(query, keys):
+            _refuse_other_size(_name(key), sizes, size)
+            numbers.append(number)
+    if len(numbers) != len(sizes):
+        there = _sizes(connection, list(sizes))
+        raise missing_blobs([each for each in sizes if each not in there])
     numbers.sort()  # the tree of uses grows at its end
     connection.executemany("INSERT OR IGNORE INTO uses VALUES (?, ?)", ((job, number) for number in numbers))
+
+
+def _refuse_other_size(digest: Digest, said: Mapping[Digest, int], size: int) -> None:
+    if said[digest] != size:
+        raise BadInput(f"The blob {digest} has {size} bytes, not {said[digest]}.")
 
 
 def missing_blobs(digests: list[Digest]) -> MissingBlobs:
@@ -215,7 +229,8 @@ def _drop_uses(connection: sqlite3.Connection, job_id: JobId, now_wall: float) -
     return False
 
 
-_UNUSED = "used_at < ? AND NOT EXISTS(SELECT 1 FROM uses WHERE blob = number)"
+_USED = "EXISTS(SELECT 1 FROM uses WHERE blob = number)"
+_UNUSED = f"used_at < ? AND NOT {_USED}"
 
 
 def _loose(connection: sqlite3.Connection, before_wall: float, after: int) -> Loose:
@@ -231,10 +246,3 @@ def _loose(connection: sqlite3.Connection, before_wall: float, after: int) -> Lo
 def _remove(connection: sqlite3.Connection, digests: list[Digest], before_wall: float) -> list[Digest]:
     query = f"DELETE FROM blobs WHERE digest = ? AND {_UNUSED}"
     return [digest for digest in digests if connection.execute(query, (_key(digest), before_wall)).rowcount]
-
-
-def _strike(connection: sqlite3.Connection, digests: list[Digest]) -> None:
-    for marks, keys in _slices(digests):
-        query = f"DELETE FROM uses WHERE blob IN (SELECT number FROM blobs WHERE digest IN ({marks}))"
-        connection.execute(query, keys)
-        connection.execute(f"DELETE FROM blobs WHERE digest IN ({marks})", keys)

@@ -23,6 +23,7 @@ from planetmesh.coordinator.access import Access, Connections
 from planetmesh.coordinator.api.app import build_from
 from planetmesh.coordinator.api.call import Parts
 from planetmesh.coordinator.api.guard import guarded, new_runner
+from planetmesh.coordinator.depot import Depot, open_depot
 from planetmesh.coordinator.engine import Engine
 from planetmesh.coordinator.enrolment import Enrolment, found_mesh
 from planetmesh.mesh import nodes, reactor
@@ -53,6 +54,7 @@ class World:
         self.port = 0
         self.authority: Authority
         self.engine: Engine
+        self.depot: Depot
         self.access: Access
         self.serials: ActiveSerials
         self.enrolment: Enrolment
@@ -236,6 +238,7 @@ async def running_world(
         stack.push_async_callback(outputs.close)
         engine = world.engine = Engine(settings, store, outputs, random.Random(1).random, inspect=check)
         world.serials = ActiveSerials(await engine.load(), now=time.time())
+        world.depot = await stack.enter_async_context(open_depot(home, lambda: engine.settings))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         turning = group.create_task(engine.run())
         stack.callback(turning.cancel)
@@ -252,7 +255,12 @@ async def running_world(
         )
         await stack.enter_async_context(world.desk)
         world.parts = Parts(
-            engine, world.access, world.enrolment, world.desk, body_grace_seconds=body_grace_seconds
+            engine,
+            world.access,
+            world.enrolment,
+            world.desk,
+            world.depot,
+            body_grace_seconds=body_grace_seconds,
         )
 
         async def echo(request: web.Request) -> web.StreamResponse:

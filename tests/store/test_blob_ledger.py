@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from store_rows import job
 
-from planetmesh.errors import MissingBlobs
+from planetmesh.errors import BadInput, MissingBlobs
 from planetmesh.model.blob import Digest
 from planetmesh.model.ids import JobId, new_job_id
 from planetmesh.paths import Home
@@ -50,32 +50,34 @@ async def test_what_is_there(ledger: Ledger) -> None:
     assert await ledger.sizes_of(digests(1, 2, 3)) == {digest(1): 10, digest(2): 20}
     assert await ledger.totals() == blobs.Totals(2, 30)
     assert await ledger.page() == (digests(1, 2), None)
-    assert not await ledger.is_used(digest(1))
+    assert not await ledger.used(digests(1))
 
 
 async def test_uses_are_kept_whole_or_not_at_all(ledger: Ledger) -> None:
     await ledger.add({digest(1): 10}, 1.0)
     with pytest.raises(MissingBlobs) as refused:
-        await ledger.add_uses(ONE, digests(*range(1, 20)), 1.0)
+        await ledger.add_uses(ONE, dict.fromkeys(digests(*range(1, 20)), 10), 1.0)
     assert digest(2) in refused.value.message
     assert digest(1) not in refused.value.message
     assert "and 8 more" in refused.value.message
-    assert not await ledger.is_used(digest(1))
-    await ledger.add_uses(ONE, digests(1, 1), 1.0)
-    await ledger.add_uses(ONE, digests(1), 1.0)
-    assert await ledger.is_used(digest(1))
+    assert not await ledger.used(digests(1))
+    with pytest.raises(BadInput):
+        await ledger.add_uses(ONE, {digest(1): 11}, 1.0)
+    for _twice in range(2):
+        await ledger.add_uses(ONE, {digest(1): 10}, 1.0)
+    assert await ledger.used(digests(1)) == {digest(1)}
 
 
 async def test_only_what_nothing_used_for_long_goes(ledger: Ledger) -> None:
     await ledger.add({digest(number): 1 for number in range(1, 6)}, 1.0)
-    await ledger.add_uses(ONE, digests(1, 2), 1.0)
+    await ledger.add_uses(ONE, dict.fromkeys(digests(1, 2), 1), 1.0)
     await ledger.add({digest(3): 1}, 1.0, TWO)
     await ledger.touch(digests(4), 100.0)
     assert await all_loose(ledger, 50.0) == {digest(5)}
-    await ledger.add_uses(TWO, digests(1), 1.0)
+    await ledger.add_uses(TWO, dict.fromkeys(digests(1), 1), 1.0)
     assert not await ledger.drop_uses(ONE, 100.0)
-    assert not await ledger.is_used(digest(2))
-    assert await ledger.is_used(digest(1)), "another job uses it still"
+    assert not await ledger.used(digests(2))
+    assert await ledger.used(digests(1)) == {digest(1)}, "another job uses it still"
     assert await all_loose(ledger, 50.0) == {digest(5)}, "its grace has just begun"
     assert await all_loose(ledger, 101.0) == set(digests(2, 4, 5))
 
@@ -83,7 +85,7 @@ async def test_only_what_nothing_used_for_long_goes(ledger: Ledger) -> None:
 async def test_what_was_used_meanwhile_stays(ledger: Ledger) -> None:
     await ledger.add({digest(number): 1 for number in range(1, 4)}, 1.0)
     found = await all_loose(ledger, 50.0)
-    await ledger.add_uses(ONE, digests(1), 60.0)
+    await ledger.add_uses(ONE, dict.fromkeys(digests(1), 1), 60.0)
     await ledger.touch(digests(2), 70.0)
     assert await ledger.remove(sorted(found), 50.0) == digests(3)
     assert set(await ledger.sizes_of(digests(1, 2, 3))) == set(digests(1, 2))
@@ -94,7 +96,7 @@ async def test_uses_of_jobs_that_never_came_or_are_gone(ledger: Ledger, store: S
     await store.commit(Changes(jobs=[known]))
     await ledger.add({digest(1): 1}, 1.0)
     for each in (known.id, TWO):
-        await ledger.add_uses(each, digests(1), 1.0)
+        await ledger.add_uses(each, dict.fromkeys(digests(1), 1), 1.0)
     assert await ledger.gone_jobs(1.0) == [], "it may still be on its way"
     assert await ledger.gone_jobs(2.0) == [TWO]
 
@@ -102,20 +104,12 @@ async def test_uses_of_jobs_that_never_came_or_are_gone(ledger: Ledger, store: S
 async def test_sweeps_are_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blobs, "PAGE_ROWS", 3)
     await ledger.add({digest(number): 1 for number in range(1, 8)}, 1.0)
-    await ledger.add_uses(ONE, digests(*range(1, 8)), 1.0)
+    await ledger.add_uses(ONE, dict.fromkeys(digests(*range(1, 8)), 1), 1.0)
     assert (await ledger.loose(50.0)).digests == ()
     assert [await ledger.drop_uses(ONE, 2.0) for _ in range(3)] == [True, True, False]
     assert await ledger.page(3) == (digests(4, 5, 6), 6)
     assert len(await all_loose(ledger, 50.0)) == 7
     assert not await ledger.drop_uses(ONE, 2.0)
-
-
-async def test_files_that_are_gone_are_struck(ledger: Ledger) -> None:
-    await ledger.add({digest(1): 1, digest(2): 1}, 1.0, ONE)
-    await ledger.strike(digests(1))
-    assert await ledger.sizes_of(digests(1, 2)) == {digest(2): 1}
-    await ledger.add({digest(1): 1}, 1.0)
-    assert not await ledger.is_used(digest(1))
 
 
 async def test_many_at_once(ledger: Ledger) -> None:
@@ -131,6 +125,6 @@ async def test_it_is_there_after_a_restart(home: Home, ledger: Ledger) -> None:
     await ledger.add({digest(1): 10}, 1.0, ONE)
     await ledger.close()
     again = await Ledger.open(home)
-    assert await again.is_used(digest(1))
+    assert await again.used(digests(1, 2)) == {digest(1)}
     assert home.blobs_database.stat().st_mode & 0o077 == 0
     await again.close()

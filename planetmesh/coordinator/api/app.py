@@ -10,46 +10,20 @@ from functools import cache
 
 from aiohttp import web
 
-from planetmesh.coordinator.access import RULES, Access
+from planetmesh.coordinator.access import RULES
 from planetmesh.coordinator.api.call import Call, Parts
 from planetmesh.coordinator.api.door import Handler, new_door
 from planetmesh.coordinator.api.guard import CONNECTIONS, SERVER
-from planetmesh.coordinator.api.memory import PairingFailures
 from planetmesh.coordinator.api.openapi import describe
 from planetmesh.coordinator.api.routes import ROUTES
-from planetmesh.coordinator.distribution import Distribution
-from planetmesh.coordinator.engine import Engine
-from planetmesh.coordinator.enrolment import Enrolment
-from planetmesh.trust.pairing_server import PairingDesk
 from planetmesh.wire.codec import to_json
 
 AgentLinkHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 """Speaks with an agent whose certificate and role were checked."""
 
 
-def build_app(
-    engine: Engine,
-    access: Access,
-    enrolment: Enrolment,
-    pairing: PairingDesk,
-    agent_link: AgentLinkHandler,
-    *,
-    failures: PairingFailures | None = None,
-    distribution: Distribution | None = None,
-) -> web.Application:
-    """The application; `failures.note` is for the pairing desk's `on_attempt_failed`."""
-    parts = Parts(
-        engine,
-        access,
-        enrolment,
-        pairing,
-        failures=failures or PairingFailures(),
-        distribution=distribution or Distribution(),
-    )
-    return build_from(parts, agent_link)
-
-
 def build_from(parts: Parts, agent_link: AgentLinkHandler) -> web.Application:
+    """The application; `parts.failures.note` is for the pairing desk's `on_attempt_failed`."""
     handlers = _handlers(agent_link)
     if handlers.keys() != RULES.keys():
         odd = sorted(handlers.keys() ^ RULES.keys())

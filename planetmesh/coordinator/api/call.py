@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from planetmesh.coordinator.access import Access, Connection
-from planetmesh.coordinator.api.memory import PairingFailures, Shelf, Submits, Weights
+from planetmesh.coordinator.api.memory import PairingFailures, Shelf, Submits, Turns, Weights
+from planetmesh.coordinator.depot import Depot
 from planetmesh.coordinator.distribution import Distribution
 from planetmesh.coordinator.engine import Engine
 from planetmesh.coordinator.enrolment import Enrolment
@@ -52,11 +53,13 @@ class Parts:
     access: Access
     enrolment: Enrolment
     pairing: PairingDesk
+    depot: Depot
     failures: PairingFailures = field(default_factory=PairingFailures)
     distribution: Distribution = field(default_factory=Distribution)
     shelf: Shelf = field(default_factory=Shelf)
     submits: Submits = field(default_factory=Submits)
     weights: Weights = field(default_factory=Weights)
+    turns: Turns = field(default_factory=Turns)
     retries: asyncio.Lock = field(default_factory=asyncio.Lock)
     large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
     body_grace_seconds: float = BODY_GRACE_SECONDS

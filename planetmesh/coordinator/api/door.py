@@ -11,12 +11,13 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 
+import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from planetmesh.coordinator.access import connection_of
 from planetmesh.coordinator.api.call import Call, Parts
-from planetmesh.errors import BadInput, MeshError, NotAllowed, NotFound
+from planetmesh.errors import BadInput, MeshError, NotAllowed, NotFound, WrongOffset
 from planetmesh.trust.tls import cut
 from planetmesh.wire.api import ApiError, ErrorAnswer
 from planetmesh.wire.codec import to_json
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 SEND_SECONDS = 60.0
 """For one answer, or one piece of a stream, to be taken by the caller; then it is cut off."""
 
+OFFSET = "Upload-Offset"
+"""Header: how many bytes of a blob are here."""
 LINES = "application/x-ndjson"
 BYTES = "application/octet-stream"
 
@@ -87,6 +90,8 @@ def _refusal(error: MeshError, status: int | None = None) -> web.Response:
     if isinstance(error, NotAllowed):
         # A refused certificate gains nothing by staying connected.
         response.force_close()
+    if isinstance(error, WrongOffset):
+        response.headers[OFFSET] = str(error.have)
     return response
 
 
@@ -116,13 +121,26 @@ async def _deliver(request: web.Request, response: web.StreamResponse) -> web.St
     return response
 
 
-class Stream:
-    """An answer without a known end."""
+class Head(msgspec.Struct, frozen=True):
+    """What is known of an answer before its first byte."""
 
-    def __init__(self, call: Call, content_type: str) -> None:
+    status: int = 200
+    headers: dict[str, str] = {}
+    length: int | None = None
+    """Bytes, where they were counted."""
+
+
+class Stream:
+    """An answer that is given bit by bit, mostly without a known end."""
+
+    def __init__(self, call: Call, content_type: str, *, head: Head | None = None) -> None:
+        head = head or Head()
         self._call = call
-        self._response = web.StreamResponse(headers={"Cache-Control": "no-store"})
+        self._response = web.StreamResponse(
+            status=head.status, headers={"Cache-Control": "no-store", **head.headers}
+        )
         self._response.content_type = content_type
+        self._response.content_length = head.length
 
     async def open(self) -> None:
         await self._response.prepare(self._call.request)
@@ -146,10 +164,14 @@ class Stream:
 
 
 async def stream(
-    call: Call, give: Callable[[Stream], Awaitable[None]], *, content_type: str = LINES
+    call: Call,
+    give: Callable[[Stream], Awaitable[None]],
+    *,
+    content_type: str = LINES,
+    head: Head | None = None,
 ) -> web.StreamResponse:
     """Answer bit by bit. What goes wrong after the first byte ends the connection: there is no other way."""
-    answer = Stream(call, content_type)
+    answer = Stream(call, content_type, head=head)
     await answer.open()
     try:
         await give(answer)

@@ -33,7 +33,7 @@ from planetmesh.mesh.live_job import LiveJob
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
 from planetmesh.model.ids import JobId, is_node_id, new_job_id
-from planetmesh.model.job import Job, JobSpec
+from planetmesh.model.job import Job, JobSpec, staged_files
 from planetmesh.wire.api import CancelJob, JobPage, JobView, SubmitJob, SubmittedJob
 
 PAGE_MOST = 1000
@@ -69,6 +69,7 @@ async def _take_in(call: Call, asked: SubmitJob) -> tuple[JobId, tuple[str, ...]
     kind = job_type(spec.type).kind(spec.payload)
     job = Job(id=new_job_id(), spec=spec, submitter=own, key=asked.key, created_at=now.wall, kind=kind)
     warning = never_runnable(engine.state, LiveJob(job))
+    await call.parts.depot.use(job.id, staged_files(spec))
 
     def happen(state: MeshState, _now: Moment) -> fx.Effects:
         refuse_too_many(state, own)

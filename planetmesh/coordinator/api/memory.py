@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
@@ -24,6 +26,8 @@ WEIGHED_BYTES = 4096
 """Smaller jobs are bounded by their number alone."""
 LIVE_BYTES_EACH = 512 * 1024 * 1024
 """Of one operator's jobs that have not ended, as they were sent; ten million short inputs are half of it."""
+TRANSFERS_EACH = 8
+"""Of one member at the same time; further ones wait, unread."""
 SLOTS_MOST = 128
 FAILURES_EACH = 10
 """Addresses shown of those who tried a wrong code."""
@@ -115,6 +119,20 @@ class Weights:
     def note(self, job_id: JobId, submitter: str, size_bytes: int) -> None:
         if size_bytes >= WEIGHED_BYTES:
             self._by_job[job_id] = (submitter, size_bytes)
+
+
+class Turns:
+    """Lets each member have so many transfers at a time."""
+
+    def __init__(self, each_most: int = TRANSFERS_EACH) -> None:
+        self._each_most = each_most
+        self._by_member: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def turn(self, member_id: str) -> AsyncIterator[None]:
+        turns = self._by_member.setdefault(member_id, asyncio.Semaphore(self._each_most))
+        async with turns:
+            yield
 
 
 @dataclass

@@ -69,6 +69,8 @@ def _operation(route: Route, by_kind: dict[Any, dict[str, Any]]) -> dict[str, An
     }
     if route.body is not None:
         operation["requestBody"] = {"content": {"application/json": {"schema": by_kind[route.body]}}}
+    elif route.takes_bytes:
+        operation["requestBody"] = {"content": {BYTES: {}}}
     return operation
 
 

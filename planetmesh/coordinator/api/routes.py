@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from planetmesh.coordinator.api import (
+    blobs,
     certificates,
     edits,
     explanations,
@@ -30,11 +31,13 @@ from planetmesh.wire.api import (
     ChangeJob,
     ChangeNode,
     ChangeSettings,
+    Digests,
     Explanation,
     FeedEvent,
     JobPage,
     JobView,
     MeshStatus,
+    MissingBlobs,
     NodeView,
     OpenPairing,
     OutputPiece,
@@ -43,8 +46,10 @@ from planetmesh.wire.api import (
     RenewedCertificate,
     RetriedJob,
     SettingView,
+    StoredBlobs,
     SubmitJob,
     SubmittedJob,
+    TaskFiles,
     TaskPage,
     TaskResult,
     TaskView,
@@ -72,6 +77,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """The answer is a stream of such objects, one a line."""
     raw: bool = False
     """It may be plain bytes instead."""
+    takes_bytes: bool = False
+    """The body is plain bytes."""
     status: int = 200
 
     @property
@@ -79,6 +86,11 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         return self.handler.__name__
 
 
+_ATTEMPT = (
+    Parameter("job", "string", "Agents: the job of the attempt that they act for."),
+    Parameter("index", "integer", "Agents: its task."),
+    Parameter("attempt", "integer", "Agents: its number."),
+)
 _WAIT = Parameter("wait", "number", "Seconds to wait for the job's end before answering.")
 _AFTER = Parameter("after", "integer", "Only lines with a higher number.")
 
@@ -273,6 +285,64 @@ ROUTES: tuple[Route, ...] = (
         ),
         answer=TaskResult,
         lines=True,
+        raw=True,
+    ),
+    Route(
+        method="GET",
+        path="/v1/jobs/{job}/files",
+        handler=blobs.list_files,
+        about="The job's tasks that brought files, by index; each manifest is a blob that lists them.",
+        answer=TaskFiles,
+        lines=True,
+    ),
+    Route(
+        method="POST",
+        path="/v1/blobs/missing",
+        handler=blobs.missing_blobs,
+        about="Which of these files the coordinator does not hold, and how much of each has arrived.",
+        query=_ATTEMPT,
+        body=Digests,
+        answer=MissingBlobs,
+    ),
+    Route(
+        method="PUT",
+        path="/v1/blobs/{digest}",
+        handler=blobs.put_blob,
+        about="Send one file, named by its SHA-256; it is on disk when this answers (200: it was before). "
+        "With Content-Range it goes on where it was cut: `bytes FIRST-LAST/SIZE`, or `bytes */SIZE` if only "
+        "the end is to be told. Where it must go on says the header Upload-Offset of a 409.",
+        query=(
+            Parameter("size", "integer", "Its size, if the body's length is not in the header."),
+            *_ATTEMPT,
+        ),
+        answer=StoredBlobs,
+        takes_bytes=True,
+        status=201,
+    ),
+    Route(
+        method="GET",
+        path="/v1/blobs/{digest}",
+        handler=blobs.get_blob,
+        about="One file that a job uses, or a Range of it.",
+        query=_ATTEMPT,
+        raw=True,
+    ),
+    Route(
+        method="POST",
+        path="/v1/blobs",
+        handler=blobs.put_blobs,
+        about="Send many small files: for each 32 bytes of digest, 8 of size (big-endian) and its bytes.",
+        query=_ATTEMPT,
+        answer=StoredBlobs,
+        takes_bytes=True,
+    ),
+    Route(
+        method="POST",
+        path="/v1/blobs/read",
+        handler=blobs.read_blobs,
+        about="Many small files in one answer, in the form in which they are sent.",
+        query=_ATTEMPT,
+        body=Digests,
         raw=True,
     ),
     Route(
