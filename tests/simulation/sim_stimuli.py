@@ -56,8 +56,11 @@ def jobs_come(world: World) -> None:
 
 
 def chain_comes(world: World) -> None:
-    """Jobs that wait for one that lives, and perhaps waits too."""
-    job_id = world.some_job()
+    """Jobs that wait for one that lives, and perhaps waits too; most likely for one that will fail."""
+    job_id, engine = world.some_job(), world.coordinator.engine
+    failing = [each for each, live in engine.state.jobs.items() if live.counts.failed] if engine else []
+    if failing and world.random.random() < 0.8:
+        job_id = world.random.choice(failing)
     if job_id is None or world.open_orders > JOBS_MOST:
         return
     for _ in range(world.random.choice((1, 1, 3))):
