@@ -75,10 +75,12 @@ def job_cancelled(world: World) -> None:
 
 def task_cancelled(world: World) -> None:
     """Anywhere in the job, or just before its turn, where the next chunk would be cut."""
-    job_id = world.some_job()
-    engine = world.coordinator.engine
+    job_id, engine = world.some_job(), world.coordinator.engine
     if job_id is None or engine is None:
         return
+    cut_later = [each for each, live in engine.state.jobs.items() if live.is_auto and live.untouched > 1]
+    if cut_later and world.random.random() < 0.7:
+        job_id = world.random.choice(cut_later)
     job = engine.state.jobs[job_id]
     index = world.random.randrange(job.total)
     if world.random.random() < 0.5 and job.untouched > 1:
