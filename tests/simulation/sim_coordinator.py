@@ -128,7 +128,7 @@ class Coordinator(Machine):
         engine.world = self.world
         await engine.load()
         self.check_loaded(engine)
-        self.parts = Parts(engine, None, None, None)  # type: ignore[arg-type]
+        self.parts = Parts(engine, None, None, None, None)  # type: ignore[arg-type]
         self.engine = engine
         try:
             async with TaskGroup() as group:
