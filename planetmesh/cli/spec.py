@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 import click
 
 from planetmesh.errors import BadInput, NotFound, TooLarge
+from planetmesh.jobtypes.replace import STRINGS
 from planetmesh.model.job import AUTO_CHUNK, Condition, Inputs, JobSpec, Limits, One
+from planetmesh.model.patterns import check_pattern
 from planetmesh.model.resources import Resources, parse_cpus, parse_duration, parse_size
 
 SCRIPT_MOST_BYTES = 1024 * 1024
@@ -27,7 +29,8 @@ OWN_VARIABLES = frozenset({"HOME", "TMPDIR"})
 PRIORITY_MOST = 1000
 CHUNK_MOST = 100_000
 AFTER_MOST = 64
-"""As `coordinator/api/checks` allows."""
+OUTPUTS_MOST = 64
+"""Both as `coordinator/api/checks` allows."""
 
 _VARIABLE = re.compile(r"[^=\0]+")
 C = TypeVar("C", bound=Callable[..., Any])
@@ -59,6 +62,9 @@ class JobOptions:
     task_timeout: str | None = None
     max_failures: int | None = None
     no_duplicates: bool = False
+    stage_in: tuple[str, ...] = ()
+    out: tuple[str, ...] = ()
+    no_stage: bool = False
 
     @property
     def conditions(self) -> tuple[tuple[str, Condition], ...]:
@@ -71,6 +77,12 @@ class JobOptions:
 
 
 _OPTIONS = (
+    click.option("--in", "stage_in", multiple=True, metavar="PATH",
+                 help="Take this file, folder or pattern along, into each task's folder (repeatable)."),
+    click.option("--out", multiple=True, metavar="PATTERN",
+                 help="Bring these files back from each task's folder, like '*.mp4' or 'out/' (repeatable)."),
+    click.option("--no-stage", is_flag=True,
+                 help="Inputs and a program that are local files are not taken along by themselves."),
     click.option("--env", multiple=True, metavar="K=V", help="Set a variable; K alone: this shell's value."),
     click.option("--cpus", metavar="N", help="CPUs for each task, like 2 or 0.5 (default 1)."),
     click.option("--memory", metavar="SIZE", help="Memory for each task, like 500MB or 2g."),
@@ -175,6 +187,7 @@ def build_spec(kind: tuple[str, dict[str, Any]], inputs: Inputs, options: JobOpt
         chunk=_chunk(options.chunk, inputs),
         max_failures=options.max_failures,
         duplicates=not options.no_duplicates,
+        outputs=_outputs(options.out),
     )
     job_type(spec.type).check(spec)
     return spec
@@ -196,6 +209,19 @@ def parse_env(given: tuple[str, ...]) -> dict[str, str]:
             raise BadInput(f"--env {name}: this shell has no such variable.", hint=f"Say --env {name}=VALUE.")
         found[name] = value if sign else os.environ[name]
     return found
+
+
+def _outputs(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    if len(patterns) > OUTPUTS_MOST:
+        raise TooLarge(f"{len(patterns)} --out patterns are too many; {OUTPUTS_MOST} is the limit.")
+    for pattern in patterns:
+        if any(string in pattern for string in STRINGS):
+            raise BadInput(
+                f"--out {pattern!r}: the same patterns hold for all tasks, nothing is replaced in them.",
+                hint="Say it with *: --out '**/*.mp4' takes what a task made in whichever folder.",
+            )
+        check_pattern(pattern)
+    return tuple(dict.fromkeys(patterns))
 
 
 def _resources(options: JobOptions) -> Resources:

@@ -17,9 +17,9 @@ import click
 
 from planetmesh.cli.face import Face
 from planetmesh.cli.inputs import Sources, read_inputs
-from planetmesh.cli.spec import JobOptions, build_spec, command_payload, script_payload
+from planetmesh.cli.spec import JobOptions, command_payload, script_payload
+from planetmesh.cli.staging import Order, make_order
 from planetmesh.errors import BadInput, NotFound, TooLarge
-from planetmesh.model.job import JobSpec
 from planetmesh.settings import Settings
 
 _EXAMPLES = """
@@ -32,12 +32,15 @@ Example (resize.toml):
   memory  = "1g"
   timeout = "5m"
   env     = { LEVEL = "3" }
+  out     = "small-*"
 
 \b
 Keys:
   command (text or array)   or   script (a file), args (array), interpreter
   inputs (array), lines (a file), range ("1..100"), json-items (a file),
   glob ("**/*.png", text or array), chunk (a whole number or "auto")
+  in, out (text or array: files taken along, patterns of files brought back),
+  stage (false: inputs that are local files are not taken along by themselves)
   name, env (table), cpus, memory, gpus, tags (array), node, timeout,
   silence-timeout, queue-timeout, task-timeout, retries, priority,
   max-running, max-failures, at-most-once, partial, duplicates (false)
@@ -56,6 +59,9 @@ KEYS: dict[str, Any] = {
     "json_items": _TEXT,
     "glob": (str, list),
     "chunk": (int, str),
+    "in": (str, list),
+    "out": (str, list),
+    "stage": _FLAG,
     "name": _TEXT,
     "env": _TABLE,
     "cpus": _NUMBER,
@@ -99,23 +105,22 @@ _AS_TEXTS = ("cpus", "memory", "timeout", "silence_timeout", "queue_timeout", "t
 @click.pass_obj
 def submit(face: Face, file: Path, *, dry_run: bool, node: str | None, name: str | None) -> int:
     """Hand in a job from a file; print its id at once."""
-    spec, options = load_job(file)
+    order = load_job(file)
     if name:
         from msgspec.structs import replace as replace_field
 
-        spec = replace_field(spec, name=name)
+        order = replace(order, spec=replace_field(order.spec, name=name))
     if dry_run:
         from planetmesh.cli.run import show_tasks
 
-        return show_tasks(face, spec)
+        return show_tasks(face, order)
     from planetmesh.cli.watch import How, submit_and_watch
 
-    return face.run(
-        submit_and_watch(face, spec, replace(options, node=node or options.node), How(detach=True))
-    )
+    order = replace(order, options=replace(order.options, node=node or order.options.node))
+    return face.run(submit_and_watch(face, order, How(detach=True)))
 
 
-def load_job(file: Path) -> tuple[JobSpec, JobOptions]:
+def load_job(file: Path) -> Order:
     """The job that a file describes; paths in it count from the file's folder. Raises BadInput, NotFound."""
     values = read_keys(file)
     options = _options(values)
@@ -132,7 +137,13 @@ def load_job(file: Path) -> tuple[JobSpec, JobOptions]:
         raise BadInput(f"{file}: 'inputs' is empty: nothing would run.")
     if "glob" in values and not sources.globs:
         raise BadInput(f"{file}: 'glob' is empty: nothing would run.")
-    return build_spec(kind, read_inputs(sources), options), options
+    return make_order(
+        kind,
+        read_inputs(sources),
+        options,
+        folder=file.parent,
+        may_name_files="json_items" not in values,
+    )
 
 
 def read_keys(file: Path) -> dict[str, Any]:
@@ -192,6 +203,9 @@ def _options(values: dict[str, Any]) -> JobOptions:
         after_failure=_one_or_more(values, "after_failure"),
         after_any=_one_or_more(values, "after_any"),
         no_duplicates=not values.get("duplicates", True),
+        stage_in=_one_or_more(values, "in"),
+        out=_one_or_more(values, "out"),
+        no_stage=not values.get("stage", True),
     )
     given: dict[str, Any] = {key: str(values[key]) for key in _AS_TEXTS if key in values}
     plain = ("gpus", "node", "retries", "priority", "max_running", "max_failures", "at_most_once", "partial",

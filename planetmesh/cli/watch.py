@@ -18,6 +18,7 @@ from planetmesh.cli.gather import Gatherer
 from planetmesh.cli.interrupt import INTERRUPTED, Interruption
 from planetmesh.cli.shapes import noun_of, reason_of
 from planetmesh.cli.spec import JobOptions
+from planetmesh.cli.staging import Order, say_notes, send_files
 from planetmesh.client.async_client import AsyncMesh
 from planetmesh.client.handles import JobHandle
 from planetmesh.errors import Conflict, MeshError
@@ -36,20 +37,20 @@ class How(msgspec.Struct, frozen=True):
     keep_order: bool = False
     raw: bool = False
     detach: bool = False
+    folder: str = "."
+    """Where files that tasks made are laid."""
+    overwrite: bool = False
 
 
-async def submit_and_watch(face: Face, spec: JobSpec, options: JobOptions, how: How) -> int:
+async def submit_and_watch(face: Face, order: Order, how: How) -> int:
     """Hand the job in and stay with it to its end."""
+    say_notes(face, order)
     async with face.mesh() as mesh:
-        spec = await _look_up(mesh, spec, options)
-        if how.detach:
-            handle = await mesh.submit(spec)
-            show_submitted(face, handle)
-            return 0
+        spec = await _look_up(mesh, order.spec, order.options)
         with Interruption() as interruption:
             watching = Watching(face, mesh, how)
             try:
-                status = await interruption.interruptible(watching.run(spec))
+                status = await interruption.interruptible(watching.run(order, spec))
             except BaseExceptionGroup as group:
                 await watching.part(group)
                 raise
@@ -79,13 +80,22 @@ class Watching:
     """One job from submit to report."""
 
     def __init__(self, face: Face, mesh: AsyncMesh, how: How) -> None:
+        self._face = face
         self._printer = face.printer
         self._mesh = mesh
+        self._is_sending = False
         self._how = how
         self._handle: JobHandle | None = None
 
-    async def run(self, spec: JobSpec) -> int:
-        """Submit, watch, report; gives the exit status."""
+    async def run(self, order: Order, spec: JobSpec) -> int:
+        """Send its files, submit, watch, report; gives the exit status."""
+        if order.plan:
+            self._is_sending = True
+            spec = await send_files(self._face, self._mesh, order, spec)
+            self._is_sending = False
+        if self._how.detach:
+            show_submitted(self._face, await self._mesh.submit(spec))
+            return 0
         if isinstance(spec.inputs, One):
             return await self._watch_single(await self._submit(spec))
         async with aclosing(self._mesh.feed()) as events:
@@ -156,7 +166,8 @@ class Watching:
         """Cancel on the mesh and say so; whatever goes wrong is said too."""
         handle = self._handle
         if handle is None:
-            self._printer.warn("Interrupted before the job was accepted.")
+            kept = " What was sent is kept for a day: the same command goes on there." * self._is_sending
+            self._printer.warn(f"Interrupted before the job was accepted.{kept}")
             return
         self._printer.warn(
             f"Interrupted: cancelling job {handle.id} on the mesh (Ctrl-C again leaves at once)."

@@ -25,7 +25,10 @@ import msgspec
 from planetmesh.client.calls import PATIENCE_SECONDS, Caller, OnWait
 from planetmesh.client.connect import Call, Finder, Link, load_identity
 from planetmesh.client.handles import JobHandle
+from planetmesh.client.plan import Plan
+from planetmesh.client.progress import OnProgress, Progress, telling
 from planetmesh.client.renewal import renew_if_due
+from planetmesh.client.staging import stage
 from planetmesh.client.streams import follow, read_bytes, read_lines
 from planetmesh.errors import BadInput, TooLarge
 from planetmesh.model.job import JOB_ENDED, JobSpec, TaskState
@@ -298,6 +301,18 @@ class AsyncMesh:
         async with aclosing(read_lines(self._open, call, kind)) as lines:
             async for line in lines:
                 yield line
+
+    # Files
+
+    async def stage(self, plan: Plan, spec: JobSpec, *, on_progress: OnProgress | None = None) -> JobSpec:
+        """Send the planned files, as far as the coordinator lacks them; gives the spec with them, to submit.
+
+        Safe to repeat: what has arrived is not sent again, and what was cut off goes on. What no job uses is
+        removed after a day. Raises BadInput for a file that changes while it is read.
+        """
+        progress = Progress()
+        with telling(progress, on_progress):
+            return await stage(self._open, plan, spec, progress)
 
     # Nodes
 

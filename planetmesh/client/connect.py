@@ -53,7 +53,10 @@ class Call:
     repeatable: bool = True
     """Doing it twice is the same as doing it once."""
     wait_seconds: float = 0.0
-    """How long the coordinator may take on purpose (long poll)."""
+    """How long the coordinator may take on purpose (long poll, many files to be written)."""
+    headers: dict[str, str] = field(default_factory=dict)
+    stream: Callable[[], AsyncIterator[bytes]] | None = None
+    """In place of `body`: makes a long one anew for each try. `headers` say how long it is."""
 
 
 def load_identity(home: Home) -> Identity:
@@ -151,8 +154,11 @@ class Link:
         url = URL.build(scheme="https", host=host, port=port).with_path(call.path, encoded=True)
         url = url.with_query(call.query)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=read_seconds)
-        headers = {"Content-Type": "application/json"} if call.body is not None else None
-        return await self._open().request(call.method, url, data=call.body, headers=headers, timeout=timeout)
+        headers = {"Content-Type": "application/json"} if call.body is not None else {}
+        data = call.body if call.stream is None else call.stream()
+        return await self._open().request(
+            call.method, url, data=data, headers=headers | call.headers, timeout=timeout
+        )
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -20,6 +20,8 @@ from planetmesh.client.async_client import AsyncMesh
 from planetmesh.client.calls import PATIENCE_SECONDS, OnWait
 from planetmesh.client.connect import Finder
 from planetmesh.client.handles import JobHandle
+from planetmesh.client.plan import Plan
+from planetmesh.client.progress import OnProgress
 from planetmesh.errors import BadInput
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import JobSpec, TaskState
@@ -160,6 +162,10 @@ class Mesh:
     def short(self, job: str, *, start: int = 0) -> Iterator[TaskShort]:
         """COMPLETED tasks that wrote more to their standard output than the mesh keeps of one."""
         return self._iterate(lambda: self._mesh.short(job, start=start))
+
+    def stage(self, plan: Plan, spec: JobSpec, *, on_progress: OnProgress | None = None) -> JobSpec:
+        """See `AsyncMesh.stage`. `on_progress` is called in the mesh's own thread."""
+        return self._call(self._mesh.stage(plan, spec, on_progress=on_progress))
 
     def nodes(self) -> list[NodeView]:
         return self._call(self._mesh.nodes())

@@ -44,6 +44,22 @@ def folded(name: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
+def made_portable(part: str) -> str:
+    """One part of a local name as every platform can store it: what it forbids becomes `_`.
+
+    A part that is too long stays so; of `..` and the empty part nothing useful can be made.
+    """
+    text = "".join(
+        "_" if letter in _FORBIDDEN or unicodedata.category(letter) in _UNSHOWABLE else letter
+        for letter in part
+    )
+    if text[:1] == " ":
+        text = "_" + text[1:]
+    kept = text.rstrip(". ")
+    text = kept + "_" * (len(text) - len(kept))
+    return f"_{text}" if _is_device(text) else text
+
+
 def refused_name(name: str, reason: str) -> BadInput:
     return BadInput(f"The file name {name!a} cannot be used: {reason}.")
 
@@ -59,8 +75,12 @@ def _objection(part: str) -> str:
         return "it holds a character that cannot be shown"
     if part[-1] in ". " or part[0] == " ":
         return "a part of it begins with a blank, or ends with a blank or a dot"
-    if part.split(".", 1)[0].rstrip(" ").upper() in _DEVICES:
+    if _is_device(part):
         return "Windows keeps that name for a device"
     if len(part.encode()) > NAME_MOST_BYTES:
         return "a part of it is too long"
     return ""
+
+
+def _is_device(part: str) -> bool:
+    return part.split(".", 1)[0].rstrip(" ").upper() in _DEVICES
