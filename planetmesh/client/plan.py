@@ -155,9 +155,11 @@ class Plan:
     def _name(self, given: str) -> str:
         """What a local name becomes in a task's folder."""
         parts = [part for part in re.split(f"[{re.escape(_SEPARATORS)}]", given) if part not in {"", "."}]
-        if ".." in parts or Path(given).is_absolute():
-            parts = [Path(os.path.realpath(self._folder / given)).name if parts[-1:] == [".."] else parts[-1]]
-        if not parts:
+        if parts[-1:] == [".."]:
+            parts = [Path(os.path.realpath(self._folder / given)).name]
+        elif ".." in parts or Path(given).is_absolute():
+            parts = parts[-1:]
+        if parts in ([], [""]):
             raise BadInput(f"{given!r} cannot be sent as a whole.", hint="Name what is needed of it.")
         name = "/".join(made_portable(part) for part in parts)
         safe_parts(name)

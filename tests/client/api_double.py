@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 from aiohttp import web
+from blob_double import Blobs
 
 from planetmesh.client.sync_client import LoopThread
 from planetmesh.errors import Conflict, MeshError, NotFound
@@ -65,6 +66,8 @@ class Does:
     outcome: str = "ok"
     node: str = "desk"
     first_fails: bool = False
+    files: dict[str, bytes] = field(default_factory=dict)
+    """What it brings."""
 
 
 @dataclass
@@ -106,11 +109,12 @@ def shared_keys() -> Path:
     return make_keys(folder)
 
 
-class Double:
+class Double(Blobs):
     """Start it, point a home at it, use the client."""
 
     def __init__(self, folder: Path, *, fresh: bool = False) -> None:
         """All doubles are of one mesh, whose keys are made once; a `fresh` one is of a mesh of its own."""
+        super().__init__()
         self.folder = folder
         if fresh:
             make_keys(folder)
@@ -365,6 +369,8 @@ class Double:
             if job.cancelled is not None:
                 return
             end = TaskState.COMPLETED if does.exit_code == 0 else TaskState.FAILED
+            if does.files:
+                self.bring(job.id, index, does.files)
             self._move(job, index, TaskState.RUNNING, end, does, attempt=2 if does.first_fails else 1)
         self._tell(job)
 
