@@ -86,6 +86,7 @@ TESTED_ELSEWHERE = {
     "jobtypes/registry.py": "jobtypes/test_types.py",
     "jobtypes/script.py": "jobtypes/test_types.py",
     "model/clock.py": "mesh/test_mesh_nodes.py",
+    "jobtypes/python.py": "jobtypes/test_python_type.py",
     "wire/python.py": "child/test_python_call.py",
     "wire/worker.py": "agent/sandbox/test_worker_attacks.py",
 }

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import msgspec
+
 from planetmesh.agent.sandbox.messages import Limits, Start
 from planetmesh.agent.warm import LauncherLike, OnLost, OnReports, WarmLaunchers
 from planetmesh.agent.workdir import safe_path, write_shared
@@ -15,6 +17,7 @@ from planetmesh.jobtypes.contract import JobFile, LaunchFile
 from planetmesh.jobtypes.registry import job_type
 from planetmesh.model.ids import JobId
 from planetmesh.wire.agent import AssignTask, OpenJob
+from planetmesh.wire.worker import CallBlob
 
 HIDE_GPUS = {"CUDA_VISIBLE_DEVICES": "", "NVIDIA_VISIBLE_DEVICES": "void"}
 """For tasks that asked for none, on a node that has some."""
@@ -73,6 +76,10 @@ class JobRun:
                 self._files[file.name] = file
                 if self._launcher is not None:
                     self._write(file)
+        if launch.call:
+            blob = CallBlob(launch.call, self.opened.payload, task.items, task.index)
+            env = {**launch.env, **self._gpu_env(gpus)}
+            return Start(task.index, task.attempt, [], env, call=msgspec.msgpack.encode(blob))
         argv = [self._path_of(part) if isinstance(part, JobFile) else part for part in launch.argv]
         return Start(task.index, task.attempt, argv, {**launch.env, **self._gpu_env(gpus)})
 

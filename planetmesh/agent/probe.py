@@ -21,6 +21,7 @@ from planetmesh import __version__
 from planetmesh.jobtypes.registry import JOB_TYPES
 from planetmesh.model.node import Gpu, NodeInfo, NodeLoad, Sandbox
 from planetmesh.model.resources import MILLIS, Resources
+from planetmesh.wire.python import tag_of
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ def look(
 ) -> NodeInfo:
     """What this node can do.
 
+    Besides the owner's `tags` it has one for its Python, which functions pickled elsewhere ask for.
     `offers` is the owner's word on what tasks may use; 0 CPUs or memory and -1 GPUs stand for "not said".
     """
     cpus, memory, gpus = count_cpus(), memory_limit(), find_gpus()
@@ -54,7 +56,7 @@ def look(
         memory_bytes=memory,
         gpus=gpus,
         offer=_offer(offers or Resources(0, 0, -1), cpus, memory, len(gpus)),
-        tags=tags,
+        tags=tuple(dict.fromkeys((*tags, tag_of(platform.python_version())))),
         shares=shares,
         sandbox=sandbox or Sandbox(),
         job_types=tuple(JOB_TYPES),

@@ -78,9 +78,7 @@ def _arguments(text: str) -> tuple[Any, dict[str, Any]]:
     if item.p:
         args, kwargs = pickle.loads(b64decode(item.p))  # noqa: S301
         return args, kwargs
-    args = msgspec.json.decode(item.a) if item.a else ()
-    kwargs = msgspec.json.decode(item.k) if item.k else {}
-    return args, kwargs
+    return item.a, item.k
 
 
 def _give(call: Call, number: int, value: Any) -> None:

@@ -48,6 +48,7 @@ class Command:
     """See the module."""
 
     name = "command"
+    result_stream = 1
 
     def check(self, spec: JobSpec) -> None:
         argv = _read(spec.payload)
@@ -74,8 +75,8 @@ class Command:
         quoted = (" ".join(map(shlex.quote, items)),) if items else ()
         return " ".join(fill_arguments(argv, quoted, index))
 
-    def gather(self, stdout: bytes, parse: Parse, *, is_cut: bool) -> Value:
-        return value_of(stdout, parse, is_cut=is_cut)
+    def gather(self, data: bytes, parse: Parse, *, is_cut: bool, count: int = 1) -> Value:  # noqa: ARG002
+        return value_of(data, parse, is_cut=is_cut)
 
     def kind(self, payload: dict[str, Any]) -> str:
         argv = _read(payload)

@@ -18,6 +18,7 @@ from planetmesh.errors import BadInput, TooLarge
 from planetmesh.logs import clean
 from planetmesh.model.job import AUTO_CHUNK, AUTO_INPUTS_MOST, Items, JobSpec, One
 from planetmesh.wire.api import Encoding, Parse
+from planetmesh.wire.calls import DEEPEST, is_deeper
 
 ARGUMENT_MOST_BYTES = 128 * 1024 - 1
 """Linux refuses to start a program with a longer single argument or variable."""
@@ -25,8 +26,6 @@ COMMAND_MOST_BYTES = 128 * 1024
 """Of all arguments together as they were submitted."""
 LAUNCH_MOST_BYTES = 1024 * 1024
 """Of all arguments and variables together after the input was put in: half of Linux' usual limit."""
-JSON_DEEPEST = 100
-"""Values nested deeper stay text: whoever reads the result has a stack of his own."""
 PLACE_BYTES = 9
 """What an argument costs beside its text: its end and the pointer to it."""
 PLACES_MOST_BYTES = LAUNCH_MOST_BYTES * 3 // 2
@@ -57,6 +56,9 @@ class Launch(msgspec.Struct, frozen=True):
     env: dict[str, str] = {}
     """Added to the job's own variables, and stronger than them."""
     files: tuple[LaunchFile, ...] = ()
+    call: str = ""
+    """Instead of `argv`: `module:function`, called in a warm worker with a `child.call.Call` that holds the
+    job's payload and the task's inputs. Our own code or an installed job type's, never a submitter's."""
 
 
 class Value(msgspec.Struct, frozen=True):
@@ -73,6 +75,10 @@ class JobType(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def result_stream(self) -> int:
+        """Which of a task's streams holds what came of it: 1 stdout, or 3 the values of calls."""
+
     def check(self, spec: JobSpec) -> None:
         """Raise BadInput for what can never run, before the submit is acknowledged."""
 
@@ -82,8 +88,11 @@ class JobType(Protocol):
     def describe(self, payload: dict[str, Any], items: tuple[str, ...] = (), index: int = 0) -> str:
         """One line for people: what this job, or this task of it, runs."""
 
-    def gather(self, stdout: bytes, parse: Parse, *, is_cut: bool) -> Value:
-        """What came of a COMPLETED task that wrote this; `is_cut`: and more, which is not here."""
+    def gather(self, data: bytes, parse: Parse, *, is_cut: bool, count: int = 1) -> Value:
+        """What came of a task that wrote this to its result stream; `is_cut`: and more, which is not here.
+
+        Of a COMPLETED task; where results are values of calls, of any that has ended. `count`: its inputs.
+        """
 
     def kind(self, payload: dict[str, Any]) -> str:
         """`command ffmpeg`: jobs of the same kind are alike in how long a task takes and where it fails."""
@@ -212,21 +221,8 @@ def value_of(stdout: bytes, parse: Parse, *, is_cut: bool) -> Value:
 def _json_in(stdout: bytes) -> msgspec.Raw | None:
     try:
         value = msgspec.json.decode(stdout)
-        if stdout.count(b"[") + stdout.count(b"{") > JSON_DEEPEST and _is_deeper(value, JSON_DEEPEST):
+        if stdout.count(b"[") + stdout.count(b"{") > DEEPEST and is_deeper(value, DEEPEST):
             return None
         return msgspec.Raw(msgspec.json.format(stdout, indent=-1))
     except (ValueError, RecursionError):
         return None
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    """Whether more than `levels` lists and objects stand in each other."""
-    layer = [value]
-    for _ in range(levels):
-        children = [
-            each.values() if isinstance(each, dict) else each
-            for each in layer
-            if isinstance(each, dict | list)
-        ]
-        layer = [child for each in children for child in each if isinstance(child, dict | list)]
-    return bool(layer)

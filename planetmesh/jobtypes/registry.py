@@ -5,9 +5,10 @@ from __future__ import annotations
 from planetmesh.errors import BadInput
 from planetmesh.jobtypes.command import Command
 from planetmesh.jobtypes.contract import JobType
+from planetmesh.jobtypes.python import Python
 from planetmesh.jobtypes.script import Script
 
-JOB_TYPES: dict[str, JobType] = {"command": Command(), "script": Script()}
+JOB_TYPES: dict[str, JobType] = {"command": Command(), "script": Script(), "python": Python()}
 
 
 def job_type(name: str) -> JobType:

@@ -64,6 +64,7 @@ class Script:
     """See the module."""
 
     name = "script"
+    result_stream = 1
 
     def check(self, spec: JobSpec) -> None:
         _read(spec.payload)
@@ -84,8 +85,8 @@ class Script:
         script = _read(payload)
         return shlex.join((script.name, *fill_arguments(script.args, items, index)))
 
-    def gather(self, stdout: bytes, parse: Parse, *, is_cut: bool) -> Value:
-        return value_of(stdout, parse, is_cut=is_cut)
+    def gather(self, data: bytes, parse: Parse, *, is_cut: bool, count: int = 1) -> Value:  # noqa: ARG002
+        return value_of(data, parse, is_cut=is_cut)
 
     def kind(self, payload: dict[str, Any]) -> str:
         return kind_of(self.name, _read(payload).name)

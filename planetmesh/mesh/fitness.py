@@ -44,6 +44,12 @@ def _missing_tags(signature: Signature, live: LiveNode) -> Reason | None:
     if not missing:
         return None
     words = ", ".join(missing)
+    if live.node.info is not None and missing[0].startswith("python3."):
+        # Nodes have such a tag by themselves; giving it to another one would only move the failure there.
+        asked = missing[0].removeprefix("python")
+        return Reason(
+            "tags", f"it has Python {live.node.info.python}, and the job needs {asked}", lasting=True
+        )
     return Reason(
         "tags",
         f"it lacks the tag {words}",

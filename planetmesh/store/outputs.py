@@ -16,7 +16,16 @@ from planetmesh.paths import Home
 from planetmesh.settings import Settings
 from planetmesh.store.database import Database, Sizes
 from planetmesh.store.pieces import Piece, add_pieces, delete_pieces, pieces_after, pieces_in_order
-from planetmesh.store.results import Place, ShortPage, Stdout, TextPage, read_stdouts, short_page, text_page
+from planetmesh.store.results import (
+    STDOUT,
+    Place,
+    ShortPage,
+    Stdout,
+    TextPage,
+    read_stdouts,
+    short_page,
+    text_page,
+)
 from planetmesh.store.schema import OUTPUTS
 from planetmesh.wire.api import OutputPiece
 
@@ -120,10 +129,11 @@ class Outputs:
         attempts: Sequence[tuple[int, int]],
         each_most: int,
         limit_bytes: int = PAGE_BYTES,
+        stream: int = STDOUT,
     ) -> list[Stdout]:
         """The beginnings of these attempts' standard outputs; fewer than asked for if they are large."""
         return await self._database.read(
-            lambda connection: read_stdouts(connection, job_id, attempts, each_most, limit_bytes)
+            lambda connection: read_stdouts(connection, job_id, attempts, each_most, limit_bytes, stream)
         )
 
     async def drop_job(self, job_id: JobId) -> None:

@@ -51,7 +51,7 @@ class TextPage(msgspec.Struct, frozen=True):
 
 
 class Stdout(msgspec.Struct, frozen=True):
-    """What one attempt wrote to its standard output."""
+    """What one attempt wrote to its standard output, or to another stream that was asked for."""
 
     data: bytes
     is_cut: bool
@@ -89,8 +89,10 @@ def short_page(connection: sqlite3.Connection, job_id: JobId, start: int) -> Sho
     return ShortPage(tuple(found), rows[-1][0] + 1 if len(rows) == TASKS_MOST else None)
 
 
-def _kept(connection: sqlite3.Connection, number: int | None, index: int, attempt: int) -> int:
-    kept: int = connection.execute(_KEPT, (number, index, attempt, STDOUT)).fetchone()[0]
+def _kept(
+    connection: sqlite3.Connection, number: int | None, index: int, attempt: int, stream: int = STDOUT
+) -> int:
+    kept: int = connection.execute(_KEPT, (number, index, attempt, stream)).fetchone()[0]
     return kept
 
 
@@ -128,6 +130,7 @@ def read_stdouts(
     attempts: Sequence[tuple[int, int]],
     each_most: int,
     limit_bytes: int,
+    stream: int = STDOUT,
 ) -> list[Stdout]:
     """Of these attempts (index, number), in their order: as many as make up `limit_bytes`, one at least."""
     row = connection.execute(_JOB, (job_id,)).fetchone()
@@ -138,9 +141,9 @@ def read_stdouts(
     for index, attempt in attempts[:TASKS_MOST]:
         if found and size >= limit_bytes:
             break
-        rows = connection.execute(_STDOUT, (row[0], index, attempt, STDOUT, 0))
+        rows = connection.execute(_STDOUT, (row[0], index, attempt, stream, 0))
         output = _join(rows, each_most)
-        kept = _kept(connection, row[0], index, attempt) if output.is_cut else len(output.data)
+        kept = _kept(connection, row[0], index, attempt, stream) if output.is_cut else len(output.data)
         found.append(msgspec.structs.replace(output, kept_bytes=kept))
         size += len(found[-1].data)
     return found

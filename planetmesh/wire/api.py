@@ -326,6 +326,11 @@ class Encoding(StrEnum):
     """Of bytes that are not UTF-8."""
     JSON = "json"
     """The value that the task wrote as JSON."""
+    PICKLE = "pickle"
+    """Base64 of a pickle, which whoever opens it must trust: only clients do, and only if told to."""
+    CALLS = "calls"
+    """A list with an object for each call of the task: `{"value"}`, `{"encoding": "pickle", "value"}` or
+    `{"error": {"type", "message", "traceback", "p"}}`; null for a call that was not made."""
 
 
 class TaskCode(msgspec.Struct, frozen=True, kw_only=True):
@@ -348,7 +353,7 @@ class TaskResult(TaskCode, frozen=True, kw_only=True):
     """How one task ended and what came of it."""
 
     value: Any = None
-    """Only of COMPLETED tasks; what it is says `encoding`."""
+    """Only of COMPLETED tasks, or what was made of a job of calls; what it is says `encoding`."""
     encoding: Encoding | None = None
     is_cut: bool = False
     """The task wrote more than `value` has."""

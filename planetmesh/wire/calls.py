@@ -7,7 +7,7 @@ a line that is no frame is passed over, and of two frames for one item the first
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -65,7 +65,22 @@ def read_frame(line: bytes) -> Frame | None:
             return None
         if isinstance(frame.v, msgspec.Raw):
             # A raw value was only skimmed; it goes into other documents as it is.
-            msgspec.json.decode(frame.v)
+            value = msgspec.json.decode(frame.v)
+            if line.count(b"[") + line.count(b"{") > DEEPEST and is_deeper(value, DEEPEST):
+                return None
     except (ValueError, RecursionError):
         return None
     return frame
+
+
+def is_deeper(value: Any, levels: int) -> bool:
+    """Whether more than `levels` lists and objects stand in each other."""
+    layer = [value]
+    for _ in range(levels):
+        children = [
+            each.values() if isinstance(each, dict) else each
+            for each in layer
+            if isinstance(each, dict | list)
+        ]
+        layer = [child for each in children for child in each if isinstance(child, dict | list)]
+    return bool(layer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 
@@ -21,7 +23,12 @@ class PythonPayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PythonItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The arguments of one call: plain, or one pickle of `(args, kwargs)`."""
 
-    a: msgspec.Raw = msgspec.Raw()
-    k: msgspec.Raw = msgspec.Raw()
+    a: list[Any] = []
+    k: dict[str, Any] = {}
     p: str = ""
     """Base64."""
+
+
+def tag_of(version: str) -> str:
+    """`3.11.7` → `python3.11`: a tag that nodes have by themselves."""
+    return "python" + ".".join(version.split(".")[:2])

@@ -252,3 +252,40 @@ async def test_a_large_job_takes_little_memory(world: World, operator: Client, q
     assert size > count * 100
     print(f"{query}: {size} bytes given, {peak - before} bytes more memory at the most")
     assert peak - before < 8 * 1024 * 1024, "the coordinator and this client together"
+
+
+CALLS = {"type": "python", "payload": {"module": "m:f"}, "inputs": {"type": "items", "items": ["{}"] * 5}}
+
+
+async def test_values_of_calls_are_given_also_of_tasks_that_failed(world: World, operator: Client):
+    await world.add_node(cpus=8, job_types=("command", "python"))
+    job_id = await operator.submit(**CALLS | {"chunk": 2, "max_attempts": 1})
+    await world.write(job_id, 0, b"printed")
+    await world.write(job_id, 0, b'{"n":0,"v":[1]}\n{"n":1,"p":"gAQ="}\n', stream=3)
+    await world.write(job_id, 1, b'{"n":0,"e":{"type":"E","message":"bad"}}\n{"n":1,"v":2}\n', stream=3)
+    await world.write(job_id, 2, b'{"n":0,"v":3}\n', stream=3)
+    await world.finish(job_id, 0)
+    await world.finish(job_id, 1, Outcome.EXIT_CODE)
+    await world.finish(job_id, 2)
+    told = await lines(operator, job_id)
+    assert [(each["status"], each["encoding"]) for each in told] == [
+        ("COMPLETED", "calls"),
+        ("FAILED", "calls"),
+        ("COMPLETED", "json"),
+    ]
+    assert [each["value"] for each in told] == [
+        [{"value": [1]}, {"encoding": "pickle", "value": "gAQ="}],
+        [{"error": {"type": "E", "message": "bad"}}, {"value": 2}],
+        3,
+    ]
+    assert await text(operator, job_id) == b"printed"
+
+
+async def test_values_beyond_a_mebibyte_are_whole(world: World, operator: Client):
+    await world.add_node(job_types=("python",))
+    job_id = await operator.submit(**CALLS | {"inputs": {"type": "one"}})
+    data = b'{"n":0,"v":"%b"}\n' % (b"x" * 1_500_000)
+    await world.write(job_id, 0, data, stream=3)
+    await world.finish(job_id, 0)
+    (told,) = await lines(operator, job_id)
+    assert (len(told["value"]), told["encoding"], told["is_cut"]) == (1_500_000, "json", False)

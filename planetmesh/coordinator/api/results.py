@@ -30,6 +30,7 @@ from planetmesh.model.ids import JobId
 from planetmesh.model.job import ENDED, Task, TaskState
 from planetmesh.store.results import Place, Stdout
 from planetmesh.wire.api import Form, Parse, TaskCode, TaskResult, TaskShort
+from planetmesh.wire.calls import VALUES
 
 VALUE_MOST_BYTES = 1024 * 1024
 """Of one task's output in `json`; `text` has all that was kept of it."""
@@ -180,10 +181,17 @@ async def _give_values(
 ) -> None:
     """As many at a time as have small outputs together."""
     kind = job_type(found.job.spec.type)
+    are_calls = kind.result_stream == VALUES
+    # A call that raised fails its task; what came of the task's other calls is there all the same.
+    states = ENDED if are_calls else frozenset({TaskState.COMPLETED})
+    most = engine.settings.output_most_bytes if are_calls else VALUE_MOST_BYTES
     while tasks:
-        wanted = [(task.index, task.attempt) for _code, task in tasks if task.state is TaskState.COMPLETED]
-        outputs = await engine.outputs.stdouts(found.job.id, wanted, VALUE_MOST_BYTES)
-        batch = _with_outputs(tasks, outputs)
+        wanted = [(task.index, task.attempt) for _code, task in tasks if _has_output(task, states)]
+        outputs = await engine.outputs.stdouts(found.job.id, wanted, most, stream=kind.result_stream)
+        batch = _with_outputs(tasks, outputs, states)
+        if are_calls:
+            # What was dropped of values nobody has counted: the worker says it in place of the value.
+            batch = [(code, output and _Output(output.stdout, 0)) for code, output in batch]
         del tasks[: len(batch)]
         if sum(len(each.data) for each in outputs) <= INLINE_BYTES:
             lines = _lines(batch, kind, parse)
@@ -193,20 +201,20 @@ async def _give_values(
 
 
 class _Output(msgspec.Struct, frozen=True):
-    """What there is of a COMPLETED task's standard output."""
+    """What there is of a task's standard output, or of its values."""
 
     stdout: Stdout
     dropped_bytes: int
 
 
 def _with_outputs(
-    tasks: list[tuple[TaskCode, Task]], outputs: list[Stdout]
+    tasks: list[tuple[TaskCode, Task]], outputs: list[Stdout], states: frozenset[TaskState]
 ) -> list[tuple[TaskCode, _Output | None]]:
-    """The first tasks, as far as the outputs of the COMPLETED ones among them reach."""
+    """The first tasks, as far as the outputs of those among them that have some reach."""
     batch: list[tuple[TaskCode, _Output | None]] = []
     following = iter(outputs)
     for code, task in tasks:
-        if task.state is not TaskState.COMPLETED:
+        if not _has_output(task, states):
             batch.append((code, None))
             continue
         stdout = next(following, None)
@@ -214,6 +222,10 @@ def _with_outputs(
             break
         batch.append((code, _Output(stdout, max(0, task.stdout_bytes - stdout.kept_bytes))))
     return batch
+
+
+def _has_output(task: Task, states: frozenset[TaskState]) -> bool:
+    return task.state in states and task.attempt > 0
 
 
 def _lines(batch: list[tuple[TaskCode, _Output | None]], kind: JobType, parse: Parse) -> bytes:
@@ -225,7 +237,8 @@ def _result(code: TaskCode, output: _Output | None, kind: JobType, parse: Parse)
     if output is None:
         return TaskResult(**ended)
     is_cut = output.stdout.is_cut or output.dropped_bytes > 0
-    found = kind.gather(output.stdout.data, parse, is_cut=is_cut)
+    count = len(code.inputs) if code.inputs is not None else 1
+    found = kind.gather(output.stdout.data, parse, is_cut=is_cut, count=count)
     return TaskResult(
         **ended,
         value=found.value,
