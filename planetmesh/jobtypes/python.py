@@ -128,7 +128,7 @@ def _check_item(text: str, number: int) -> None:
         content = text.encode()
         if len(content) > ITEM_MOST_BYTES:
             raise TooLarge(
-                f"The arguments of call {number + 1} are {len(content)} bytes; {ITEM_MOST_BYTES} is the limit.",
+                f"Call {number + 1} has arguments of {len(content)} bytes; {ITEM_MOST_BYTES} is the limit.",
                 hint="Large data belongs into a file.",
             )
         item = _read_item(content)
