@@ -52,6 +52,8 @@ In json a value that is not UTF-8 is base64 (see `encoding`) and one beyond
 The mesh keeps 16 MiB of what one task writes (`output_most_bytes` in `planetmesh
 settings`); what lies beyond is in no form, and it is said which tasks that
 is about (`dropped_bytes` in json).
+Of python jobs the value is what the function returned: itself, base64 of its
+pickle (`pickle`), or with several calls a list of both and of errors (`calls`).
 
 Exit status: 0 if all tasks completed and all that they wrote was kept, 1 if not
 (or not yet).

@@ -323,8 +323,22 @@ async def test_the_sandbox_is_measured_and_reported(coordinator):
         pass
     info = coordinator.hellos[0].info
     assert info.sandbox.tier in {"landlock", "user", "user+landlock", "unconfined"}
-    assert info.tags == ("gpu",)
+    assert info.tags == ("gpu", f"python{sys.version_info.major}.{sys.version_info.minor}")
     assert info.offer == Resources(2000, 2**30, 0)
+
+
+async def test_calls_run_in_warm_workers_and_their_values_come_durably(coordinator):
+    payload = {"module": "os:strerror"}
+    async with agent(coordinator):
+        await coordinator.open_job(JOB, [], job_type="python", payload=payload)
+        items = ['{"a":[2]}', '{"a":["no number"]}', '{"a":[13]}']
+        await coordinator.assign(JOB, [0, 1, 2], items)
+        await coordinator.until(lambda: len(coordinator.results()) == 3)
+    results = coordinator.results()
+    assert [results[index].outcome for index in range(3)] == [Outcome.OK, Outcome.EXIT_CODE, Outcome.OK]
+    assert results[1].error.split(": ", 1)[1].startswith("TypeError: ")
+    assert coordinator.output(0, 3) == b'{"n":0,"v":"No such file or directory"}\n'
+    assert coordinator.output(2, 3) == b'{"n":0,"v":"Permission denied"}\n'
 
 
 def test_shares_must_exist(tmp_path):

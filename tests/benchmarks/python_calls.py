@@ -5,8 +5,9 @@
 
 From the submit of a pickled function with one plain argument a call until the last value is read: durable,
 over mutual TLS and in the sandbox. For each size of chunk (0: the scheduler cuts them) one JSON line for each
-round: calls a second, seconds until the submit was acknowledged, until the first value was here and until the last was, how
-many tasks it became, and the CPU seconds of each process meanwhile. Then the latency of single calls.
+round: calls a second, seconds until the submit was acknowledged, until the first value was here and until the
+last was, how many tasks it became, and the CPU seconds of each process meanwhile. Then the latency of single
+calls: submit a job of one, wait for its value.
 """
 
 from __future__ import annotations
@@ -123,9 +124,7 @@ async def measure(home: Path, given: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--calls", type=int, default=20_000)
     parser.add_argument("--chunks", default="0,1,100,1000")
     parser.add_argument("--rounds", type=int, default=2)

@@ -70,12 +70,12 @@ def test_functions_that_can_never_be_called_are_refused(payload):
     ],
 )
 def test_arguments_that_cannot_be_read_are_refused_with_their_number(item):
-    with pytest.raises(BadInput, match="call 2"):
+    with pytest.raises(BadInput, match="of call 2 "):
         check(FUNCTION, "{}", item)
 
 
 def test_long_arguments_and_ranges_are_refused():
-    with pytest.raises(TooLarge, match="(?i)call 1"):
+    with pytest.raises(TooLarge, match="Call 1"):
         check(FUNCTION, '{"a":["' + "x" * 600_000 + '"]}')
     with pytest.raises(BadInput, match="range"):
         check(FUNCTION, inputs=Range(1, 9))

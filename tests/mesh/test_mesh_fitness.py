@@ -30,6 +30,7 @@ def signature(**changes) -> Signature:
         ({}, {"node": builders.node_id("nas")}, "other_node", True, "another node"),
         ({}, {"tags": ("gpu", "fast")}, "tags", True, "lacks the tag gpu, fast"),
         ({"info": {"tags": ("gpu",)}}, {"tags": ("gpu", "fast")}, "tags", True, "lacks the tag fast"),
+        ({}, {"tags": ("python3.99",)}, "tags", True, "the job needs 3.99"),
         ({}, {"type": "embedding"}, "job_type", True, "jobs of type embedding"),
         ({"info": {"refuses": "no sandbox"}}, {}, "refuses", True, "no sandbox"),
         ({}, {"requests": builders.resources(3)}, "too_small", True, "offers only 2 CPUs, 1.0 GiB"),

@@ -228,6 +228,8 @@ class Launcher:
             self._leaving = True
             return
         self._report(Rested())
+        self._flush()
+        self._workers.get_ready(self._ground)
 
     def _kill(self, command: Kill) -> None:
         key = (command.index, command.attempt)

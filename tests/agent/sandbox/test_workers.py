@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -238,9 +239,18 @@ async def test_a_launcher_rests_without_its_workers(job):
     assert await job.handle.rest()
     pid = values(job, 1)[0]
     assert tree.look_at(pid) is None
+    launcher = job.handle.ready.pid
+    async with asyncio.timeout(5):
+        while not (ready := tree.children_of(launcher, tree.snapshot())):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     job.handle.adopt("job-two", {}, Limits(), 2)
     await make(job, os.getpid)
-    assert values(job, 2)[0] != pid
+    assert values(job, 2) == ready, "forked after the first job was cleared away, before the second came"
+    assert await job.handle.rest()
+    job.handle.adopt("job-three", {}, Limits(), 2)
+    await job.shell("true")
+    assert await job.handle.rest()
+    assert tree.children_of(launcher, tree.snapshot()) == [], "that job made no calls"
 
 
 async def test_fewer_slots_leave_fewer_workers(open_job):
