@@ -15,6 +15,7 @@ import msgspec
 
 from planetmesh.errors import BadInput
 from planetmesh.jobtypes.contract import (
+    JobType,
     Launch,
     Value,
     check_inputs,
@@ -44,7 +45,7 @@ class CommandPayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     argv: tuple[str, ...]
 
 
-class Command:
+class Command(JobType):
     """See the module."""
 
     name = "command"

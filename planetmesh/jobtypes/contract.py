@@ -50,9 +50,9 @@ class LaunchFile(msgspec.Struct, frozen=True):
 
 
 class Launch(msgspec.Struct, frozen=True):
-    """What is to be started for one task."""
+    """What is to be started for one task: a program, or a function of ours in a warm worker."""
 
-    argv: tuple[str | JobFile, ...]
+    argv: tuple[str | JobFile, ...] = ()
     env: dict[str, str] = {}
     """Added to the job's own variables, and stronger than them."""
     files: tuple[LaunchFile, ...] = ()
@@ -70,7 +70,7 @@ class Value(msgspec.Struct, frozen=True):
 
 
 class JobType(Protocol):
-    """One kind of job. Implementations hold no state."""
+    """One kind of job. Implementations hold no state; one that derives from this gets the usual answers."""
 
     @property
     def name(self) -> str: ...
@@ -78,24 +78,38 @@ class JobType(Protocol):
     @property
     def result_stream(self) -> int:
         """Which of a task's streams holds what came of it: 1 stdout, or 3 the values of calls."""
+        return 1
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Modules that a node must have: one without them does not offer the type."""
+        return ()
+
+    def complete(self, spec: JobSpec) -> JobSpec:
+        """The spec with what follows from it: outputs, tags. Called before `check`; may raise BadInput."""
+        return spec
 
     def check(self, spec: JobSpec) -> None:
         """Raise BadInput for what can never run, before the submit is acknowledged."""
 
     def launch(self, payload: dict[str, Any], items: tuple[str, ...], index: int) -> Launch:
         """What the task `index` with these inputs starts; raises BadInput like `check`."""
+        ...
 
     def describe(self, payload: dict[str, Any], items: tuple[str, ...] = (), index: int = 0) -> str:
         """One line for people: what this job, or this task of it, runs."""
+        return " ".join((self.name, *items))
 
     def gather(self, data: bytes, parse: Parse, *, is_cut: bool, count: int = 1) -> Value:
         """What came of a task that wrote this to its result stream; `is_cut`: and more, which is not here.
 
         Of a COMPLETED task; where results are values of calls, of any that has ended. `count`: its inputs.
         """
+        return value_of(data, parse, is_cut=is_cut)
 
     def kind(self, payload: dict[str, Any]) -> str:
         """`command ffmpeg`: jobs of the same kind are alike in how long a task takes and where it fails."""
+        return kind_of(self.name, "")
 
 
 def kind_of(job_type: str, program: str) -> str:

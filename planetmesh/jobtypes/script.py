@@ -17,6 +17,7 @@ import msgspec
 from planetmesh.errors import BadInput, TooLarge
 from planetmesh.jobtypes.contract import (
     JobFile,
+    JobType,
     Launch,
     LaunchFile,
     Value,
@@ -60,7 +61,7 @@ class ScriptPayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = "script"
 
 
-class Script:
+class Script(JobType):
     """See the module."""
 
     name = "script"
