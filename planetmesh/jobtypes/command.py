@@ -17,13 +17,11 @@ from planetmesh.errors import BadInput
 from planetmesh.jobtypes.contract import (
     JobType,
     Launch,
-    Value,
     check_inputs,
     check_launch,
     check_texts,
     kind_of,
     read_payload,
-    value_of,
 )
 from planetmesh.jobtypes.replace import (
     check_line_of_many,
@@ -32,7 +30,6 @@ from planetmesh.jobtypes.replace import (
     fill_windows_line,
 )
 from planetmesh.model.job import JobSpec
-from planetmesh.wire.api import Parse
 
 POSIX_SHELL = ("/bin/sh", "-c")
 WINDOWS_SHELL = ("cmd.exe", "/d", "/v:on", "/s", "/c")
@@ -49,7 +46,6 @@ class Command(JobType):
     """See the module."""
 
     name = "command"
-    result_stream = 1
 
     def check(self, spec: JobSpec) -> None:
         argv = _read(spec.payload)
@@ -75,9 +71,6 @@ class Command(JobType):
             return shlex.join(fill_arguments(argv, items, index))
         quoted = (" ".join(map(shlex.quote, items)),) if items else ()
         return " ".join(fill_arguments(argv, quoted, index))
-
-    def gather(self, data: bytes, parse: Parse, *, is_cut: bool, count: int = 1) -> Value:  # noqa: ARG002
-        return value_of(data, parse, is_cut=is_cut)
 
     def kind(self, payload: dict[str, Any]) -> str:
         argv = _read(payload)

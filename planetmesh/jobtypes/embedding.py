@@ -13,7 +13,8 @@ from typing import Any, Literal
 import msgspec
 
 from planetmesh.errors import BadInput
-from planetmesh.jobtypes.contract import JobType, Launch, kind_of, read_payload
+from planetmesh.jobtypes.call_type import CallType
+from planetmesh.jobtypes.contract import Launch, kind_of, read_payload
 from planetmesh.model.job import Items, JobSpec
 from planetmesh.model.names import safe_parts
 from planetmesh.model.resources import MILLIS
@@ -62,7 +63,7 @@ class EmbeddingPayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many inputs each task has, where that is fixed. Follows from the job."""
 
 
-class Embedding(JobType):
+class Embedding(CallType):
     """See the module."""
 
     name = "embedding"

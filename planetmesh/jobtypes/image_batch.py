@@ -13,7 +13,8 @@ from typing import Any, Literal
 import msgspec
 
 from planetmesh.errors import BadInput, TooLarge
-from planetmesh.jobtypes.contract import JobType, Launch, kind_of, read_payload
+from planetmesh.jobtypes.call_type import CallType
+from planetmesh.jobtypes.contract import Launch, kind_of, read_payload
 from planetmesh.jobtypes.output_name import (
     EXTENSION,
     check_name_pattern,
@@ -157,7 +158,7 @@ class Output(msgspec.Struct, frozen=True):
     format: str
 
 
-class ImageBatch(JobType):
+class ImageBatch(CallType):
     """See the module."""
 
     name = "image_batch"

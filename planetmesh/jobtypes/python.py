@@ -14,11 +14,10 @@ from typing import Any
 import msgspec
 
 from planetmesh.errors import BadInput, TooLarge
-from planetmesh.jobtypes.contract import Launch, Value, kind_of, read_payload
+from planetmesh.jobtypes.call_type import CallType
+from planetmesh.jobtypes.contract import Launch, kind_of, read_payload
 from planetmesh.logs import clean
 from planetmesh.model.job import Items, JobSpec, Range
-from planetmesh.wire.api import Encoding, Parse
-from planetmesh.wire.calls import VALUES, Frame, read_frames
 from planetmesh.wire.python import PythonItem, PythonPayload, tag_of
 
 CALL = "planetmesh.child.python_call:run"
@@ -36,11 +35,10 @@ _VERSION = re.compile(r"3\.\d{1,2}")
 _read_item = msgspec.json.Decoder(PythonItem).decode
 
 
-class Python:
+class Python(CallType):
     """See the module."""
 
     name = "python"
-    result_stream = VALUES
 
     def check(self, spec: JobSpec) -> None:
         payload = _read(spec.payload)
@@ -58,26 +56,16 @@ class Python:
             for number, text in enumerate(spec.inputs.items):
                 _check_item(text, number)
 
-    def launch(self, payload: dict[str, Any], items: tuple[str, ...], index: int) -> Launch:  # noqa: ARG002
+    def launch(self, payload: dict[str, Any], items: tuple[str, ...], index: int) -> Launch:
         _read(payload)
         return Launch((), call=CALL)
 
-    def describe(self, payload: dict[str, Any], items: tuple[str, ...] = (), index: int = 0) -> str:  # noqa: ARG002
+    def describe(self, payload: dict[str, Any], items: tuple[str, ...] = (), index: int = 0) -> str:
         name = _name_of(_read(payload))
         if not items:
             return f"{name}(…)"
         more = f" and {len(items) - 1} more" if len(items) > 1 else ""
         return f"{name}({_arguments_in_words(items[0])}){more}"
-
-    def gather(self, data: bytes, parse: Parse, *, is_cut: bool, count: int = 1) -> Value:  # noqa: ARG002
-        """One plain value as itself, one pickled value as base64, all else as a list with a part a call."""
-        frames = read_frames(data, count)
-        only = frames.get(0) if count == 1 else None
-        if only is not None and isinstance(only.v, msgspec.Raw):
-            return Value(only.v, Encoding.JSON)
-        if only is not None and isinstance(only.p, str):
-            return Value(only.p, Encoding.PICKLE)
-        return Value([_part_of(frames.get(number)) for number in range(count)], Encoding.CALLS)
 
     def kind(self, payload: dict[str, Any]) -> str:
         """Functions of one name have little in common, and `<lambda>` is the name of many."""
@@ -85,17 +73,6 @@ class Python:
         code = (python.function or python.module).encode()
         mark = hashlib.sha256(code).hexdigest()[:KIND_DIGITS]
         return f"{kind_of(self.name, _name_of(python))} {mark}"
-
-
-def _part_of(frame: Frame | None) -> dict[str, Any] | None:
-    """What came of one call; None if it was not made, or what came of it is lost."""
-    if frame is None:
-        return None
-    if isinstance(frame.v, msgspec.Raw):
-        return {"value": frame.v}
-    if isinstance(frame.p, str):
-        return {"encoding": Encoding.PICKLE, "value": frame.p}
-    return {"error": frame.e}
 
 
 def _read(payload: dict[str, Any]) -> PythonPayload:

@@ -20,17 +20,14 @@ from planetmesh.jobtypes.contract import (
     JobType,
     Launch,
     LaunchFile,
-    Value,
     check_inputs,
     check_launch,
     check_texts,
     kind_of,
     read_payload,
-    value_of,
 )
 from planetmesh.jobtypes.replace import fill_arguments
 from planetmesh.model.job import JobSpec
-from planetmesh.wire.api import Parse
 
 SOURCE_MOST_BYTES = 1024 * 1024
 NAME_MOST_LETTERS = 100
@@ -65,7 +62,6 @@ class Script(JobType):
     """See the module."""
 
     name = "script"
-    result_stream = 1
 
     def check(self, spec: JobSpec) -> None:
         _read(spec.payload)
@@ -85,9 +81,6 @@ class Script(JobType):
     def describe(self, payload: dict[str, Any], items: tuple[str, ...] = (), index: int = 0) -> str:
         script = _read(payload)
         return shlex.join((script.name, *fill_arguments(script.args, items, index)))
-
-    def gather(self, data: bytes, parse: Parse, *, is_cut: bool, count: int = 1) -> Value:  # noqa: ARG002
-        return value_of(data, parse, is_cut=is_cut)
 
     def kind(self, payload: dict[str, Any]) -> str:
         return kind_of(self.name, _read(payload).name)
