@@ -12,6 +12,7 @@ import platform
 import socket
 import sys
 import uuid
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,15 @@ def look(
         tags=tuple(dict.fromkeys((*tags, tag_of(platform.python_version())))),
         shares=shares,
         sandbox=sandbox or Sandbox(),
-        job_types=tuple(JOB_TYPES),
+        job_types=offered_types(),
         machine=machine_hash(),
         refuses=refuses,
     )
+
+
+def offered_types() -> tuple[str, ...]:
+    """The job types of which this node has all that they need."""
+    return tuple(name for name, kind in JOB_TYPES.items() if all(find_spec(module) for module in kind.needs))
 
 
 class LoadMeter:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import time
@@ -20,6 +21,7 @@ import msgspec
 
 from planetmesh.agent.desk import Desk
 from planetmesh.agent.link import Link
+from planetmesh.agent.model_servers import embedding_tags
 from planetmesh.agent.outbox import Outbox
 from planetmesh.agent.probe import LoadMeter, look
 from planetmesh.agent.reconnect import Finder, Reconnector
@@ -29,8 +31,11 @@ from planetmesh.agent.sandbox.messages import Share
 from planetmesh.agent.state import AgentState, Phase
 from planetmesh.agent.warm import Surroundings
 from planetmesh.agent.worklist import Worklist
+from planetmesh.entry_points import JOB_TYPES, offers
 from planetmesh.errors import BadInput, MeshError
 from planetmesh.groups import TaskGroup
+from planetmesh.jobtypes.loopback import SERVER_VARIABLE
+from planetmesh.jobtypes.registry import add_job_types
 from planetmesh.model.endpoint import format_endpoint
 from planetmesh.model.node import Sandbox
 from planetmesh.model.resources import Resources
@@ -80,6 +85,8 @@ class AgentOptions(msgspec.Struct, frozen=True, kw_only=True):
     """`PATH` or `PATH:rw`, shown to tasks besides the system's own folders."""
     beside_coordinator: bool = False
     """The mesh's CA key is on this machine: no tasks unless they are proven to be kept from it."""
+    embedding_server: str = ""
+    """Where an OpenAI-compatible server listens on this machine's loopback."""
     hidden: tuple[Path, ...] = ()
     """Kept from tasks besides the home; the coordinator's home for an agent beside it."""
     settings: Settings = Settings()
@@ -94,6 +101,9 @@ def main(options: AgentOptions, on_state: Callable[[AgentState], None] = lambda 
     cannot even begin.
     """
     options.home.prepare()
+    if options.embedding_server:
+        # What the zygote has in its environment its tasks can be told.
+        os.environ[SERVER_VARIABLE] = options.embedding_server
     zygote = start_zygote()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -141,9 +151,10 @@ async def run_agent(
     await asyncio.to_thread(_clear_up, options.home)
     shares = tuple(read_share(text) for text in options.shares)
     sandbox, refuses = await _test_sandbox(options, zygote, folder)
-    info = look(
-        offers=options.offers, tags=options.tags, shares=options.shares, sandbox=sandbox, refuses=refuses
-    )
+    for complaint in add_job_types(offers(JOB_TYPES)):
+        log.warning("job_type.left_out", extra={"reason": complaint})
+    tags = (*options.tags, *await asyncio.to_thread(embedding_tags))
+    info = look(offers=options.offers, tags=tags, shares=options.shares, sandbox=sandbox, refuses=refuses)
     worklist = Worklist(info.offer, info.gpus, options.settings)
     outbox = Outbox(options.home.outbox)
     desk = Desk(info, worklist, outbox, options.name or identity.membership.name, on_state)

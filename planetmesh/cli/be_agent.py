@@ -58,6 +58,7 @@ def agent_options(
         tags=part.tags,
         offers=part.offer,
         shares=part.shares,
+        embedding_server=part.embedding_server,
         beside_coordinator=beside_coordinator,
         hidden=tuple(Path(path) for path in part.hides),
         settings=settings,

@@ -48,13 +48,14 @@ def job(face: Face, job_id: str, *, tasks: bool, failed: bool) -> None:
 
 def describe(found: JobView) -> str:
     """What the job runs, in one line; nothing for a kind that this version does not know."""
+    from planetmesh.cli.spec import find_job_type
     from planetmesh.errors import MeshError
-    from planetmesh.jobtypes.registry import job_type
 
-    if found.spec is None:
+    kind = find_job_type(found.type)
+    if found.spec is None or kind is None:
         return ""
     try:
-        return job_type(found.type).describe(found.spec.payload)
+        return kind.describe(found.spec.payload)
     except MeshError:
         return ""
 

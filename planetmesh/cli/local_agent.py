@@ -42,6 +42,7 @@ class LocalAgent:
             offer=part.offer,
             shares=part.shares,
             hides=(str(home.root), *part.hides),
+            embedding_server=part.embedding_server,
         )
         self._arguments = arguments
 

@@ -44,6 +44,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     shares: tuple[str, ...] = ()
     hides: tuple[str, ...] = ()
     """Kept from tasks besides the state directory."""
+    embedding_server: str = ""
+    """Where an OpenAI-compatible server listens on this machine's loopback."""
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +62,7 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     gpus: int | None = None
     shares: tuple[str, ...] | None = None
     hides: tuple[str, ...] | None = None
+    embedding_server: str | None = None
 
     def begin(self, role: Role) -> Part:
         """The part of a first `up`."""
@@ -74,7 +77,7 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(part, offer=offer, **said)
 
 
-_PLAIN = ("name", "port", "bind", "mdns", "agent", "tags", "shares", "hides")
+_PLAIN = ("name", "port", "bind", "mdns", "agent", "tags", "shares", "hides", "embedding_server")
 _OFFER = ("cpu_millis", "memory_bytes", "gpus")
 
 

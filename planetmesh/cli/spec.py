@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,6 +17,9 @@ from planetmesh.jobtypes.replace import STRINGS
 from planetmesh.model.job import AUTO_CHUNK, Condition, Inputs, JobSpec, Limits, One
 from planetmesh.model.patterns import check_pattern
 from planetmesh.model.resources import Resources, parse_cpus, parse_duration, parse_size
+
+if TYPE_CHECKING:
+    from planetmesh.jobtypes.contract import JobType
 
 SCRIPT_MOST_BYTES = 1024 * 1024
 """As `jobtypes.script` allows; said here before the whole file is read."""
@@ -166,8 +169,6 @@ def build_spec(kind: tuple[str, dict[str, Any]], inputs: Inputs, options: JobOpt
 
     `node` and the jobs to wait for are looked up later: that needs the mesh.
     """
-    from planetmesh.jobtypes.registry import job_type
-
     if len(options.conditions) > AFTER_MOST:
         raise TooLarge(f"A job can wait for {AFTER_MOST} others at most, not for {len(options.conditions)}.")
     spec = JobSpec(
@@ -189,8 +190,21 @@ def build_spec(kind: tuple[str, dict[str, Any]], inputs: Inputs, options: JobOpt
         duplicates=not options.no_duplicates,
         outputs=_outputs(options.out),
     )
-    job_type(spec.type).check(spec)
+    known = find_job_type(spec.type)
+    if known is not None:
+        spec = known.complete(spec)
+        known.check(spec)
     return spec
+
+
+def find_job_type(name: str) -> JobType | None:
+    """None for one that only the mesh knows: it belongs to a package that is not installed here."""
+    from planetmesh import entry_points
+    from planetmesh.jobtypes.registry import JOB_TYPES, add_job_types
+
+    if name not in JOB_TYPES:
+        add_job_types(entry_points.offers(entry_points.JOB_TYPES))
+    return JOB_TYPES.get(name)
 
 
 def parse_env(given: tuple[str, ...]) -> dict[str, str]:

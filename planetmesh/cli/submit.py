@@ -1,8 +1,9 @@
 """`planetmesh submit`: hand in a job from a TOML file.
 
 The keys are `run`'s options with the same names (`max-running` and `max_running` are one), and `command`
-(a text, or an array), or `script` with `args` and `interpreter`; and at most one of `inputs` (an array),
-`lines`, `range`, `json-items`, `glob`. Unknown keys are refused with the closest known one.
+(a text, or an array), or `script` with `args` and `interpreter`, or `type` with its `payload`; and at most
+one of `inputs` (an array), `lines`, `range`, `json-items`, `glob`. Unknown keys are refused with the closest
+known one.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ Example (resize.toml):
 \b
 Keys:
   command (text or array)   or   script (a file), args (array), interpreter
+  or   type (image_batch, embedding, …) with payload (table): docs/job-types.md
   inputs (array), lines (a file), range ("1..100"), json-items (a file),
   glob ("**/*.png", text or array), chunk (a whole number or "auto")
   in, out (text or array: files taken along, patterns of files brought back),
@@ -49,6 +51,8 @@ Keys:
 
 _TEXT, _NUMBER, _WHOLE, _FLAG, _TEXTS, _TABLE = str, (int, float, str), int, bool, list, dict
 KEYS: dict[str, Any] = {
+    "type": _TEXT,
+    "payload": _TABLE,
     "command": (str, list),
     "script": _TEXT,
     "args": _TEXTS,
@@ -186,8 +190,13 @@ def _check_key(file: Path, key: str, value: Any) -> None:
 
 
 def _kind(values: dict[str, Any], folder: Path) -> tuple[str, dict[str, Any]]:
-    if ("command" in values) == ("script" in values):
-        raise BadInput("A job file needs either 'command' or 'script'.")
+    given = [key for key in ("command", "script", "type") if key in values]
+    if len(given) != 1:
+        raise BadInput("A job file needs either 'command' or 'script', or 'type' with its 'payload'.")
+    if "type" in values:
+        return values["type"], values.get("payload", {})
+    if "payload" in values:
+        raise BadInput("'payload' belongs to 'type'.", hint='Say, for instance: type = "image_batch"')
     if "script" in values:
         script = _beside(values["script"], folder) or ""
         return script_payload(script, _texts(values.get("args", []), "args"), values.get("interpreter"))

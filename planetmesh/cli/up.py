@@ -60,6 +60,11 @@ class How:
 @click.option("--gpus", type=click.IntRange(0), help="Offer so many GPUs to tasks (default: all).")
 @click.option("--share", multiple=True, metavar="PATH[:rw]", help="Let tasks see this folder. Repeatable.")
 @click.option("--hide", multiple=True, metavar="PATH", help="Keep this from tasks too. Repeatable.")
+@click.option(
+    "--embedding-server",
+    metavar="URL",
+    help="An OpenAI-compatible model server on this machine's loopback. Ollama is found by itself.",
+)
 @click.option("--agent/--no-agent", default=None, help="Coordinator: run tasks here too (default: yes).")
 @click.option("--mdns/--no-mdns", default=None, help="Announce and search by mDNS (default: yes).")
 @click.option(
@@ -106,6 +111,7 @@ def read_wishes(given: dict[str, Any]) -> Wishes:
         gpus=given["gpus"],
         shares=_texts(given["share"], _check_share),
         hides=_texts(given["hide"], lambda text: str(Path(text).expanduser().absolute())),
+        embedding_server=_check_server(given["embedding_server"]),
     )
 
 
@@ -232,6 +238,15 @@ def _check_tag(text: str) -> str:
             f"'{text}' is not a tag.", hint="A tag has letters, digits and . _ : = - only, at most 64."
         )
     return text
+
+
+def _check_server(url: str | None) -> str | None:
+    """An empty text takes it back."""
+    if url:
+        from planetmesh.jobtypes.loopback import read_loopback
+
+        read_loopback(url)
+    return url
 
 
 def _check_share(text: str) -> str:

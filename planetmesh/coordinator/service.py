@@ -31,7 +31,9 @@ from planetmesh.coordinator.engine import Engine
 from planetmesh.coordinator.enrolment import Enrolment, found_mesh
 from planetmesh.coordinator.listener import bind_port, serve
 from planetmesh.discovery import usable_addresses
+from planetmesh.entry_points import JOB_TYPES, offers
 from planetmesh.groups import TaskGroup
+from planetmesh.jobtypes.registry import add_job_types
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.endpoint import DEFAULT_PORT, format_endpoint
 from planetmesh.paths import Home
@@ -86,6 +88,8 @@ class Coordinator:
 async def running_coordinator(options: CoordinatorOptions) -> AsyncIterator[Coordinator]:
     """Start everything and hand it out; raises MeshError for whatever stands in the way."""
     home, settings = options.home, options.settings
+    for complaint in add_job_types(offers(JOB_TYPES)):
+        log.warning("job_type.left_out", extra={"reason": complaint})
     sockets = bind_port(options.bind, options.port)
     port = int(sockets[0].getsockname()[1])
     async with AsyncExitStack() as stack:

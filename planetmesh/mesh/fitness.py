@@ -50,6 +50,14 @@ def _missing_tags(signature: Signature, live: LiveNode) -> Reason | None:
         return Reason(
             "tags", f"it has Python {live.node.info.python}, and the job needs {asked}", lasting=True
         )
+    if missing[0].startswith("embed:"):
+        # Nodes find out by themselves; with the tag alone nothing would be there.
+        return Reason(
+            "tags",
+            f"it lacks {words}: a model server with that model, or the libraries for model folders",
+            "pip install 'planetmesh[embedding]' there, or start Ollama; then planetmesh up again",
+            lasting=True,
+        )
     return Reason(
         "tags",
         f"it lacks the tag {words}",
@@ -61,7 +69,12 @@ def _missing_tags(signature: Signature, live: LiveNode) -> Reason | None:
 def _unknown_type(signature: Signature, live: LiveNode) -> Reason | None:
     if live.node.info is None or signature[3] in live.node.info.job_types:
         return None
-    return Reason("job_type", f"its version cannot run jobs of type {signature[3]}", lasting=True)
+    return Reason(
+        "job_type",
+        f"it cannot run jobs of type {signature[3]}: it lacks a package for them, or its version is older",
+        "docs/job-types.md says what each type needs; install that there, then planetmesh up again",
+        lasting=True,
+    )
 
 
 def _refuses(_signature: Signature, live: LiveNode) -> Reason | None:

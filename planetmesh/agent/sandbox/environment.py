@@ -17,6 +17,8 @@ from planetmesh.agent.sandbox.tree import MARKER
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_LANGUAGE = "C.UTF-8"
+PASSED = ("TZ", "OLLAMA_HOST", "PLANETMESH_EMBEDDING_SERVER")
+"""The last two say where model servers listen on this machine's loopback."""
 LOADER_VARIABLE = "LD_LIBRARY_PATH"
 
 
@@ -26,8 +28,9 @@ def job_environment(spec: LauncherSpec, agent: Mapping[str, str], user_name: str
     built = {"PATH": _path(agent), "LANG": language, "USER": user_name, "LOGNAME": user_name}
     if agent.get("LC_ALL"):
         built["LC_ALL"] = language
-    if agent.get("TZ"):
-        built["TZ"] = agent["TZ"]
+    for name in PASSED:
+        if agent.get(name):
+            built[name] = agent[name]
     loader = _loader_path(agent)
     if loader:
         built[LOADER_VARIABLE] = loader

@@ -58,7 +58,8 @@ _KEY = re.compile(r"[!-~]{0,64}")
 
 def check_job(spec: JobSpec, settings: Settings) -> JobSpec:
     """The spec as it is kept (its name made printable); raises BadInput or TooLarge."""
-    spec = msgspec.structs.replace(spec, name=_job_name(spec.name))
+    kind = job_type(spec.type)
+    spec = kind.complete(msgspec.structs.replace(spec, name=_job_name(spec.name)))
     _check_inputs(spec, settings)
     _check_requests(spec.requests)
     _check_limits(spec.limits)
@@ -76,7 +77,7 @@ def check_job(spec: JobSpec, settings: Settings) -> JobSpec:
     _check_outputs(spec.outputs)
     _check_payload(spec, settings)
     _check_chunk(spec, settings)
-    job_type(spec.type).check(spec)
+    kind.check(spec)
     return spec
 
 
