@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -69,7 +70,7 @@ class ModelServer:
         return found
 
     def _ask(self, path: str, asked: dict[str, Any], kind: type[T]) -> T:
-        connection = http.client.HTTPConnection(self._at.host, self._at.port, timeout=SECONDS)
+        connection = _Direct(self._at.host, self._at.port, timeout=SECONDS)
         try:
             connection.request(
                 "POST",
@@ -97,6 +98,16 @@ class ModelServer:
             return msgspec.json.decode(body, type=kind)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise ServerRefused(f"The model server's answer cannot be used: {error}.") from error
+
+
+class _Direct(http.client.HTTPConnection):
+    """To an address, without looking up names: nothing else is asked, and nothing need be imported for it."""
+
+    def connect(self) -> None:
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        self.sock = socket.socket(family, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect((self.host, self.port))
 
 
 class _OllamaAnswer(msgspec.Struct):

@@ -36,7 +36,8 @@ def own_environment(*, alone: bool = False) -> dict[str, str]:
         return _unpacking_itself(environment) if alone else environment
     source = Path(__file__).resolve().parents[2]
     if not {"site-packages", "dist-packages"}.intersection(source.parts):
-        environment["PYTHONPATH"] = str(source)
+        paths = (str(source), environment.get("PYTHONPATH", ""))
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     return environment
 
 

@@ -54,8 +54,7 @@ def _missing_tags(signature: Signature, live: LiveNode) -> Reason | None:
         # Nodes find out by themselves; with the tag alone nothing would be there.
         return Reason(
             "tags",
-            f"it lacks {words}: a model server with that model, or the libraries for model folders",
-            "pip install 'planetmesh[embedding]' there, or start Ollama; then planetmesh up again",
+            f"it lacks {words}: a model server with that model, or planetmesh[embedding] for model folders",
             lasting=True,
         )
     return Reason(
@@ -72,7 +71,6 @@ def _unknown_type(signature: Signature, live: LiveNode) -> Reason | None:
     return Reason(
         "job_type",
         f"it cannot run jobs of type {signature[3]}: it lacks a package for them, or its version is older",
-        "docs/job-types.md says what each type needs; install that there, then planetmesh up again",
         lasting=True,
     )
 

@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,12 @@ class Said:
 class Machine:
     """One home, on this machine or on a host of a LAN, with at most one `up` at a time."""
 
-    def __init__(self, home: Path, *, lan: Lan | None = None, host: str = "") -> None:
+    def __init__(
+        self, home: Path, *, lan: Lan | None = None, host: str = "", env: Mapping[str, str] | None = None
+    ) -> None:
+        """`env`: added to the environment of all it starts."""
         self.home = home
+        self.env = dict(env or {})
         self.lan = lan
         self.host = host
         self.process: subprocess.Popen[bytes] | None = None
@@ -150,7 +154,7 @@ class Machine:
         self.kill()
 
     def _start(self, argv: Sequence[str], stdin: Any, stdout: Any, stderr: Any) -> subprocess.Popen[bytes]:
-        env = {"PLANETMESH_HOME": str(self.home), "PYTHONPATH": str(REPOSITORY)}
+        env = {"PLANETMESH_HOME": str(self.home), "PYTHONPATH": str(REPOSITORY), **self.env}
         if self.lan is not None:
             return self.lan.run(self.host, argv, env, stdin=stdin, stdout=stdout, stderr=stderr)
         return subprocess.Popen(
