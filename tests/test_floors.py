@@ -84,7 +84,6 @@ TESTED_ELSEWHERE = {
     "jobtypes/call_type.py": "jobtypes/test_python_type.py",
     "jobtypes/command.py": "jobtypes/test_types.py",
     "jobtypes/contract.py": "jobtypes/test_types.py",
-    "jobtypes/registry.py": "jobtypes/test_types.py",
     "jobtypes/script.py": "jobtypes/test_types.py",
     "model/clock.py": "mesh/test_mesh_nodes.py",
     "jobtypes/python.py": "jobtypes/test_python_type.py",

@@ -278,7 +278,7 @@ NONSENSE = {
     "huge seconds": [result_with(7, 1e300)],
     "memory": [result_with(9, -5)],
     "negative offset": [["output", "JOB", 0, 1, 1, -1, b"x"]],
-    "third stream": [["output", "JOB", 0, 1, 3, 0, b"x"]],
+    "fourth stream": [["output", "JOB", 0, 1, 4, 0, b"x"]],
     "NaN load": [["heartbeat", {"cpu": math.nan}]],
     "endless load": [["heartbeat", {"cpu": math.inf}]],
     "negative load": [["heartbeat", {"cpu": -1.0}]],
