@@ -117,14 +117,19 @@ class LiveNode:
         for each in times:
             self.record(each.kind).mean_seconds = each.seconds
 
-    def hold(self, key: TaskKey, kind: str, requests: Resources, now_steady: float) -> None:
-        """Called by `MeshState.hold`. The first task of a kind that is to be tried again is the probe."""
+    def hold(self, key: TaskKey, kind: str, requests: Resources, now_steady: float) -> bool:
+        """Called by `MeshState.hold`. The first task of a kind that is to be tried again is the probe.
+
+        True if its standing changed by that.
+        """
         record = self.records.get(kind)
-        if record is not None and record.phase is Phase.PROBE:
+        is_probe = record is not None and record.phase is Phase.PROBE
+        if record is not None and is_probe:
             record.move(PhaseCause.GOT_ONE, probe=key)
         self.held[key] = (requests, now_steady)
         self.held_by_job[key[0]] = self.held_by_job.get(key[0], 0) + 1
         self.used = self.used + requests
+        return is_probe
 
     def touch(self, key: TaskKey, now_steady: float) -> None:
         """The task runs since now."""
@@ -132,10 +137,14 @@ class LiveNode:
         if held is not None:
             self.held[key] = (held[0], now_steady)
 
-    def release(self, key: TaskKey, kind: str) -> None:
-        """Called by `MeshState.release`. A probe that told nothing is followed by another."""
+    def release(self, key: TaskKey, kind: str) -> bool:
+        """Called by `MeshState.release`. A probe that told nothing is followed by another.
+
+        True if its standing changed by that.
+        """
         record = self.records.get(kind)
-        if record is not None and record.phase is Phase.PROBING and record.probe == key:
+        was_probe = record is not None and record.phase is Phase.PROBING and record.probe == key
+        if record is not None and was_probe:
             record.move(PhaseCause.TOLD_NOTHING)
         held = self.held.pop(key)
         self.recalled.discard(key)
@@ -145,3 +154,4 @@ class LiveNode:
             self.held_by_job[key[0]] = left
         else:
             del self.held_by_job[key[0]]
+        return was_probe

@@ -40,6 +40,7 @@ class Joining(msgspec.Struct, frozen=True):
 def on_node_enrolled(state: MeshState, node: Node, now: Moment) -> fx.Effects:
     """A machine was given a certificate; it has not said hello yet."""
     state.nodes[node.id] = LiveNode(node, now.steady)
+    state.room.refit()
     return [fx.SaveNode(node), fx.NodeChanged(node.id)]
 
 
@@ -66,6 +67,7 @@ def on_node_joined(state: MeshState, joining: Joining, mesh_name: str, now: Mome
         instance=hello.instance,
         last_heartbeat_at=now.wall,
     )
+    state.room.refit()
     drop, kept, kept_effects = _sort_held(state, live, hello, now)
     found += kept_effects
     live.carried = {job_id for job_id, _index in kept}
@@ -135,6 +137,7 @@ def on_settings_changed(state: MeshState, settings: Settings, mesh_name: str, no
     as long to speak by the new ones, and a grace time that was granted stays as long as it was.
     """
     before, state.settings = state.settings, settings
+    state.room.refit()
     granted = max(0.0, before.offline_after_seconds - settings.offline_after_seconds)
     told = any(getattr(before, name) != getattr(settings, name) for name in TOLD_TO_AGENTS)
     found: fx.Effects = []
@@ -152,6 +155,7 @@ def on_heard(state: MeshState, node_id: NodeId, now: Moment) -> fx.Effects:
     if live.node.state is NodeState.HEALTHY or not live.connected:
         return []
     live.node = advance_node(live.node, NodeCause.HEARD)
+    state.room.refit()
     return [fx.SaveNode(live.node), fx.NodeChanged(node_id)]
 
 
@@ -186,6 +190,7 @@ def on_link_lost(state: MeshState, node_id: NodeId, session: int) -> fx.Effects:
     if live is None or live.session != session:
         return []
     live.session = None
+    state.room.refit()
     return [fx.NodeChanged(node_id)]
 
 
@@ -204,7 +209,7 @@ def on_tick(state: MeshState, now: Moment) -> fx.Effects:
     for live in list(state.nodes.values()):
         found += _watch(state, live, now)
     found += limits.on_tick(state, now)
-    found += reactor.save_standing(quarantine.on_tick(state, now.steady))
+    found += reactor.save_standing(state, quarantine.on_tick(state, now.steady))
     found += _pull_back(state, now)
     for twin in stragglers.twins(state, now.steady):
         found += reactor.on_twin_placed(state, twin, now)
@@ -228,6 +233,7 @@ def _watch(state: MeshState, live: LiveNode, now: Moment) -> fx.Effects:
     if wanted is live.node.state or wanted is NodeState.HEALTHY:
         return []
     live.node = advance_node(live.node, NodeCause.FELL_SILENT)
+    state.room.refit()
     return [fx.SaveNode(live.node), fx.NodeChanged(live.node.id)]
 
 
@@ -240,6 +246,7 @@ def _go_offline(state: MeshState, live: LiveNode, cause: NodeCause, now: Moment)
     if live.held:
         reliability = health.reliability_after(reliability, state.settings, good=False)
     live.node = advance_node(live.node, cause, reliability=reliability)
+    state.room.refit()
     live.opened = set()
     for key in list(live.held):
         if key not in live.held:
@@ -260,6 +267,7 @@ def _pull_back(state: MeshState, now: Moment) -> fx.Effects:
         if recalled:
             live.recalled.update(recalled)
             live.prefill_after = now.steady + PREFILL_PAUSE_SECONDS
+            state.room.rest(live.node.id, live.prefill_after)
             tasks = tuple(_as_held(state, key) for key in recalled)
             found.append(fx.Send(live.node.id, RecallTasks(tasks)))
     return found
@@ -306,6 +314,7 @@ def on_drain(state: MeshState, node_id: NodeId, *, on: bool, at_once: bool) -> f
     if not on:
         quarantine.lift(live)
     live.node = msgspec.structs.replace(live.node, draining=on, confined=quarantine.confined(live))
+    state.room.refit()
     found: fx.Effects = [fx.SaveNode(live.node)]
     if live.connected:
         found.append(fx.Send(node_id, Drain(on=on, now=at_once)))
@@ -322,6 +331,7 @@ def on_node_described(
         name=live.node.name if name is None else name,
         tags=live.node.tags if tags is None else tags,
     )
+    state.room.refit()
     return [fx.SaveNode(live.node), fx.NodeChanged(node_id)]
 
 
@@ -340,5 +350,6 @@ def on_node_forgotten(state: MeshState, node_id: NodeId, now: Moment) -> fx.Effe
     live = state.nodes[node_id]
     found = _go_offline(state, live, NodeCause.THROWN_OUT, now)
     del state.nodes[node_id]
+    state.room.forget(node_id)
     kept = [effect for effect in found if not isinstance(effect, fx.SaveNode | fx.NodeChanged)]
     return [*kept, fx.RemoveNode(node_id)]

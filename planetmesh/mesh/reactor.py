@@ -122,7 +122,7 @@ def on_task_ended(state: MeshState, node_id: NodeId, result: TaskResult, now: Mo
     state.release(node_id, task.key)
     if result.outcome in NOT_AN_END:
         # Nobody cancelled it here, or it would not count any more: else it would be given out again at once.
-        node.resting_until = now.steady + REST_SECONDS
+        _rest(state, node, now)
     if task.twin_node is not None and result.outcome is not Outcome.OK:
         return learned + _lose_one(state, live, task, node_id, result, now)
     if result.outcome in NOT_AN_END:
@@ -141,6 +141,11 @@ def on_task_ended(state: MeshState, node_id: NodeId, result: TaskResult, now: Mo
         done = advance(ended, Cause.SUCCEEDED, finished_at=now.wall, made=result.made)
         return learned + stops + ends.end_task(state, live, done, now)
     return learned + _after_failure(state, live, ended, now)
+
+
+def _rest(state: MeshState, node: LiveNode, now: Moment) -> None:
+    node.resting_until = now.steady + REST_SECONDS
+    state.room.rest(node.node.id, node.resting_until)
 
 
 def _stop_the_other(state: MeshState, task: Task, node_id: NodeId) -> fx.Effects:
@@ -202,7 +207,7 @@ def on_task_returned(state: MeshState, node_id: NodeId, returned: TaskReturned, 
         return []
     node = state.nodes[node_id]
     if task.key not in node.recalled:
-        node.resting_until = now.steady + REST_SECONDS
+        _rest(state, node, now)
     state.release(node_id, task.key)
     if task.twin_node is not None:
         return _go_on_alone(state, live, _without(task, node_id))
@@ -324,16 +329,18 @@ def _learn(state: MeshState, live: LiveJob, node: LiveNode, result: TaskResult, 
     reliability = health.reliability_after(node.node.reliability, state.settings, good=good)
     if reliability != node.node.reliability:
         node.node = msgspec.structs.replace(node.node, reliability=reliability)
-    return save_standing(changed)
+    return save_standing(state, changed)
 
 
 def _mean(old: float | None, new: float) -> float:
     return new if old is None else old * MEAN_MEMORY + new * (1 - MEAN_MEMORY)
 
 
-def save_standing(changed: list[LiveNode]) -> fx.Effects:
+def save_standing(state: MeshState, changed: list[LiveNode]) -> fx.Effects:
     """Write down what is held against these nodes."""
     found: fx.Effects = []
+    if changed:
+        state.room.refit()
     for node in changed:
         node.node = msgspec.structs.replace(node.node, confined=quarantine.confined(node))
         found += [fx.SaveNode(node.node), fx.NodeChanged(node.node.id)]

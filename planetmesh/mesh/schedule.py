@@ -7,18 +7,23 @@ itself is the tally. All tasks of a line may go to the same nodes, so when its f
 the line is done: a placement costs a heap step, whatever the queue's length, and nobody is overtaken
 by his equals. Free slots are given away first; backlog behind busy slots only where nobody of the
 same or a higher priority waits for a slot, or short tasks would keep the others out for ever.
+
+A line asks all nodes once, and from then on those that gained room since (`room`), so a full mesh costs a
+turn what changed in it. Free slots are never missed by that; backlog may come a moment late where a line
+could stand behind others that it could not stand behind before. All nodes are asked again now and then.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 
 import msgspec
 
 from planetmesh.mesh import chunks, fitness, score
 from planetmesh.mesh.live_job import LiveJob
 from planetmesh.mesh.live_node import LiveNode
+from planetmesh.mesh.room import Ranking
 from planetmesh.mesh.state import LineKey, MeshState
 from planetmesh.model.ids import JobId, NodeId
 from planetmesh.model.job import Terms
@@ -29,6 +34,8 @@ STARVED_SECONDS = 30.0
 each slot that comes free before a large one fits."""
 STARVED_MOST = 8
 """Lines that are helped so at the same time."""
+LOOK_AGAIN_SECONDS = 1.0
+"""A line that knows the nodes for longer asks all of them again, one line in each pass."""
 
 
 class Placement(msgspec.Struct, frozen=True):
@@ -47,10 +54,8 @@ class _Pass(msgspec.Struct):
 
     state: MeshState
     now_steady: float
-    kept: dict[NodeId, LineKey]
-    """Nodes kept free for a line that starves."""
-    spoken_for: set[NodeId]
-    """Nodes that get no backlog: somebody waits for a slot there."""
+    claims: set[LineKey]
+    """Lines that wait for a slot: no node that fits them gets backlog."""
     offered: Resources
     """By all nodes that are connected."""
 
@@ -63,6 +68,15 @@ class _Pass(msgspec.Struct):
             used.gpus / max(1, offered.gpus),
         )
 
+    def is_spoken_for(self, live: LiveNode) -> bool:
+        """Does another line wait for a slot that this node could give it?"""
+        state, node_id = self.state, live.node.id
+        for key in self.claims:
+            ranking = state.slots.get(key)
+            if ranking is not None and ranking.fits(node_id) and _is_free_to_take(state, key, live):
+                return True
+        return False
+
 
 def placements(
     state: MeshState, now_steady: float, may_go_on: Callable[[], bool]
@@ -72,11 +86,10 @@ def placements(
     A pass that was cut short (it returns False) is carried on by the next one: lines that had no luck are
     not asked again before all others were.
     """
-    offered = NOTHING
-    for live in state.nodes.values():
-        if live.connected:
-            offered = offered + live.offer
-    around = _Pass(state, now_steady, _keep_free(state, now_steady), set(), offered)
+    state.room.wake(now_steady)
+    _keep_free(state, now_steady)
+    _look_again(state, now_steady)
+    around = _Pass(state, now_steady, set(), state.room.offered)
     by_priority: dict[int, list[LineKey]] = {}
     for key in state.queue:
         if key not in state.asked:
@@ -122,16 +135,13 @@ def _take_turns(
 
 
 class _Board:
-    """One line of jobs and the nodes that fit them, cheapest on top."""
+    """One line of jobs in one pass."""
 
     def __init__(self, around: _Pass, key: LineKey) -> None:
         self.around = around
         self.state = around.state
         self.key = key
         self.line = self.state.queue[key]
-        self._fit: list[LiveNode] | None = None
-        self._nodes: list[tuple[float, NodeId]] = []
-        self._slot_count: int | None = None
 
     @property
     def turn(self) -> tuple[float, int]:
@@ -143,42 +153,46 @@ class _Board:
 
     def next_slot(self) -> Placement | None:
         """Give the first job's next task to a node with a free slot."""
-        if self._fit is None:
-            self._nodes = self._ranked(self._find_fit())
-        job = self.first
-        requests, now, kind = job.job.spec.requests, self.around.now_steady, job.kind
-        chosen = self._cheapest(
-            lambda live: fitness.has_slot(live, requests, now) and fitness.may_try(live, kind)
+        state, key, now = self.state, self.key, self.around.now_steady
+        signature = key[1]
+        requests, kind = signature[0], signature[4]
+        chosen = self._ranking(state.slots).cheapest(
+            lambda live: (
+                fitness.has_slot(live, requests, now)
+                and fitness.may_try(live, kind)
+                and _is_free_to_take(state, key, live)
+            ),
+            state.settings.weights,
         )
         if chosen is not None:
-            self.state.blocked_since.pop(self.key, None)
-            return self._placed(job, chosen)
-        self.state.asked.add(self.key)
-        if self._fit:
-            self.state.blocked_since.setdefault(self.key, now)
+            state.blocked_since.pop(key, None)
+            return self._placed(self.first, chosen)
+        state.asked.add(key)
+        if state.room.fit(signature):
+            state.blocked_since.setdefault(key, now)
         return None
 
     def claim(self) -> None:
         """If the first job waits for a slot and may not stand behind others, nobody stands in its way."""
         if self.line and not fitness.may_stand_in_backlog(self.first, self.state.settings):
-            self.around.spoken_for.update(live.node.id for live in self._fit or ())
+            self._ranking(self.state.slots)
+            self.around.claims.add(self.key)
 
     def next_backlog(self) -> Placement | None:
         """Let the first job's next task wait at a node behind short ones."""
-        job, settings = self.first, self.state.settings
+        job, state, settings = self.first, self.state, self.state.settings
         if not fitness.may_stand_in_backlog(job, settings):
             self.claim()
             return None
-        if not self._nodes:
-            self._nodes = self._ranked(self._fit or ())
-        jobs, now = self.state.jobs, self.around.now_steady
-        spoken_for = self.around.spoken_for
-        chosen = self._cheapest(
+        around = self.around
+        chosen = self._ranking(state.backlogs).cheapest(
             lambda live: (
-                live.node.id not in spoken_for
+                fitness.has_backlog_room(live, job, state.jobs, settings, around.now_steady)
                 and fitness.is_trusted(live, job.kind)
-                and fitness.has_backlog_room(live, job, jobs, settings, now)
-            )
+                and _is_free_to_take(state, self.key, live)
+                and not around.is_spoken_for(live)
+            ),
+            settings.weights,
         )
         return None if chosen is None else self._placed(job, chosen)
 
@@ -189,78 +203,67 @@ class _Board:
         why = score.terms(chosen, settings.weights)
         width = task.width
         if job.is_auto and task.index not in job.tasks:
-            width = chunks.width(job, chosen, self._slots(job), settings)
+            width = chunks.width(job, chosen, self.state.room.slots(job.signature), settings)
         return Placement(job.job.id, task.index, chosen.node.id, why, width)
 
-    def _slots(self, job: LiveJob) -> int:
-        """How many tasks of the job could run at a time."""
-        if self._slot_count is None:
-            requests = job.job.spec.requests
-            self._slot_count = sum(requests.how_often_in(live.offer) for live in self._fit or ())
-        return self._slot_count
-
-    def _find_fit(self) -> list[LiveNode]:
-        """Another machine first: those that failed the tasks count only if no other could run them."""
-        _priority, signature, excluded, _submitter = self.key
-        fit = [live for live in self.state.nodes.values() if fitness.objection(signature, live) is None]
-        untried = [live for live in fit if live.node.id not in excluded]
-        self._fit = [live for live in untried or fit if self._is_free_to_take(live)]
-        return self._fit
-
-    def _is_free_to_take(self, live: LiveNode) -> bool:
-        """Not kept for another line, unless for one of less priority."""
-        other = self.around.kept.get(live.node.id)
-        return other is None or other == self.key or other[0] < self.key[0]
-
-    def _ranked(
-        self, fit: Iterator[LiveNode] | list[LiveNode] | tuple[LiveNode, ...]
-    ) -> list[tuple[float, NodeId]]:
-        weights = self.state.settings.weights
-        nodes = [(score.terms(live, weights).cost, live.node.id) for live in fit]
-        heapq.heapify(nodes)
-        return nodes
-
-    def _cheapest(self, has_room: Callable[[LiveNode], bool]) -> LiveNode | None:
-        """Costs only rise during a pass, so a node's place in the heap is put right when it comes up."""
-        weights = self.state.settings.weights
-        while self._nodes:
-            cost, node_id = self._nodes[0]
-            live = self.state.nodes[node_id]
-            if not has_room(live):
-                heapq.heappop(self._nodes)
-                continue
-            present = score.terms(live, weights).cost
-            if present <= cost:
-                return live
-            heapq.heapreplace(self._nodes, (present, node_id))
-        return None
+    def _ranking(self, known: dict[LineKey, Ranking]) -> Ranking:
+        """What the line knows of the nodes. One that was made anew goes to the end."""
+        ranking = known.get(self.key)
+        if ranking is None or ranking.is_void:
+            known.pop(self.key, None)
+            _priority, signature, excluded, _submitter = self.key
+            ranking = known[self.key] = Ranking(self.state.room, signature, excluded, self.around.now_steady)
+        return ranking
 
 
-def _keep_free(state: MeshState, now_steady: float) -> dict[NodeId, LineKey]:
-    """For each line that starves, the node that will soonest have room for it: the one with least in hand."""
+def _is_free_to_take(state: MeshState, key: LineKey, live: LiveNode) -> bool:
+    """Not kept for another line, unless for one of less priority."""
+    other = state.kept.get(live.node.id)
+    return other is None or other == key or other[0] < key[0]
+
+
+def _look_again(state: MeshState, now_steady: float) -> None:
+    """Let the line that has not asked all nodes for longest do so, and doubt what it knows of them."""
+    for known in (state.slots, state.backlogs):
+        for key, ranking in known.items():
+            if now_steady - ranking.made_at >= LOOK_AGAIN_SECONDS:
+                del known[key]
+                state.room.doubt(key[1])
+            break
+
+
+def _keep_free(state: MeshState, now_steady: float) -> None:
+    """For each line that starves, the node that will soonest have room for it: the one with least in hand.
+
+    It stays that node for a while; one that is no longer kept has room for others.
+    """
     starved = [
         (-key[0], since, key)
         for key, since in state.blocked_since.items()
         if now_steady - since >= STARVED_SECONDS
     ]
-    kept: dict[NodeId, LineKey] = {}
-    for _priority, _since, key in heapq.nsmallest(STARVED_MOST, starved, key=lambda each: each[:2]):
+    keys = [key for *_rank, key in heapq.nsmallest(STARVED_MOST, starved, key=lambda each: each[:2])]
+    chosen_at, era = state.kept_at
+    before, kept = state.kept, dict[NodeId, LineKey]()
+    if era == state.room.era and now_steady - chosen_at < LOOK_AGAIN_SECONDS:
+        kept = {node_id: key for node_id, key in before.items() if key in keys}
+    else:
+        state.kept_at = now_steady, state.room.era
+    for key in keys:
+        if key in kept.values():
+            continue
         _, signature, excluded, _submitter = key
-        fit = [
-            live
-            for live in state.nodes.values()
-            if live.node.id not in kept and fitness.objection(signature, live) is None
-        ]
+        fit = [live for node_id, live in state.room.fit(signature).items() if node_id not in kept]
         untried = [live for live in fit if live.node.id not in excluded]
         least = min(untried or fit, key=lambda live: (score.queue(live), live.node.id), default=None)
         if least is not None:
             kept[least.node.id] = key
-    return kept
+    state.kept = kept
+    for node_id, key in before.items():
+        if kept.get(node_id) != key and node_id in state.nodes:
+            state.room.more_room(node_id)
 
 
 def untried_node_exists(state: MeshState, job: LiveJob, excluded: tuple[NodeId, ...]) -> bool:
     """Is there a node that could run the job's tasks and is not among `excluded`?"""
-    return any(
-        live.node.id not in excluded and fitness.objection(job.signature, live) is None
-        for live in state.nodes.values()
-    )
+    return any(node_id not in excluded for node_id in state.room.fit(job.signature))

@@ -33,7 +33,15 @@ def unreliability(live: LiveNode) -> float:
     return 1.0 - live.node.reliability
 
 
+def cost(live: LiveNode, weights: Weights) -> float:
+    """The cost alone: asked for each node that may be chosen."""
+    return (
+        weights.rtt * rtt(live)
+        + weights.load * load(live)
+        + weights.queue * queue(live)
+        + weights.reliability * unreliability(live)
+    )
+
+
 def terms(live: LiveNode, weights: Weights) -> Terms:
-    r, q, u, busy = rtt(live), queue(live), unreliability(live), load(live)
-    cost = weights.rtt * r + weights.load * busy + weights.queue * q + weights.reliability * u
-    return Terms(r, busy, q, u, cost)
+    return Terms(rtt(live), load(live), queue(live), unreliability(live), cost(live, weights))

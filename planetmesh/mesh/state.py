@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
+from planetmesh.mesh import fitness
 from planetmesh.mesh.lifecycle import Phase
 from planetmesh.mesh.live_job import LiveJob, Signature
 from planetmesh.mesh.live_node import LiveNode
+from planetmesh.mesh.room import Ranking, Room
 from planetmesh.model.ids import JobId, NodeId, TaskKey
 from planetmesh.model.job import ON_NODE, Counts, Task, TaskState
 from planetmesh.model.node import NodeState
@@ -42,6 +44,16 @@ class MeshState:
         """Lines that got no node when they were asked last, and the steady time of the first such pass."""
         self.asked: set[LineKey] = set()
         """Lines that had no luck in passes that were cut short; the next pass begins with the others."""
+        self.room = Room(self.nodes)
+        """Told of each change by which nodes may gain room, and by which others may fit."""
+        self.slots: dict[LineKey, Ranking] = {}
+        """Where each line may find a free slot; which was made longest ago comes first."""
+        self.backlogs: dict[LineKey, Ranking] = {}
+        """The same for room behind busy slots."""
+        self.kept: dict[NodeId, LineKey] = {}
+        """Nodes kept free for a line that starves."""
+        self.kept_at = 0.0, 0
+        """Steady time and era of the room at which all of these were chosen anew."""
         self.backoffs: list[tuple[float, JobId, int]] = []
         """Heap of (retry_at, job, index); entries may be out of date and are then skipped."""
         self.in_use: dict[str, Resources] = {}
@@ -82,7 +94,8 @@ class MeshState:
     def hold(self, live: LiveJob, node: LiveNode, index: int, now_steady: float) -> None:
         """A task is in this node's hands from now on."""
         requests, submitter = live.job.spec.requests, live.job.submitter
-        node.hold((live.job.id, index), live.kind, requests, now_steady)
+        if node.hold((live.job.id, index), live.kind, requests, now_steady):
+            self.room.refit()
         self._count_in_use(submitter, self.in_use.get(submitter, NOTHING) + requests)
 
     def release(self, node_id: NodeId, key: TaskKey) -> None:
@@ -92,7 +105,9 @@ class MeshState:
         if held is None:
             return
         live = self.jobs[key[0]]
-        node.release(key, live.kind)
+        if node.release(key, live.kind):
+            self.room.refit()
+        self.room.more_room(node_id)
         submitter = live.job.submitter
         self._count_in_use(submitter, self.in_use.get(submitter, NOTHING) - held[0])
 
@@ -130,6 +145,8 @@ class MeshState:
             del self.queue[key]
             self.blocked_since.pop(key, None)
             self.asked.discard(key)
+            self.slots.pop(key, None)
+            self.backlogs.pop(key, None)
 
     def end_turn(self, live: LiveJob, excluded: tuple[NodeId, ...]) -> None:
         """A task of the job was placed out of this line: the others come first now."""
@@ -181,6 +198,7 @@ def check(state: MeshState) -> None:
             assert probes == (record.phase is Phase.PROBING), f"{node.node.name} probes {kind}: {record}"
     assert {name: used for name, used in in_use.items() if used != NOTHING} == state.in_use
     _check_queue(state)
+    _check_room(state)
 
 
 def _check_queue(state: MeshState) -> None:
@@ -196,6 +214,23 @@ def _check_queue(state: MeshState) -> None:
         assert live.lines == wanted, f"job {job_id} stands in {live.lines} and should in {wanted}"
         assert all(job_id in state.queue[state.line_key(live, excluded)] for excluded in wanted)
     assert state.blocked_since.keys() <= state.queue.keys()
+
+
+def _check_room(state: MeshState) -> None:
+    """No line overlooks a node that has a slot for it."""
+    state.room.check()
+    resting = {node_id for _until, node_id in state.room.rests}
+    assert state.slots.keys() <= state.queue.keys()
+    assert state.backlogs.keys() <= state.queue.keys()
+    for key, ranking in state.slots.items():
+        if ranking.is_void or ranking.seen is None:
+            continue
+        known = {node_id for _cost, node_id in ranking.nodes} | set(state.room.gained_since(ranking.seen))
+        for node_id, live in state.nodes.items():
+            if node_id in known or node_id in resting or node_id in state.kept or not ranking.fits(node_id):
+                continue
+            has_slot = fitness.has_slot(live, key[1][0], float("inf")) and fitness.may_try(live, key[1][4])
+            assert not has_slot, f"{live.node.name} has a slot and is not asked"
 
 
 def _check_job(state: MeshState, job_id: JobId, live: LiveJob) -> None:

@@ -94,7 +94,7 @@ class TestRoom:
         mesh.submit("c", 9, requests=builders.resources(3))
         assert Counter(order(mesh)) == {"a": 1, "b": 2, "c": 1}
 
-    def test_tasks_that_ask_for_nothing_are_bounded_all_the_same(self, mesh: Transcript, monkeypatch):
+    def test_tasks_that_ask_for_nothing_are_bounded_all_the_same(self, monkeypatch, mesh: Transcript):
         monkeypatch.setattr(fitness, "HELD_MOST", 20)
         mesh.join("desk")
         mesh.submit("a", 100, requests=builders.resources(0))
