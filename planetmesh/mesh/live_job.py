@@ -31,6 +31,7 @@ class LiveJob:
         "mean_seconds",
         "next_index",
         "ready",
+        "runs",
         "signature",
         "tasks",
         "total",
@@ -56,6 +57,8 @@ class LiveJob:
         """Nodes that ended some of its tasks well."""
         self.blamed: set[NodeId] = set()
         """Nodes that failed it quickly: few, so that a good end need not ask all nodes."""
+        self.runs: OrderedDict[tuple[int, NodeId], float] = OrderedDict()
+        """Its tasks that run, where, and since when (steady), longest first; kept by `MeshState`."""
         self.begun: dict[int, float] = {}
         """`begun_at` of each live task that has one, oldest first."""
         spec = job.spec

@@ -132,10 +132,8 @@ class LiveNode:
         return is_probe
 
     def touch(self, key: TaskKey, now_steady: float) -> None:
-        """The task runs since now."""
-        held = self.held.get(key)
-        if held is not None:
-            self.held[key] = (held[0], now_steady)
+        """Called by `MeshState.touch`. The task runs since now."""
+        self.held[key] = (self.held[key][0], now_steady)
 
     def release(self, key: TaskKey, kind: str) -> bool:
         """Called by `MeshState.release`. A probe that told nothing is followed by another.

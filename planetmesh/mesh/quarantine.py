@@ -7,18 +7,21 @@ again. A failure that nobody does better is the job's own, and no machine is bla
 
 from __future__ import annotations
 
+from itertools import islice
+
 from planetmesh.mesh.lifecycle import Phase, PhaseCause
 from planetmesh.mesh.live_job import LiveJob
 from planetmesh.mesh.live_node import LiveNode, Record
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.ids import TaskKey
-from planetmesh.model.job import TaskState
 from planetmesh.model.node import Confined
 
 JOBS_MOST = 16
 """Failed jobs that a streak remembers."""
 LONGER = 3.0
 """A task that runs so many times longer elsewhere than it took to fail here is going well there."""
+LOOKED_AT_MOST = 256
+"""Of a job's tasks that run for longest, so many are compared with one that failed."""
 
 
 def on_good(
@@ -38,10 +41,10 @@ def on_good(
             record.streak, record.shown_elsewhere = 0, False
             record.failed_jobs.clear()
     for node_id in sorted(live.blamed - {node.node.id}):
+        live.blamed.discard(node_id)
         other = state.nodes.get(node_id)
         theirs = other.records.get(live.kind) if other else None
         if other is None or theirs is None or live.job.id not in theirs.failed_jobs:
-            live.blamed.discard(node_id)
             continue
         theirs.shown_elsewhere = True
         if _confine_if_due(state, theirs, now_steady):
@@ -82,19 +85,15 @@ def _does_better_elsewhere(
     state: MeshState, live: LiveJob, node: LiveNode, seconds: float, now_steady: float
 ) -> bool:
     """Did this job end well on another node, or does it run there much longer than it took to fail here?"""
-    if live.good_nodes - {node.node.id}:
+    if any(node_id != node.node.id for node_id in live.good_nodes):
         return True
-    least = max(1.0, LONGER * seconds)
-    for other in state.nodes.values():
-        if other is node or not other.held_by_job.get(live.job.id):
-            continue
-        record = other.records.get(live.kind)
-        if record is not None and record.streak:
-            continue
-        for (job_id, index), (_requests, since) in other.held.items():
-            runs = job_id == live.job.id and live.tasks[index].state is TaskState.RUNNING
-            if runs and now_steady - since >= least:
-                return True
+    latest = now_steady - max(1.0, LONGER * seconds)
+    for (_index, node_id), since in islice(live.runs.items(), LOOKED_AT_MOST):
+        if since > latest:
+            break
+        record = state.nodes[node_id].records.get(live.kind)
+        if node_id != node.node.id and (record is None or not record.streak):
+            return True
     return False
 
 

@@ -104,7 +104,7 @@ def on_task_started(state: MeshState, node_id: NodeId, started: TaskStarted, now
     live, task = _current(state, node_id, started.job_id, started.index, started.attempt)
     if live is None or task is None:
         return []
-    state.nodes[node_id].touch(task.key, now.steady)
+    state.touch(live, state.nodes[node_id], task.index, now.steady)
     if task.state is not TaskState.ASSIGNED or node_id == task.twin_node:
         return []
     task = advance(task, Cause.STARTED, started_at=now.wall)
@@ -257,6 +257,8 @@ def on_task_kept(
     state.put(live, kept)
     if not was_on_node:
         state.hold(live, node, index, now.steady)
+    elif cause is Cause.STARTED:
+        state.touch(live, node, index, now.steady)
     return [fx.SaveTask(kept), fx.JobChanged(job_id)]
 
 

@@ -96,7 +96,19 @@ class MeshState:
         requests, submitter = live.job.spec.requests, live.job.submitter
         if node.hold((live.job.id, index), live.kind, requests, now_steady):
             self.room.refit()
+        if live.tasks[index].state is TaskState.RUNNING:
+            self._runs(live, node, index, now_steady)
         self._count_in_use(submitter, self.in_use.get(submitter, NOTHING) + requests)
+
+    def touch(self, live: LiveJob, node: LiveNode, index: int, now_steady: float) -> None:
+        """The node runs the task since now, if it has it in hand."""
+        if (live.job.id, index) in node.held:
+            node.touch((live.job.id, index), now_steady)
+            self._runs(live, node, index, now_steady)
+
+    def _runs(self, live: LiveJob, node: LiveNode, index: int, now_steady: float) -> None:
+        live.runs[index, node.node.id] = now_steady
+        live.runs.move_to_end((index, node.node.id))
 
     def release(self, node_id: NodeId, key: TaskKey) -> None:
         """It is not any more, if it was."""
@@ -108,6 +120,7 @@ class MeshState:
         if node.release(key, live.kind):
             self.room.refit()
         self.room.more_room(node_id)
+        live.runs.pop((key[1], node_id), None)
         submitter = live.job.submitter
         self._count_in_use(submitter, self.in_use.get(submitter, NOTHING) - held[0])
 
@@ -257,6 +270,9 @@ def _check_job(state: MeshState, job_id: JobId, live: LiveJob) -> None:
     assert seen == counts, f"job {job_id} counts {counts}, its tasks {seen}"
     assert counts.total == live.total
     assert counts.live, f"job {job_id} has ended but is still in the table"
+    assert list(live.runs.values()) == sorted(live.runs.values())
+    for index, node_id in live.runs:
+        assert (job_id, index) in state.nodes[node_id].held, f"{job_id}/{index} is not in hand and runs"
     assert sum(len(line) for line in live.ready.values()) <= listed
     assert counts.queued == listed + live.untouched, f"job {job_id}: {listed} tasks are ready"
 
