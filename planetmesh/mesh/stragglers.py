@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from planetmesh.mesh import fitness, score
-from planetmesh.mesh.live_job import LiveJob
+from planetmesh.mesh.live_job import LiveJob, Signature
 from planetmesh.mesh.live_node import LiveNode
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.ids import JobId, NodeId
@@ -38,7 +38,7 @@ def twins(state: MeshState, now_steady: float) -> Iterator[Twin]:
     """Second attempts that are worth it now. Each must be applied before the next is asked for."""
     if len(state.queue) > LINES_MOST:
         return
-    wanted: set[NodeId] | None = None
+    idle = _Idle(state, now_steady)
     looked_at = found = 0
     for live in list(state.jobs.values()):
         longest = _longest(state, live)
@@ -50,9 +50,7 @@ def twins(state: MeshState, now_steady: float) -> Iterator[Twin]:
                 return
             if not _lags(state, task, now_steady - longest * task.width):
                 continue
-            if wanted is None:
-                wanted = _wanted_nodes(state)
-            node = _idle_node(state, live, task, wanted, now_steady)
+            node = idle.node_for(live, task)
             if node is not None:
                 found += 1
                 yield Twin(task.job_id, task.index, node.node.id, score.terms(node, state.settings.weights))
@@ -78,30 +76,37 @@ def _lags(state: MeshState, task: Task, since: float) -> bool:
     return state.nodes[task.node_id].held[task.key][1] <= since
 
 
-def _wanted_nodes(state: MeshState) -> set[NodeId]:
-    """Nodes on which something that waits may run: they are not ours to double work on."""
-    signatures = {key[1] for key in state.queue}
-    return {
-        node_id
-        for node_id, node in state.nodes.items()
-        if any(fitness.objection(signature, node) is None for signature in signatures)
-    }
+class _Idle:
+    """Nodes with a free slot that nobody waits for, found once for all jobs of a signature."""
 
+    def __init__(self, state: MeshState, now_steady: float) -> None:
+        self.state = state
+        self.now_steady = now_steady
+        self._found: dict[Signature, list[LiveNode]] = {}
 
-def _idle_node(
-    state: MeshState, live: LiveJob, task: Task, wanted: set[NodeId], now_steady: float
-) -> LiveNode | None:
-    """The cheapest node with a free slot that nobody waits for and that has not failed the task."""
-    requests = live.job.spec.requests
-    fit = [
-        node
-        for node in state.nodes.values()
-        if node.node.id != task.node_id
-        and node.node.id not in wanted
-        and node.node.id not in task.excluded
-        and fitness.is_trusted(node, live.kind)
-        and fitness.has_slot(node, requests, now_steady)
-        and fitness.objection(live.signature, node) is None
-    ]
-    weights = state.settings.weights
-    return min(fit, key=lambda node: (score.terms(node, weights).cost, node.node.id), default=None)
+    def node_for(self, live: LiveJob, task: Task) -> LiveNode | None:
+        """The cheapest that has not failed the task."""
+        idle = self._found.get(live.signature)
+        if idle is None:
+            idle = self._found[live.signature] = self._find(live.signature)
+        fit = [
+            node
+            for node in idle
+            if node.node.id != task.node_id
+            and node.node.id not in task.excluded
+            and fitness.has_slot(node, live.signature[0], self.now_steady)
+        ]
+        weights = self.state.settings.weights
+        return min(fit, key=lambda node: (score.cost(node, weights), node.node.id), default=None)
+
+    def _find(self, signature: Signature) -> list[LiveNode]:
+        """Where something that waits may run is not ours to double work on."""
+        room = self.state.room
+        wanted = {node_id for waits in {key[1] for key in self.state.queue} for node_id in room.fit(waits)}
+        return [
+            node
+            for node_id, node in room.fit(signature).items()
+            if node_id not in wanted
+            and fitness.is_trusted(node, signature[4])
+            and fitness.has_slot(node, signature[0], self.now_steady)
+        ]

@@ -154,3 +154,37 @@ def test_it_outlives_a_restart(shop: Transcript):
     record = again.records[KIND]
     assert (record.phase, record.cool_until, record.reason) == (Phase.COOLING, 160.0, "No codec.")
     shop.skip()
+
+
+class _Counted(dict):
+    """A table that counts how often all of it is looked at."""
+
+    walks = 0
+
+    def values(self):
+        self.walks += 1
+        return super().values()
+
+
+@pytest.mark.parametrize("runs_elsewhere", [True, False])
+def test_a_quick_failure_does_not_walk_all_nodes(mesh: Transcript, runs_elsewhere: bool):
+    for number in range(20):
+        mesh.join(f"n{number:02}", 2)
+    mesh.join("bad")
+    mesh.submit("a", 100, kind=KIND)
+    mesh.place()
+    if runs_elsewhere:
+        for name in ("n03", "bad"):
+            key = next(iter(mesh.node(name).held))
+            mesh.start(name, "a", key[1])
+        mesh.stay(*[live.node.name for live in mesh.state.nodes.values()], seconds=4)
+    mesh.state.nodes = table = _Counted(mesh.state.nodes)
+    for _failure in range(5):
+        held = mesh.node("bad").held
+        if held:
+            _job, index = next(iter(held))
+            mesh.end("bad", "a", index, mesh.task("a", index).attempt, Outcome.EXIT_CODE, wall_seconds=0.1)
+            mesh.place()
+    assert phase(mesh) is (Phase.COOLING if runs_elsewhere else Phase.GOOD)
+    assert table.walks == 0
+    mesh.skip()
