@@ -20,7 +20,7 @@ from planetmesh.agent.outbox import Durable, Outbox
 from planetmesh.agent.runner import Runner
 from planetmesh.agent.sandbox.messages import Ended, Output, Recalled, Report, Started
 from planetmesh.agent.state import AgentState, Phase
-from planetmesh.agent.worklist import (
+from planetmesh.agent.steps import (
     Cancelled,
     Close,
     GiveBack,
@@ -29,8 +29,8 @@ from planetmesh.agent.worklist import (
     SetSlots,
     Start,
     Step,
-    Worklist,
 )
+from planetmesh.agent.worklist import Worklist
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import Outcome
 from planetmesh.model.node import NodeInfo
