@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -85,19 +86,59 @@ def collect(
     search = _Search(folder, patterns, staged, stop)
     search.run()
     _check_all(search, most_bytes)
-    read = [_read(folder, file, stop) for file in search.files]
+    with Reader(folder) as reader:
+        read = [_read(reader, file, stop) for file in search.files]
     kept = [file for file in read if file.name in search.exact or not _is_as_staged(file, staged)]
     _check_patterns(patterns, [file.name for file in kept], search.seen)
     return Collected(folder, tuple(kept), tuple(search.folders))
 
 
-def open_found(folder: Path, file: Found) -> int:
-    """A descriptor of a file that was read before; raises OutputRefused if it is not the same any more."""
-    descriptor = _open_below(folder, file.name)
-    if _identity(os.fstat(descriptor)) != file.identity:
-        os.close(descriptor)
-        raise _changed(file.name)
-    return descriptor
+class Reader:
+    """Opens files that were found, part by part, so that no part can be a link. For one thread."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises OSError."""
+        self._root = os.open(folder, _FOLDER)
+        self._near: tuple[str, int] = ("", self._root)
+        """The folder that was used last: the next file is mostly its neighbour."""
+
+    def open(self, file: Found) -> int:
+        """A descriptor; raises OutputRefused if it is not what was found any more."""
+        above, _, last = file.name.rpartition("/")
+        try:
+            descriptor = _open_at(last, _FILE, self._folder(above))
+        except OSError as error:
+            raise unreadable(file.name, error) from error
+        if _identity(os.fstat(descriptor)) != file.identity:
+            os.close(descriptor)
+            raise changed(file.name)
+        return descriptor
+
+    def _folder(self, above: str) -> int:
+        name, near = self._near
+        if above == name:
+            return near
+        self._leave()
+        for part in above.split("/") if above else ():
+            below = _open_at(part, _FOLDER, self._near[1])
+            self._leave()
+            self._near = (above, below)
+        return self._near[1]
+
+    def _leave(self) -> None:
+        near, self._near = self._near[1], ("", self._root)
+        if near != self._root:
+            os.close(near)
+
+    def close(self) -> None:
+        self._leave()
+        os.close(self._root)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
 
 
 class _Search:
@@ -134,7 +175,11 @@ class _Search:
         for name in names:
             if self._stop.is_set():
                 raise Stopped
-            self._look_at(descriptor, above + "/" + name if above else name, name, depth)
+            path = above + "/" + name if above else name
+            try:
+                self._look_at(descriptor, path, name, depth)
+            except OSError as error:
+                raise unreadable(path, error) from error
 
     def _counted(self, entries: Iterator[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
         for entry in entries:
@@ -224,15 +269,15 @@ def _is_as_staged(file: Found, staged: Mapping[str, Stamp]) -> bool:
     return stamp is not None and stamp.digest == file.digest
 
 
-def _read(folder: Path, file: Found, stop: threading.Event) -> Found:
+def _read(reader: Reader, file: Found, stop: threading.Event) -> Found:
     """The file with its digest."""
     if file.digest:
         return file
-    descriptor = open_found(folder, file)
+    descriptor = reader.open(file)
     try:
         digest = _hash(descriptor, file, stop)
         if _identity(os.fstat(descriptor)) != file.identity:
-            raise _changed(file.name)
+            raise changed(file.name)
     finally:
         os.close(descriptor)
     return msgspec.structs.replace(file, digest=digest)
@@ -245,33 +290,13 @@ def _hash(descriptor: int, file: Found, stop: threading.Event) -> Digest:
     while piece := os.read(descriptor, min(left + 1, PIECE_BYTES)):
         left -= len(piece)
         if left < 0:
-            raise _changed(file.name)
+            raise changed(file.name)
         state.update(piece)
         if stop.is_set():
             raise Stopped
     if left:
-        raise _changed(file.name)
+        raise changed(file.name)
     return Digest(state.hexdigest())
-
-
-def _open_below(folder: Path, name: str) -> int:
-    """Part by part, so that no part can be a link."""
-    *above, last = name.split("/")
-    current = os.open(folder, _FOLDER)
-    try:
-        for part in above:
-            below = _open_at(part, _FOLDER, current)
-            os.close(current)
-            current = below
-        descriptor = _open_at(last, _FILE, current)
-    except OSError as error:
-        raise refused(name, f"it cannot be read ({error.strerror})") from error
-    finally:
-        os.close(current)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise _changed(name)
-    return descriptor
 
 
 def _open_at(name: str, flags: int, parent: int) -> int:
@@ -308,8 +333,12 @@ def _plain(pattern: str) -> str:
     return "/".join(part for part in pattern.split("/") if part not in {"", "."})
 
 
-def _changed(name: str) -> OutputRefused:
+def changed(name: str) -> OutputRefused:
     return refused(name, "it changed while it was read")
+
+
+def unreadable(name: str, error: OSError) -> OutputRefused:
+    return refused(name, f"it cannot be read ({error.strerror})")
 
 
 def refused(name: str, reason: str) -> OutputRefused:

@@ -156,28 +156,29 @@ class Stager:
             else:
                 status = path.lstat()
                 return Stamp(file.digest, status.st_dev, status.st_ino)
-        self._copy(file, path)
-        status = path.lstat()
-        return Stamp(file.digest, status.st_dev, status.st_ino, status.st_ctime_ns)
+        return self._copy(file, path)
 
-    def _copy(self, file: Placed, path: Path) -> None:
+    def _copy(self, file: Placed, path: Path) -> Stamp:
         source = self._blobs.open(file.digest)
         try:
             mode = PROGRAM_MODE if file.executable else FILE_MODE
             target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             try:
                 if not self._clone(source, target, file.size):
-                    self._write(source, target)
-                size = os.fstat(target).st_size
-                if size != file.size:
-                    raise StorageFailed(
-                        f"The file {file.name!a} has {size} bytes here, not {file.size} as its job says."
-                    )
+                    self._write(source, target, file.size)
+                self._finish(target, mode)
+                return self._checked(os.fstat(target), file)
             finally:
                 os.close(target)
         finally:
             os.close(source)
-        self._finish(path, mode)
+
+    def _checked(self, status: os.stat_result, file: Placed) -> Stamp:
+        if status.st_size != file.size:
+            raise StorageFailed(
+                f"The file {file.name!a} has {status.st_size} bytes here, not {file.size} as its job says."
+            )
+        return Stamp(file.digest, status.st_dev, status.st_ino, status.st_ctime_ns)
 
     def _clone(self, source: int, target: int, size: int) -> bool:
         """Share the bytes with the cache's file until one of both is changed, where the disk can."""
@@ -194,9 +195,9 @@ class Stager:
             return False
         return True
 
-    def _write(self, source: int, target: int) -> None:
+    def _write(self, source: int, target: int, size: int) -> None:
         self._look(FILE_COST_BYTES)
-        for count in _pieces(source, target):
+        for count in _pieces(source, target, size):
             self._look(count)
             if self._stop.is_set():
                 raise Stopped
@@ -217,12 +218,12 @@ class Stager:
                 hint="Free some space on the node.",
             )
 
-    def _finish(self, path: Path, mode: int) -> None:
-        """The mode whatever the agent's umask is, and the owner."""
+    def _finish(self, made: Path | int, mode: int) -> None:
+        """The mode whatever the agent's umask is, and the owner. Nobody else can reach it yet."""
         if sys.platform != "win32":
-            path.chmod(mode)
+            os.chmod(made, mode)  # noqa: PTH101  of a descriptor, mostly
             if self._user is not None:
-                os.chown(path, self._user.uid, self._user.gid, follow_symlinks=False)
+                os.chown(made, self._user.uid, self._user.gid)
 
 
 def free_bytes(folder: Path) -> int:
@@ -251,9 +252,9 @@ def _all_folders(layout: Layout) -> list[str]:
     return sorted(found)
 
 
-def _pieces(source: int, target: int) -> Iterator[int]:
+def _pieces(source: int, target: int, size: int) -> Iterator[int]:
     """Copy from where both stand; after each piece its size."""
-    if sys.platform == "linux":
+    if sys.platform == "linux" and size > PIECE_BYTES:
         try:
             while count := os.copy_file_range(source, target, LOOK_BYTES):
                 yield count
@@ -262,7 +263,7 @@ def _pieces(source: int, target: int) -> Iterator[int]:
                 raise
         else:
             return
-    while data := os.read(source, PIECE_BYTES):
+    while data := os.read(source, min(size + 1, PIECE_BYTES)):
         left = memoryview(data)
         while left:
             left = left[os.write(target, left) :]
