@@ -30,6 +30,9 @@ LINK_LEAST_BYTES = 16 * 1024 * 1024
 PIECE_BYTES = 1024 * 1024
 LOOK_BYTES = 16 * 1024 * 1024
 """After so much is written the disk is looked at again."""
+RESERVE_MOST_BYTES = 1024 * 1024 * 1024
+RESERVE_SHARE = 0.05
+"""Of a small disk. Where a task fills it beyond the same, the launcher stops it."""
 FILE_COST_BYTES = 4096
 """What even an empty file may take of the disk."""
 
@@ -235,8 +238,6 @@ def free_bytes(folder: Path) -> int:
 def reserve_of(folder: Path) -> int:
     """Kept free on a disk for its owner and for the agent's own writing."""
     import shutil
-
-    from planetmesh.agent.sandbox.disk import RESERVE_MOST_BYTES, RESERVE_SHARE
 
     return min(RESERVE_MOST_BYTES, int(shutil.disk_usage(folder).total * RESERVE_SHARE))
 
