@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 from aiohttp import WSMsgType, web
-from blob_double import BlobDouble
+from blob_store_double import BlobDouble
 
 from planetmesh.model.identity import Role
 from planetmesh.model.ids import JobId, NodeId
