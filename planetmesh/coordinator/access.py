@@ -48,6 +48,7 @@ RULES: MappingProxyType[tuple[str, str], frozenset[Role]] = MappingProxyType(
         ("DELETE", "/v1/members/{member}"): OPERATORS,
         ("GET", "/v1/status"): READERS,
         ("GET", "/v1/feed"): READERS,
+        ("GET", "/v1/values"): OPERATORS,
         ("GET", "/v1/openapi.json"): READERS,
         ("GET", "/v1/audit"): OPERATORS,
         ("GET", "/v1/settings"): READERS,

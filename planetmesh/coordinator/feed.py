@@ -31,6 +31,8 @@ RING_MOST_BYTES = 16 * 1024 * 1024
 LINGER_SECONDS = 60.0
 """Events are still kept for so long after the last listener left: it may come back after a Wi-Fi blip."""
 SUBSCRIBERS_MOST = 200
+ENDS_MOST = 10_000
+"""Ends of jobs that wait for one listener."""
 TASKS_IN_EVENT = 500
 TASKS_SHOWN = 10_000
 """More tasks changed by one turn (a huge job was cancelled) are cheaper to read anew than to be told."""
@@ -48,6 +50,36 @@ class Subscriber:
         self.resync = resync
         self.news = asyncio.Event()
         self.news.set()
+
+
+class Ends:
+    """Ends of one submitter's jobs, until they are taken; see `Feed.hearing_ends`."""
+
+    def __init__(self, submitter: str, news: asyncio.Event) -> None:
+        self._submitter = submitter
+        self._news = news
+        self._found: list[JobEnded] = []
+        self._is_over = False
+
+    def note(self, job_ends: Collection[JobEnded]) -> None:
+        own = [each for each in job_ends if each.job.submitter == self._submitter]
+        self._found += own
+        if len(self._found) > ENDS_MOST:
+            self.lose()
+        elif own:
+            self._news.set()
+
+    def lose(self) -> None:
+        """Some cannot be told."""
+        self._found.clear()
+        self._is_over = True
+        self._news.set()
+
+    def take(self) -> tuple[list[JobEnded], bool]:
+        """Those since the last time, and whether some were lost."""
+        found, is_over = self._found, self._is_over
+        self._found, self._is_over = [], False
+        return found, is_over
 
 
 class Feed:
@@ -68,6 +100,7 @@ class Feed:
         self._listened_until = 0.0
         self._watchers: dict[JobId, dict[asyncio.Event, int | None]] = {}
         self._node_words: dict[NodeId, tuple[Any, ...]] = {}
+        self._ends: set[Ends] = set()
 
     def take_settings(self, settings: Settings) -> None:
         self._rows_most = max(1, settings.feed_keep_rows)
@@ -139,6 +172,9 @@ class Feed:
         """Tell everybody what a turn has changed: each job and node once, tasks in batches."""
         if self._watchers:
             self._wake_watchers(job_ends, tasks)
+        if job_ends:
+            for ends in self._ends:
+                ends.note(job_ends)
         if not (changed_jobs or job_ends or tasks or changed_nodes):
             return
         if not self._subscribers and now.steady >= self._listened_until:
@@ -161,6 +197,8 @@ class Feed:
         for watched in self._watchers.values():
             for event in watched:
                 event.set()
+        for ends in self._ends:
+            ends.lose()
         self._forget()
         for subscriber in self._subscribers:
             subscriber.resync = True
@@ -281,6 +319,16 @@ class Feed:
             watched.pop(event, None)
             if not watched and self._watchers.get(job_id) is watched:
                 del self._watchers[job_id]
+
+    @contextmanager
+    def hearing_ends(self, submitter: str, news: asyncio.Event) -> Iterator[Ends]:
+        """Gather the ends of a submitter's jobs from now on; `news` is set when there are some."""
+        ends = Ends(submitter, news)
+        self._ends.add(ends)
+        try:
+            yield ends
+        finally:
+            self._ends.discard(ends)
 
     def _wake_watchers(self, job_ends: Collection[JobEnded], tasks: Collection[Task]) -> None:
         for ended in job_ends:

@@ -15,7 +15,15 @@ from planetmesh.model.ids import JobId
 from planetmesh.paths import Home
 from planetmesh.settings import Settings
 from planetmesh.store.database import Database, Sizes
-from planetmesh.store.pieces import Piece, add_pieces, delete_pieces, pieces_after, pieces_in_order
+from planetmesh.store.pieces import (
+    Piece,
+    add_pieces,
+    delete_pieces,
+    newest_number,
+    pieces_after,
+    pieces_in_order,
+    values_after,
+)
 from planetmesh.store.results import (
     STDOUT,
     Place,
@@ -28,6 +36,7 @@ from planetmesh.store.results import (
 )
 from planetmesh.store.schema import OUTPUTS
 from planetmesh.wire.api import OutputPiece
+from planetmesh.wire.calls import VALUES
 
 PAGE_BYTES = 1024 * 1024
 FOLLOWERS_MOST = 1000
@@ -52,6 +61,7 @@ class Outputs:
         self._batch = _Batch()
         self._turn = asyncio.Lock()
         self._followers: dict[JobId, set[asyncio.Event]] = {}
+        self._value_followers: set[asyncio.Event] = set()
 
     @classmethod
     async def open(cls, home: Home, settings: Settings) -> Outputs:
@@ -95,6 +105,9 @@ class Outputs:
             raise
         batch.written.set()
         self._wake({piece.job_id for piece in batch.pieces})
+        if self._value_followers and any(piece.stream == VALUES for piece in batch.pieces):
+            for event in self._value_followers:
+                event.set()
 
     async def read(
         self, job_id: JobId, after_number: int, index: int | None = None, limit_bytes: int = PAGE_BYTES
@@ -103,6 +116,18 @@ class Outputs:
         return await self._database.read(
             lambda connection: pieces_after(connection, job_id, after_number, index, limit_bytes)
         )
+
+    async def values(
+        self, after_number: int, limit_bytes: int = PAGE_BYTES
+    ) -> list[tuple[JobId, OutputPiece]]:
+        """Values of calls of all jobs after `after_number`, in the order in which they came."""
+        return await self._database.read(
+            lambda connection: values_after(connection, after_number, limit_bytes)
+        )
+
+    async def newest(self) -> int:
+        """The highest number that a piece has had so far."""
+        return await self._database.read(newest_number)
 
     async def text(
         self, job_id: JobId, start_index: int = 0, after_number: int = 0, limit_bytes: int = PAGE_BYTES
@@ -154,10 +179,7 @@ class Outputs:
 
         Raises Conflict if too many follow already.
         """
-        if sum(map(len, self._followers.values())) >= FOLLOWERS_MOST:
-            raise Conflict(
-                f"{FOLLOWERS_MOST} clients are following output already.", hint="Try without -f, or later."
-            )
+        self._refuse_too_many()
         event = asyncio.Event()
         self._followers.setdefault(job_id, set()).add(event)
         try:
@@ -167,6 +189,23 @@ class Outputs:
             followers.discard(event)
             if not followers:
                 del self._followers[job_id]
+
+    @contextmanager
+    def subscribe_values(self) -> Iterator[asyncio.Event]:
+        """An event that is set whenever any job has new values of calls; like `subscribe`."""
+        self._refuse_too_many()
+        event = asyncio.Event()
+        self._value_followers.add(event)
+        try:
+            yield event
+        finally:
+            self._value_followers.discard(event)
+
+    def _refuse_too_many(self) -> None:
+        if sum(map(len, self._followers.values())) + len(self._value_followers) >= FOLLOWERS_MOST:
+            raise Conflict(
+                f"{FOLLOWERS_MOST} clients are following output already.", hint="Try without -f, or later."
+            )
 
     def _wake(self, job_ids: set[JobId]) -> None:
         for job_id in job_ids:

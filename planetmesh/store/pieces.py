@@ -59,6 +59,11 @@ _FOLLOW_TASK = (
     "WHERE job = (SELECT number FROM jobs WHERE id = ?1) AND idx = ?4 AND number > ?2 "
     "ORDER BY number LIMIT ?3"
 )
+_VALUES = (
+    "SELECT pieces.number, idx, attempt, stream, offset, data, jobs.id "
+    "FROM pieces INDEXED BY values_by_number JOIN jobs ON jobs.number = pieces.job "
+    "WHERE stream = 3 AND pieces.number > ? ORDER BY pieces.number LIMIT ?"
+)
 # Which attempt is a task's last one only the mesh's own database knows: it may have written nothing.
 _IN_ORDER = (
     "SELECT number, idx, attempt, stream, offset, data FROM pieces "
@@ -95,6 +100,28 @@ def pieces_after(
     else:
         rows = connection.execute(_FOLLOW_TASK, (job_id, number, PIECES_MOST, index))
     return _page(rows, limit_bytes)
+
+
+def values_after(
+    connection: sqlite3.Connection, number: int, limit_bytes: int
+) -> list[tuple[JobId, OutputPiece]]:
+    """Values of calls of all jobs, in the order in which they came."""
+    found: list[tuple[JobId, OutputPiece]] = []
+    size = 0
+    rows = connection.execute(_VALUES, (number, PIECES_MOST))
+    for *piece, job_id in rows:
+        if found and size + len(piece[5]) > limit_bytes:
+            break
+        found.append((JobId(job_id), OutputPiece(*piece)))
+        size += len(piece[5])
+    rows.close()
+    return found
+
+
+def newest_number(connection: sqlite3.Connection) -> int:
+    """Of all pieces there ever were; the next one's is higher."""
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'pieces'").fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def pieces_in_order(

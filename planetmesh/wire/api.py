@@ -297,6 +297,31 @@ class OutputPiece(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class ValueKind(StrEnum):
+    HELLO = "hello"
+    """The first line: what comes now is numbered higher."""
+    VALUES = "values"
+    """A piece of a task's third stream; `wire/calls.py` has what stands in it."""
+    ENDED = "ended"
+    """The job is over, and all its values were told before."""
+    RESYNC = "resync"
+    """Some ends were not told: ask for the jobs that you wait for."""
+
+
+class ValueLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of GET /v1/values (NDJSON): values of calls and ends of jobs, of all the caller's own jobs."""
+
+    number: int
+    """Resume after this with `?after=N`; then ask for the jobs that you wait for: ends are not told twice."""
+    kind: ValueKind
+    job: JobId = JobId("")
+    index: int = 0
+    attempt: int = 0
+    offset: int = 0
+    data: bytes = b""
+    view: JobView | None = None
+
+
 class Form(StrEnum):
     """Which results of a job: `?form=` of GET /v1/jobs/{id}/results."""
 

@@ -1,13 +1,69 @@
-"""The worklist by transcript: what comes in, which steps come out."""
+"""The worklist by transcript: what comes in, which steps come out; then any order at all."""
 
 from __future__ import annotations
 
-from worklist_words import A, B, begin, held, kinds, opening, started, task, worklist
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from planetmesh.agent.steps import Cancelled, Close, GiveBack, Kill, SetSlots, Start
-from planetmesh.agent.worklist import DRAINING
+from planetmesh.agent.worklist import (
+    DRAINING,
+    Cancelled,
+    Close,
+    GiveBack,
+    Kill,
+    RecallBacklog,
+    SetSlots,
+    Start,
+    Worklist,
+)
 from planetmesh.model.ids import JobId
+from planetmesh.model.job import Limits
+from planetmesh.model.node import Gpu
+from planetmesh.model.resources import Resources
 from planetmesh.settings import Settings
+from planetmesh.wire.agent import AssignTask, Held, OpenJob
+
+A, B = JobId("aaaaaaaaaa"), JobId("bbbbbbbbbb")
+
+
+def opening(job_id=A, cpus=1.0, gpus=0, memory=0, at_most_once=False):
+    requests = Resources(int(cpus * 1000), memory, gpus)
+    return OpenJob(job_id, "command", {}, requests, {}, Limits(), at_most_once)
+
+
+def task(index, job_id=A, attempt=1):
+    return AssignTask(job_id, index, attempt)
+
+
+def held(index, job_id=A, attempt=1, running=False):
+    return Held(job_id, index, attempt, running)
+
+
+def worklist(cpus=4, gpus=()):
+    devices = tuple(Gpu(name, "card", 0) for name in gpus)
+    return Worklist(Resources(cpus * 1000, 2**33, len(gpus)), devices, Settings())
+
+
+def begin(work, count, job_id=A, running=True, **opened):
+    """Open a job with so many tasks; report as started what was handed over."""
+    work.open_job(opening(job_id, **opened))
+    for index in range(count):
+        assert work.assign(task(index, job_id))
+    steps = work.next_steps()
+    for step in steps:
+        if running and isinstance(step, Start):
+            assert work.on_started(step.task.job_id, step.task.index, step.task.attempt)
+    return steps
+
+
+def kinds(steps):
+    return [type(step).__name__ for step in steps]
+
+
+def started(steps):
+    return [(step.task.job_id, step.task.index) for step in steps if isinstance(step, Start)]
 
 
 def test_exactly_as_many_as_fit_are_handed_over():
@@ -251,3 +307,131 @@ def test_a_lost_launcher_costs_all_that_may_run_only_once():
     assert started(work.next_steps()) == [(A, 1), (A, 2), (A, 3)]
     assert [each.task.index for each in work.on_launcher_gone(A)] == [1, 2, 3]
     assert started(work.next_steps()) == []
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Random jobs, ends, cancels, recalls; a launcher that obeys. Nothing is lost, doubled or overbooked."""
+
+    def __init__(self):
+        super().__init__()
+        self.work = worklist(cpus=4, gpus=("g0", "g1"))
+        self.launchers = {}
+        self.given = {}
+        self.ended = set()
+        self.index = 0
+
+    @rule(job=st.sampled_from([A, B]), cpus=st.sampled_from([0.5, 1, 2]), gpus=st.integers(0, 1))
+    def open(self, job, cpus, gpus):
+        if job not in self.work.jobs:
+            self.work.open_job(opening(job, cpus=cpus, gpus=gpus))
+            self.launchers[job] = {"slots": 0, "queue": [], "running": []}
+
+    @precondition(lambda self: self.work.jobs)
+    @rule(data=st.data(), count=st.integers(1, 6))
+    def assign(self, data, count):
+        job = data.draw(st.sampled_from(sorted(self.work.jobs)))
+        for _ in range(count):
+            self.index += 1
+            self.work.assign(task(self.index, job))
+            self.given[job, self.index] = "here"
+
+    @rule()
+    def work_on(self):
+        for step in self.work.next_steps():
+            self.obey(step)
+        for job_id, launcher in self.launchers.items():
+            while launcher["queue"] and len(launcher["running"]) < launcher["slots"]:
+                launcher["running"].append(launcher["queue"].pop(0))
+                self.work.on_started(job_id, *launcher["running"][-1])
+
+    def obey(self, step):
+        match step:
+            case Start(given, gpus):
+                self.launchers[given.job_id]["queue"].append((given.index, given.attempt))
+                assert len(gpus) == self.work.jobs[given.job_id].opened.requests.gpus
+            case SetSlots(job_id, count):
+                self.launchers[job_id]["slots"] = count
+            case Kill(job_id, index, attempt):
+                launcher = self.launchers[job_id]
+                for place in (launcher["queue"], launcher["running"]):
+                    if (index, attempt) in place:
+                        place.remove((index, attempt))
+                        self.finish(job_id, index, attempt, 0.5)
+            case RecallBacklog(job_id, count):
+                queue = self.launchers[job_id]["queue"]
+                back = queue[-count:]
+                del queue[-count:]
+                self.work.on_recalled(job_id, back)
+            case GiveBack(given, _):
+                self.end(given.job_id, given.index)
+            case Cancelled(job_id, index, _):
+                self.end(job_id, index)
+
+    def finish(self, job_id, index, attempt, seconds):
+        assert self.work.on_ended(job_id, index, attempt, seconds)
+        self.end(job_id, index)
+
+    def end(self, job_id, index):
+        assert (job_id, index) not in self.ended
+        self.ended.add((job_id, index))
+
+    @precondition(lambda self: any(launcher["running"] for launcher in self.launchers.values()))
+    @rule(data=st.data(), seconds=st.sampled_from([0.001, 1.0]))
+    def task_ends(self, data, seconds):
+        job_id = data.draw(st.sampled_from([job for job, each in self.launchers.items() if each["running"]]))
+        index, attempt = self.launchers[job_id]["running"].pop(0)
+        self.finish(job_id, index, attempt, seconds)
+
+    @precondition(lambda self: self.given)
+    @rule(data=st.data(), cancel=st.booleans())
+    def take_back(self, data, cancel):
+        job_id, index = data.draw(st.sampled_from(sorted(self.given)))
+        if (job_id, index) in self.ended or held(index, job_id) not in self.work.held():
+            return
+        if cancel:
+            self.work.cancel(job_id, index, 1)
+        else:
+            self.work.recall((held(index, job_id),))
+
+    @rule(on=st.booleans(), now=st.booleans())
+    def drain(self, on, now):
+        self.work.drain(on=on, now=now)
+
+    @invariant()
+    def never_overbooked(self):
+        cpus = gpus = 0
+        for job_id, launcher in self.launchers.items():
+            requests = self.work.jobs[job_id].opened.requests
+            cpus += requests.cpu_millis * len(launcher["running"])
+            gpus += requests.gpus * len(launcher["running"])
+        assert cpus <= 4000 + self.short_excess()
+        assert gpus <= 2
+
+    def short_excess(self):
+        """Slots taken away while short tasks were ahead may be used once more; never of longer ones."""
+        jobs = self.work.jobs.values()
+        return 4000 if any((job.mean_seconds or 1) < 0.05 for job in jobs) else 0
+
+    @invariant()
+    def nothing_is_lost(self):
+        inside = {(each.job_id, each.index) for each in self.work.held()}
+        pending = {key for key in self.given if key not in self.ended}
+        waiting = {(s.task.job_id, s.task.index) for s in self.work._urgent if isinstance(s, GiveBack)} | {
+            (s.job_id, s.index) for s in self.work._urgent if isinstance(s, Cancelled)
+        }
+        assert pending == inside | waiting
+
+    def teardown(self):
+        self.work.drain(on=False)
+        for _ in range(300):
+            self.work_on()
+            for job_id, launcher in self.launchers.items():
+                for index, attempt in list(launcher["running"]):
+                    launcher["running"].remove((index, attempt))
+                    self.finish(job_id, index, attempt, 1.0)
+        assert self.ended == set(self.given)
+        assert sorted(self.work._free_gpus) == ["g0", "g1"]
+
+
+TestAnyOrder = pytest.mark.filterwarnings("ignore")(AnyOrder.TestCase)
+TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -29,6 +29,10 @@ ALSO = {"/v1/blobs/missing": "/v1/blobs/{digest}", "/v1/blobs/read": "/v1/blobs/
 """Paths that a pattern fits too, for methods of its own."""
 
 
+ENDLESS = {("GET", "/v1/feed"), ("GET", "/v1/values")}
+"""Tested for themselves: these never answer to the end."""
+
+
 def _filled(path: str) -> str:
     for part, sample in SAMPLES.items():
         path = path.replace(part, sample)
@@ -70,7 +74,7 @@ async def test_matrix(world: World, role: Role):
     client = world.open(await world.member(role))
     for path in sorted({path for _method, path in RULES}):
         for method in METHODS:
-            if (method, path) == ("GET", "/v1/feed") and role in RULES[method, path]:
+            if (method, path) in ENDLESS and role in RULES[method, path]:
                 continue
             answer = await client.ask(method, _filled(path))
             roles = RULES.get((method, path)) or RULES.get((method, ALSO.get(path, "")))

@@ -23,6 +23,7 @@ from planetmesh.coordinator.api import (
     settings,
     status,
     tasks,
+    values,
 )
 from planetmesh.coordinator.api.door import Handler
 from planetmesh.store.changes import AuditRow
@@ -53,6 +54,7 @@ from planetmesh.wire.api import (
     TaskPage,
     TaskResult,
     TaskView,
+    ValueLine,
 )
 
 
@@ -135,6 +137,15 @@ ROUTES: tuple[Route, ...] = (
         about="What happens, as it happens, without an end. Empty lines only show that the line is alive.",
         query=(_AFTER,),
         answer=FeedEvent,
+        lines=True,
+    ),
+    Route(
+        method="GET",
+        path="/v1/values",
+        handler=values.give_values,
+        about="What comes of the caller's own calls, of all his jobs in one stream, without an end.",
+        query=(_AFTER,),
+        answer=ValueLine,
         lines=True,
     ),
     Route(
