@@ -24,12 +24,14 @@ import msgspec
 
 from planetmesh.client.calls import PATIENCE_SECONDS, Caller, OnWait
 from planetmesh.client.connect import Call, Finder, Link, load_identity
+from planetmesh.client.downloads import Downloader, Fetched, read_selection
 from planetmesh.client.handles import JobHandle
 from planetmesh.client.plan import Plan
 from planetmesh.client.progress import OnProgress, Progress, telling
 from planetmesh.client.renewal import renew_if_due
 from planetmesh.client.staging import stage
 from planetmesh.client.streams import follow, read_bytes, read_lines
+from planetmesh.client.wanted import Wanted
 from planetmesh.errors import BadInput, TooLarge
 from planetmesh.model.job import JOB_ENDED, JobSpec, TaskState
 from planetmesh.paths import Home, default_home
@@ -313,6 +315,37 @@ class AsyncMesh:
         progress = Progress()
         with telling(progress, on_progress):
             return await stage(self._open, plan, spec, progress)
+
+    async def files(self, job: str, *, index: int | None = None, by_task: bool = False) -> tuple[Wanted, ...]:
+        """The files that the job's tasks, or one of them, have brought so far, by task.
+
+        Raises Conflict if two tasks made files of one name, unless each task's are to lie in a folder of its
+        own, called by its index (`by_task`).
+        """
+        _job_path(job)
+        selection = await read_selection(self._open, job, index=index, by_task=by_task)
+        return selection.files
+
+    async def fetch(
+        self,
+        job: str,
+        folder: Path | str,
+        *,
+        index: int | None = None,
+        by_task: bool = False,
+        overwrite: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> list[Fetched]:
+        """Bring these files into a folder, which is made if need be; safe to repeat, and goes on then.
+
+        A file that lies there with the same content is left alone. Raises Conflict for one with other
+        content, unless `overwrite`, and for what `files` does; then nothing was written.
+        """
+        _job_path(job)
+        selection = await read_selection(self._open, job, index=index, by_task=by_task)
+        progress = Progress()
+        with telling(progress, on_progress):
+            return await Downloader(self._open, Path(folder), progress, overwrite=overwrite).fetch(selection)
 
     # Nodes
 

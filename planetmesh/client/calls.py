@@ -43,7 +43,7 @@ class Caller:
 
     async def ask(self, call: Call, kind: type[T]) -> T:
         """The answer as `kind`; raises the coordinator's own errors, Unreachable, NotAllowed."""
-        body = await self._repeat(call)
+        body = await self.read(call)
         try:
             return msgspec.json.decode(body, type=kind)
         except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
@@ -52,7 +52,8 @@ class Caller:
                 hint="It may run another version: compare `planetmesh --version` on both machines.",
             ) from error
 
-    async def _repeat(self, call: Call) -> bytes:
+    async def read(self, call: Call) -> bytes:
+        """The answer as it is."""
         patience = Patience(self._patience_seconds, self._on_wait)
         while True:
             try:

@@ -19,9 +19,11 @@ from typing import Self, TypeVar
 from planetmesh.client.async_client import AsyncMesh
 from planetmesh.client.calls import PATIENCE_SECONDS, OnWait
 from planetmesh.client.connect import Finder
+from planetmesh.client.downloads import Fetched
 from planetmesh.client.handles import JobHandle
 from planetmesh.client.plan import Plan
 from planetmesh.client.progress import OnProgress
+from planetmesh.client.wanted import Wanted
 from planetmesh.errors import BadInput
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import JobSpec, TaskState
@@ -166,6 +168,27 @@ class Mesh:
     def stage(self, plan: Plan, spec: JobSpec, *, on_progress: OnProgress | None = None) -> JobSpec:
         """See `AsyncMesh.stage`. `on_progress` is called in the mesh's own thread."""
         return self._call(self._mesh.stage(plan, spec, on_progress=on_progress))
+
+    def files(self, job: str, *, index: int | None = None, by_task: bool = False) -> tuple[Wanted, ...]:
+        """The files that the job's tasks have brought so far; see `AsyncMesh.files`."""
+        return self._call(self._mesh.files(job, index=index, by_task=by_task))
+
+    def fetch(
+        self,
+        job: str,
+        folder: Path | str,
+        *,
+        index: int | None = None,
+        by_task: bool = False,
+        overwrite: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> list[Fetched]:
+        """Bring them into a folder; see `AsyncMesh.fetch`."""
+        return self._call(
+            self._mesh.fetch(
+                job, folder, index=index, by_task=by_task, overwrite=overwrite, on_progress=on_progress
+            )
+        )
 
     def nodes(self) -> list[NodeView]:
         return self._call(self._mesh.nodes())
