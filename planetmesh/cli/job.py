@@ -29,7 +29,7 @@ Examples:
 def job(face: Face, job_id: str, *, tasks: bool, failed: bool) -> None:
     """Show one job or one task: by id, an unambiguous prefix or name, or 'last'."""
     from planetmesh.cli.logs import parse_target
-    from planetmesh.cli.shapes import JOBS, TASKS, job_sheet, task_sheet
+    from planetmesh.cli.shapes import JOBS, TASKS, TASKS_WITH_FILES, job_sheet, task_sheet
 
     if failed and not tasks:
         raise click.UsageError("--failed needs --tasks.")
@@ -40,7 +40,8 @@ def job(face: Face, job_id: str, *, tasks: bool, failed: bool) -> None:
         face.printer.sheet(task, task_sheet(task), TASKS)
         return
     if tasks:
-        face.printer.rows(face.run(_tasks(face, job_id, failed=failed)), TASKS)
+        rows = face.run(_tasks(face, job_id, failed=failed))
+        face.printer.rows(rows, TASKS_WITH_FILES if any(task.files for task in rows) else TASKS)
         return
     found = face.with_mesh(lambda mesh: mesh.job(job_id))
     face.printer.sheet(found, job_sheet(found, describe(found)), JOBS)

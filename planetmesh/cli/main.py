@@ -34,6 +34,7 @@ COMMANDS = {
     "wait": Listed("planetmesh.cli.wait:wait", "Wait until jobs have ended."),
     "logs": Listed("planetmesh.cli.logs:logs", "Show what tasks wrote."),
     "results": Listed("planetmesh.cli.results:results", "Put together what came of a job's tasks."),
+    "fetch": Listed("planetmesh.cli.fetch:fetch", "Bring the files that a job's tasks made."),
     "explain": Listed("planetmesh.cli.explain:explain", "Why a job, a task or a machine is as it is."),
     "pause": Listed("planetmesh.cli.pause:pause", "Start nothing more of jobs until they are resumed."),
     "resume": Listed("planetmesh.cli.pause:resume", "Go on with paused jobs."),

@@ -110,6 +110,22 @@ TASKS = Shape[TaskView](
 )
 
 
+TASKS_WITH_FILES = Shape[TaskView](
+    (
+        *TASKS.columns[:-2],
+        Column("FILES", lambda task: show_files(task) or "-", right=True, drop=2),
+        *TASKS.columns[-2:],
+    ),
+    key=TASKS.key,
+    empty=TASKS.empty,
+)
+
+
+def show_files(task: TaskView) -> str:
+    """`3, 1.2 MiB`: what it brought back."""
+    return f"{task.files}, {show_size(task.files_bytes)}" if task.files else ""
+
+
 def codes_of(job_id: str) -> Shape[TaskCode]:
     """How the tasks of one job ended."""
     return Shape(
@@ -221,6 +237,7 @@ def task_sheet(task: TaskView) -> list[tuple[str, str]]:
         ("started", show_time(task.started_at)),
         ("ended", show_time(task.finished_at)),
         ("time", show_between(task.started_at, task.finished_at)),
+        ("files", show_files(task)),
         ("error", task.last_error or ""),
     ]
     return [(title, text) for title, text in lines if text]

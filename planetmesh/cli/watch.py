@@ -13,6 +13,7 @@ import msgspec
 
 from planetmesh.cli.bytes_out import Outputs
 from planetmesh.cli.face import Face
+from planetmesh.cli.fetch import bring, say_interrupted, summary
 from planetmesh.cli.follow import exit_status, failure_sentence, follow_single
 from planetmesh.cli.gather import Gatherer
 from planetmesh.cli.interrupt import INTERRUPTED, Interruption
@@ -84,6 +85,7 @@ class Watching:
         self._printer = face.printer
         self._mesh = mesh
         self._is_sending = False
+        self._is_fetching = False
         self._how = how
         self._handle: JobHandle | None = None
 
@@ -96,12 +98,37 @@ class Watching:
         if self._how.detach:
             show_submitted(self._face, await self._mesh.submit(spec))
             return 0
+        status = await self._watch(spec)
+        if spec.outputs:
+            await self._fetch()
+        return status
+
+    async def _watch(self, spec: JobSpec) -> int:
         if isinstance(spec.inputs, One):
             return await self._watch_single(await self._submit(spec))
         async with aclosing(self._mesh.feed()) as events:
             # Its first event says that the coordinator tells us things from now on; then nothing is missed.
             await anext(events)
             return await self._watch_many(await self._submit(spec), events)
+
+    async def _fetch(self) -> None:
+        """What its completed tasks made, whatever became of the others."""
+        handle = self._handle
+        if handle is None or not handle.view.tasks.completed:
+            return
+        self._is_fetching = True
+        try:
+            fetched = await bring(
+                self._face, self._mesh, handle.id, self._how.folder, overwrite=self._how.overwrite
+            )
+        except MeshError as error:
+            again = f"The files stay on the mesh: planetmesh fetch {handle.id} -o DIR"
+            error.hint = f"{error.hint} {again}".strip()
+            raise
+        self._is_fetching = False
+        for file in fetched:
+            self._printer.event({"kind": "file", "file": file})
+        self._printer.note(summary(fetched, self._how.folder))
 
     async def _submit(self, spec: JobSpec) -> JobHandle:
         self._handle = await self._mesh.submit(spec)
@@ -168,6 +195,9 @@ class Watching:
         if handle is None:
             kept = " What was sent is kept for a day: the same command goes on there." * self._is_sending
             self._printer.warn(f"Interrupted before the job was accepted.{kept}")
+            return
+        if self._is_fetching:
+            say_interrupted(self._face, handle.id)
             return
         self._printer.warn(
             f"Interrupted: cancelling job {handle.id} on the mesh (Ctrl-C again leaves at once)."

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from urllib.parse import quote
 
+import aiohttp
 import msgspec
 
 from planetmesh.blobs.frames import EACH_MOST_BYTES, HEAD_BYTES, Frames
@@ -279,12 +280,18 @@ async def _collected(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]
     """About a megabyte at a time: one visit of a thread for each."""
     pieces: list[bytes] = []
     size = 0
-    async for chunk in chunks:
-        pieces.append(chunk)
-        size += len(chunk)
-        if size >= PIECE_BYTES:
+    try:
+        async for chunk in chunks:
+            pieces.append(chunk)
+            size += len(chunk)
+            if size >= PIECE_BYTES:
+                yield pieces
+                pieces, size = [], 0
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        # What has arrived need not come again.
+        if pieces:
             yield pieces
-            pieces, size = [], 0
+        raise
     if pieces:
         yield pieces
 

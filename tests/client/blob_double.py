@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from planetmesh.blobs.frames import Frames, frame
+from planetmesh.client.local_files import SMALL_BYTES
 from planetmesh.errors import NotFound, WrongDigest, WrongOffset
 from planetmesh.model.blob import Digest, Manifest, ManifestFile
 from planetmesh.wire.api import Digests, MissingBlob, MissingBlobs, StoredBlobs, TaskFiles
@@ -28,7 +29,7 @@ class Blobs:
         self.received: list[tuple[str, int, int]] = []
         """Of each PUT: digest, where it began, how many bytes came."""
         self.ranges: list[str] = []
-        """Of each GET of a blob."""
+        """Of each GET of a large blob."""
         self.brought: dict[str, list[TaskFiles]] = {}
 
     def put(self, content: bytes) -> Digest:
@@ -93,12 +94,15 @@ class Blobs:
 
     async def _get_blobs(self, request: web.Request, digest: str) -> web.StreamResponse:
         content = self._blob(digest)
-        self.ranges.append(request.headers.get("Range", ""))
-        start = int(self.ranges[-1].removeprefix("bytes=").removesuffix("-") or 0)
-        response = web.StreamResponse(status=206 if self.ranges[-1] else 200)
+        span = request.headers.get("Range", "")
+        is_large = len(content) > SMALL_BYTES
+        if is_large:
+            self.ranges.append(span)
+        start = int(span.removeprefix("bytes=").removesuffix("-") or 0)
+        response = web.StreamResponse(status=206 if span else 200)
         response.content_length = len(content) - start
         await response.prepare(request)
-        cut = self.cuts.pop(0) if self.cuts else None
+        cut = self.cuts.pop(0) if self.cuts and is_large else None
         await response.write(content[start:] if cut is None else content[start : start + cut])
         if cut is not None:
             request.transport.close()
