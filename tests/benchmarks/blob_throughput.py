@@ -27,7 +27,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
+import psutil
 import uvloop
 from bench_mesh import connected, emit, free_port, start, stop
 
@@ -160,12 +162,12 @@ async def bare(home: Home, port: int) -> None:
 
 
 @contextmanager
-def bare_server(home: Home) -> Iterator[int]:
+def bare_server(home: Home) -> Iterator[tuple[int, psutil.Process]]:
     port = free_port()
     process = subprocess.Popen([sys.executable, __file__, "bare", str(home.root), str(port)])
     try:
         time.sleep(1.5)
-        yield port
+        yield port, psutil.Process(process.pid)
     finally:
         process.kill()
         process.wait()
@@ -205,41 +207,55 @@ def ssh_server(folder: Path) -> Iterator[Callable[[str, str], None] | None]:
 
 
 class Rates:
-    """MiB a second by what was measured."""
+    """MiB a second by what was measured, and seconds of processor time for each GiB on the server's side."""
 
     def __init__(self) -> None:
         self._seen: dict[str, list[float]] = {}
+        self._cpu: dict[str, list[float]] = {}
 
     @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
-        begun = time.perf_counter()
+    def timed(self, what: str, server: psutil.Process | None = None) -> Iterator[None]:
+        begun, used = time.perf_counter(), cpu_of(server)
         yield
         self._seen.setdefault(what, []).append(BLOB_BYTES / 2**20 / (time.perf_counter() - begun))
+        self._cpu.setdefault(what, []).append((cpu_of(server) - used) / (BLOB_BYTES / 2**30))
 
     def tell(self) -> None:
-        middle = {what: statistics.median(rates) for what, rates in self._seen.items()}
         for what, rates in self._seen.items():
-            emit(what, round(middle[what]), "MiB/s", least=round(min(rates)), most=round(max(rates)))
+            cpu = {"cpu": round(statistics.median(self._cpu[what]), 2)} if any(self._cpu[what]) else {}
+            least, most = round(min(rates)), round(max(rates))
+            emit(what, round(statistics.median(rates)), "MiB/s", least=least, most=most, **cpu)
         for way in ("put", "get"):
             for other in ("bare", "scp"):
-                if f"{way}_{other}" in middle:
-                    ratio = middle[f"{way}_blob"] / middle[f"{way}_{other}"]
-                    emit(f"{way}_blob_to_{other}", round(ratio, 2), "")
+                pairs = zip(self._seen[f"{way}_blob"], self._seen.get(f"{way}_{other}", []), strict=False)
+                if ratios := sorted(round(own / limit, 2) for own, limit in pairs):
+                    emit(f"{way}_blob_to_{other}", statistics.median(ratios), "", rounds=ratios)
 
 
-async def large(mesh: AsyncMesh, home: Home, port: int, folder: Path, rates: Rates) -> None:
+def cpu_of(process: psutil.Process | None) -> float:
+    return sum(process.cpu_times()[:2]) if process is not None else 0.0
+
+
+class Server(NamedTuple):
+    """The coordinator."""
+
+    port: int
+    process: psutil.Process
+
+
+async def large(mesh: AsyncMesh, home: Home, server: Server, folder: Path, rates: Rates) -> None:
     user = f"{getpass.getuser()}@{HOST}"
     context = client_context(Identity.load(home.operator))
-    with bare_server(home) as bare_port, ssh_server(folder) as copy:
+    with bare_server(home) as (bare_port, swallower), ssh_server(folder) as copy:
         for number in range(ROUNDS):
             path = folder / f"blob-{number}"
             digest = write_random(path)
             line = await Line.open(bare_port, context)
-            with rates.timed("put_bare"):
+            with rates.timed("put_bare", swallower):
                 line.transport.write(b"P" + BLOB_BYTES.to_bytes(8, "big"))
                 await line.send_file(path)
                 await line.read(1)
-            with rates.timed("get_bare"):
+            with rates.timed("get_bare", swallower):
                 line.transport.write(b"G" + BLOB_BYTES.to_bytes(8, "big"))
                 await line.take(BLOB_BYTES)
             line.transport.close()
@@ -252,14 +268,14 @@ async def large(mesh: AsyncMesh, home: Home, port: int, folder: Path, rates: Rat
                     with rates.timed(f"{way}_scp"):
                         await asyncio.to_thread(copy, str(source), str(end))
                     target.unlink()
-            line = await Line.open(port, context)
-            with rates.timed("put_blob"):
+            line = await Line.open(server.port, context)
+            with rates.timed("put_blob", server.process):
                 line.ask("PUT", f"/v1/blobs/{digest}", BLOB_BYTES)
                 await line.send_file(path)
                 status, said = await line.answer()
             assert status == 201, said
             await use(mesh, [StagedFile("blob", digest, BLOB_BYTES)])
-            with rates.timed("get_blob"):
+            with rates.timed("get_blob", server.process):
                 line.ask("GET", f"/v1/blobs/{digest}", 0)
                 _status, length = await line.head()
                 await line.take(length)
@@ -333,7 +349,7 @@ async def main() -> None:
         try:
             async with connected(home.root, nodes=1) as mesh:
                 if BLOB_BYTES:
-                    await large(mesh, home, port, folder, rates)
+                    await large(mesh, home, Server(port, psutil.Process(process.pid)), folder, rates)
                     rates.tell()
                 if SMALL:
                     await small(mesh, home, port)
