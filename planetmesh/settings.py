@@ -92,6 +92,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tasks_most: int = 10_000_000
     """Tasks in one job (CLI.md)."""
 
+    output_files_most_bytes: int = 64 * 1024 * MIB
+    """Of all files that one attempt made and its job asked for."""
+    blob_cache_bytes: int = 0
+    """0: a tenth of the node's disk."""
+
     keep_jobs_seconds: float = 14 * 86400.0
     """Finished jobs and their output are swept after this."""
     feed_keep_rows: int = 100_000
@@ -160,6 +165,15 @@ ABOUT: dict[str, About] = {
     ),
     "api_body_most_bytes": About("The longest job that is taken in one request.", 64 * 1024, 64 * MIB),
     "tasks_most": About("Tasks in one job.", 1, 10_000_000),
+    "output_files_most_bytes": About(
+        "Files that one attempt may bring back, together; a node reads this in its own settings.", MIB, 2**50
+    ),
+    "blob_cache_bytes": About(
+        "Input files that a node keeps for later tasks; 0: a tenth of its disk. Read in its own settings.",
+        0,
+        2**50,
+        live=False,
+    ),
     "keep_jobs_seconds": About("Jobs and their output are removed so long after their end.", 60, 3650 * DAY),
     "feed_keep_rows": About(
         "Events of the feed that are kept, for those who come back later.", 100, 10_000_000

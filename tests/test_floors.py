@@ -63,7 +63,7 @@ OWNERS = {
     "rich": ("cli/", "dashboard/"),
     "click": ("cli/",),
     "landlockpy": ("agent/sandbox/",),
-    "aiohttp": ("coordinator/", "agent/link.py", "client/", "blobs/transfer.py"),
+    "aiohttp": ("coordinator/", "agent/link.py", "agent/carrier.py", "client/", "blobs/transfer.py"),
     "subprocess": ("agent/sandbox/", "agent/probe.py", "install/", "cli/demo_job.py"),
     "multiprocessing": (),
     "pickle": ("child/",),

@@ -6,31 +6,40 @@ heartbeats go on whatever the tasks do. Made by `service`, which owns the loops.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 
 from planetmesh.agent import reports as words
+from planetmesh.agent.carrier import AttemptKey
+from planetmesh.agent.files import Files
 from planetmesh.agent.link import Link
 from planetmesh.agent.outbox import Durable, Outbox
 from planetmesh.agent.runner import Runner
 from planetmesh.agent.sandbox.messages import Ended, Output, Recalled, Report, Started
+from planetmesh.agent.stage import Left
 from planetmesh.agent.state import AgentState, Phase
-from planetmesh.agent.worklist import (
+from planetmesh.agent.steps import (
     Cancelled,
     Close,
+    Fetch,
     GiveBack,
     Kill,
     RecallBacklog,
     SetSlots,
     Start,
     Step,
-    Worklist,
+    StopCollect,
+    StopFetch,
 )
+from planetmesh.agent.worklist import Worklist
+from planetmesh.model.blob import Made
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import Outcome
 from planetmesh.model.node import NodeInfo
@@ -43,6 +52,7 @@ from planetmesh.wire.agent import (
     Registered,
     RegisterNode,
     StopTask,
+    TaskResult,
     TaskReturned,
     TaskStarted,
     ToAgent,
@@ -62,6 +72,8 @@ class Desk:
 
     runner: Runner
     link: Link
+    files: Files | None = None
+    """None: tasks with files are refused."""
 
     def __init__(
         self,
@@ -80,6 +92,8 @@ class Desk:
         self._name = name
         self._instance = secrets.token_hex(8)
         self._idle_since: dict[JobId, float] = {}
+        self._leaving: dict[AttemptKey, TaskResult] = {}
+        """Ends to be told once the files are with the coordinator."""
 
     def refuse(self, reason: str) -> None:
         """Take no task from now on; the next hello says why."""
@@ -106,6 +120,8 @@ class Desk:
         # The coordinator says it again if it still wants this node drained.
         self.worklist.drain(on=self.is_leaving)
         self.on_link_up()
+        if self.files is not None:
+            self.files.on_link(endpoint)
         self.on_state(AgentState(Phase.REGISTERED, "", "", endpoint, self._name, registered.mesh_name))
         self.work()
 
@@ -134,6 +150,9 @@ class Desk:
     def is_busy(self) -> bool:
         return self.worklist.backlog > 0
 
+    def is_linked(self) -> bool:
+        return self.link.is_up
+
     def _on_assigned(self, task: AssignTask) -> None:
         reason = self._info.refuses
         if not reason and not self.worklist.assign(task):
@@ -150,22 +169,60 @@ class Desk:
         for report in reports:
             match report:
                 case Started(index, attempt):
-                    if self.worklist.on_started(job_id, index, attempt) and (index, attempt) not in over:
+                    is_news = (index, attempt) not in over or self._brings_files(job_id)
+                    if self.worklist.on_started(job_id, index, attempt) and is_news:
                         self.link.post(TaskStarted(job_id, index, attempt))
                 case Output(index, attempt):
                     held = self.worklist.launched(job_id, index, attempt)
                     if held and not held.silent:
                         said.append(words.output_of(job_id, report))
                 case Ended(index, attempt):
-                    held = self.worklist.on_ended(job_id, index, attempt, report.wall_seconds)
-                    if held and not held.silent:
-                        said.append(words.end_of(job_id, report, held, self._name))
+                    said += self._on_ended(job_id, report)
                 case Recalled(attempts):
+                    for index, attempt in attempts:
+                        self._take_back(AttemptKey(job_id, index, attempt), discard=True)
                     self.worklist.on_recalled(job_id, attempts)
                 case _:
                     log.debug("launcher.unexpected", extra={"kind": type(report).__name__})
         self._put(said)
         self.work()
+
+    def _on_ended(self, job_id: JobId, ended: Ended) -> list[Durable]:
+        """What there is to tell at once; nothing if its files come first."""
+        key = AttemptKey(job_id, ended.index, ended.attempt)
+        before = self.worklist.launched(job_id, ended.index, ended.attempt)
+        end = words.end_of(job_id, ended, before, self._name) if before and not before.silent else None
+        is_well = isinstance(end, TaskResult) and end.outcome is Outcome.OK
+        brings = is_well and self._brings_files(job_id)
+        left = self._take_back(key, discard=not brings)
+        leaves = brings and left is not None
+        self.worklist.on_ended(job_id, ended.index, ended.attempt, ended.wall_seconds, leaves=leaves)
+        if not isinstance(end, TaskResult) or not brings:
+            return [end] if end is not None else []
+        if left is None or self.files is None:
+            return [words.without_files(end, f"{self._name}: Its folder was taken away.")]
+        self._leaving[key] = end
+        opened = self.worklist.jobs[job_id].opened
+        most_bytes = self.worklist.settings.output_files_most_bytes
+        self.files.deliverer.deliver(key, left, opened.outputs, most_bytes)
+        return []
+
+    def _brings_files(self, job_id: JobId) -> bool:
+        job = self.worklist.jobs.get(job_id)
+        return job is not None and bool(job.opened.outputs)
+
+    def _take_back(self, key: AttemptKey, *, discard: bool) -> Left | None:
+        """The folder of an attempt that is over, if it had one and it is still there."""
+        if self.files is None:
+            return None
+        try:
+            left = self.files.stage.take_back(key)
+        except OSError as error:
+            log.warning("work.folder_lost", extra={"job_id": key.job_id, "reason": str(error)})
+            return None
+        if left is not None and discard:
+            self.files.stage.discard(left)
+        return left
 
     def on_refused(self, task: AssignTask, error: str) -> None:
         held = self.worklist.on_ended(task.job_id, task.index, task.attempt, 0.0)
@@ -181,6 +238,31 @@ class Desk:
     def on_launcher_gone(self, job_id: JobId, reason: str) -> None:
         lost = [held.task for held in self.worklist.on_launcher_gone(job_id) if not held.silent]
         self._put([words.failed(task, Outcome.LOST, f"{self._name}: {reason}") for task in lost])
+        self.work()
+
+    # About files
+
+    def on_fetched(self, key: AttemptKey) -> None:
+        self.worklist.on_fetched(key.job_id, key.index, key.attempt)
+        self.work()
+
+    def on_fetch_failed(self, key: AttemptKey, sentence: str) -> None:
+        task = self.worklist.on_fetch_failed(key.job_id, key.index, key.attempt)
+        if task is not None:
+            error = f"{self._name}: Its files were not brought here: {sentence}"
+            self._put([words.failed(task, Outcome.STAGING, error)])
+        self.work()
+
+    def on_delivered(self, key: AttemptKey, made: Made) -> None:
+        self._on_left(key, lambda end: msgspec.structs.replace(end, made=made))
+
+    def on_delivery_failed(self, key: AttemptKey, sentence: str) -> None:
+        self._on_left(key, lambda end: words.without_files(end, f"{self._name}: {sentence}"))
+
+    def _on_left(self, key: AttemptKey, change: Callable[[TaskResult], TaskResult]) -> None:
+        end = self._leaving.pop(key, None)
+        if self.worklist.on_left(key.job_id, key.index, key.attempt) and end is not None:
+            self._put([change(end)])
         self.work()
 
     # From the clock
@@ -221,12 +303,28 @@ class Desk:
                 self.runner.set_slots(job_id, count)
             case RecallBacklog(job_id, count):
                 self.runner.recall(job_id, count)
-            case GiveBack(task, reason):
-                said.append(TaskReturned(task.job_id, task.index, task.attempt, reason))
-            case Cancelled(job_id, index, attempt):
-                said.append(words.cancelled(job_id, index, attempt))
+            case GiveBack(task, reason, started):
+                said.append(TaskReturned(task.job_id, task.index, task.attempt, reason, started))
+            case Cancelled(job_id, index, attempt, started):
+                said.append(words.cancelled(job_id, index, attempt, started=started))
+            case Fetch(task):
+                self._fetch(task)
+            case StopFetch(job_id, index, attempt) if self.files is not None:
+                self.files.fetcher.stop(AttemptKey(job_id, index, attempt))
+            case StopCollect(job_id, index, attempt) if self.files is not None:
+                self._leaving.pop(AttemptKey(job_id, index, attempt), None)
+                self.files.deliverer.stop(AttemptKey(job_id, index, attempt))
             case Close(job_id):
                 self.runner.close(job_id)
+
+    def _fetch(self, task: AssignTask) -> None:
+        key = AttemptKey(task.job_id, task.index, task.attempt)
+        if self.files is not None:
+            self.files.fetcher.fetch(key, (*self.worklist.jobs[task.job_id].opened.files, *task.files))
+        else:
+            # The next steps are asked for again: not while these are being taken.
+            fail = partial(self.on_fetch_failed, key, "files are not handled on this node.")
+            asyncio.get_running_loop().call_soon(fail)
 
     def _put(self, messages: Sequence[Durable]) -> None:
         if messages:

@@ -35,7 +35,7 @@ class JobRun:
         self._warm = warm
         self._has_gpus = has_gpus
         self._berth = warm.take(opened.submitter)
-        self._folder = self._berth.folder
+        self.folder = self._berth.folder
         self._launcher: LauncherLike | None = None
         self._waiting: list[Callable[[LauncherLike], None]] = []
         self._files: dict[str, LaunchFile] = {}
@@ -115,10 +115,10 @@ class JobRun:
         )
 
     def _write(self, file: LaunchFile) -> None:
-        write_shared(self._folder, file.name, file.content, executable=file.executable)
+        write_shared(self.folder, file.name, file.content, executable=file.executable)
 
     def _path_of(self, file: JobFile) -> str:
-        return str(safe_path(self._folder, file.name))
+        return str(safe_path(self.folder, file.name))
 
     def _gpu_env(self, gpus: tuple[str, ...]) -> dict[str, str]:
         if gpus:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from planetmesh.agent.job_here import OnLauncher
 from planetmesh.agent.sandbox.messages import Ended, Output, Why
-from planetmesh.agent.worklist import DRAINING, OnLauncher
+from planetmesh.agent.worklist import DRAINING
+from planetmesh.errors import MeshError
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import Outcome
 from planetmesh.wire.agent import AssignTask, TaskOutput, TaskResult, TaskReturned
@@ -56,8 +60,24 @@ def failed(task: AssignTask, outcome: Outcome, error: str) -> TaskResult:
     return TaskResult(task.job_id, task.index, task.attempt, outcome, error=error[:ERROR_MOST_LETTERS])
 
 
-def cancelled(job_id: JobId, index: int, attempt: int) -> TaskResult:
-    return TaskResult(job_id, index, attempt, Outcome.CANCELLED, error="Cancelled before it started.")
+def cancelled(job_id: JobId, index: int, attempt: int, *, started: bool = False) -> TaskResult:
+    when = "while its files were on their way" if started else "before it started"
+    return TaskResult(job_id, index, attempt, Outcome.CANCELLED, error=f"Cancelled {when}.")
+
+
+def without_files(result: TaskResult, sentence: str) -> TaskResult:
+    """The end of an attempt that ran well, but whose files cannot be had."""
+    return msgspec.structs.replace(result, outcome=Outcome.OUTPUT, error=sentence[:ERROR_MOST_LETTERS])
+
+
+def sentence_of(error: BaseException) -> str:
+    """What went wrong, with the hint, as one line."""
+    if isinstance(error, MeshError):
+        return f"{error.message} {error.hint}".strip()
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror or error}{where}."
+    return str(error)
 
 
 def _sentence(ended: Ended, outcome: Outcome, node: str) -> str:

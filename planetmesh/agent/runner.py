@@ -12,8 +12,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
+from planetmesh.agent.carrier import AttemptKey
 from planetmesh.agent.job_run import JobRun
-from planetmesh.agent.sandbox.messages import OUTPUT_MOST_BYTES, Report, Start
+from planetmesh.agent.reports import sentence_of
+from planetmesh.agent.sandbox.messages import OUTPUT_MOST_BYTES, Ended, Report, Start
+from planetmesh.agent.stage import Stage
 from planetmesh.agent.warm import LauncherSource, Surroundings, WarmLaunchers
 from planetmesh.errors import Conflict, MeshError
 from planetmesh.groups import begin_in
@@ -45,6 +48,8 @@ class Runner:
         self, source: LauncherSource, around: Surroundings, listener: Listener, group: asyncio.TaskGroup
     ) -> None:
         self.output_most_bytes = OUTPUT_MOST_BYTES
+        self.stage: Stage | None = None
+        """Prepares the folders of tasks with files."""
         self.warm = WarmLaunchers(source, around, group)
         self._around = around
         self._listener = listener
@@ -60,10 +65,15 @@ class Runner:
         starts: list[Start] = []
         for task, gpus in tasks:
             try:
-                starts.append(job.prepare(task, gpus))
+                start = job.prepare(task, gpus)
             except (MeshError, OSError) as error:
                 # The listener asks for the next steps: not while these are being taken.
                 asyncio.get_running_loop().call_soon(self._listener.on_refused, task, sentence_of(error))
+                continue
+            if self.stage is not None and (opened.files or task.files or opened.outputs):
+                self.stage.begin(job, task, start)
+            else:
+                starts.append(start)
         job.tell(lambda launcher: launcher.start(starts))
 
     def set_slots(self, job_id: JobId, count: int) -> None:
@@ -74,11 +84,15 @@ class Runner:
 
     def kill(self, job_id: JobId, index: int, attempt: int) -> None:
         job = self._jobs.get(job_id)
+        if self.stage is not None and self.stage.stop(AttemptKey(job_id, index, attempt), Ended):
+            return
         if job:
             job.tell(lambda launcher: launcher.kill(index, attempt))
 
     def recall(self, job_id: JobId, count: int) -> None:
         job = self._jobs.get(job_id)
+        if self.stage is not None:
+            self.stage.recall(job_id)
         if job:
             job.tell(lambda launcher: launcher.recall(count))
 
@@ -145,6 +159,8 @@ class Runner:
             self._listener.on_open_failed(job.job_id, sentence_of(error))
         finally:
             job.end()
+            if self.stage is not None:
+                self.stage.forget(job)
         if job.tell_when_closed:
             self._listener.on_launcher_gone(job.job_id, "")
         await job.clear_up()
@@ -156,11 +172,3 @@ class Runner:
         log.warning("launcher.lost", extra={"job_id": job.job_id, "reason": reason})
         job.lose()
         self._listener.on_launcher_gone(job.job_id, reason)
-
-
-def sentence_of(error: MeshError | OSError) -> str:
-    """What went wrong, with the hint, as one line."""
-    if isinstance(error, MeshError):
-        return f"{error.message} {error.hint}".strip()
-    where = f" ({error.filename})" if error.filename else ""
-    return f"{error.strerror or error}{where}."

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from planetmesh.agent.desk import Desk
+from planetmesh.agent.file_threads import FileThreads
+from planetmesh.agent.files import open_files
 from planetmesh.agent.link import Link
 from planetmesh.agent.model_servers import embedding_tags
 from planetmesh.agent.outbox import Outbox
@@ -162,17 +164,32 @@ async def run_agent(
     find = options.find or (None if options.beside_coordinator else find_on_lan)
     reconnector = Reconnector(desk.link, identity, find, on_state)
     desk.on_link_up = reconnector.on_registered
+    threads = FileThreads()
     around = Surroundings(folder, hidden_paths(options), shares, has_gpus=bool(info.gpus))
     try:
         with _signals(stops), _plain_errors():
-            async with TaskGroup() as group:
+            async with (
+                TaskGroup() as group,
+                open_files(
+                    options.home,
+                    folder,
+                    identity,
+                    options.settings,
+                    desk,
+                    group,
+                    threads,
+                ) as files,
+            ):
                 desk.runner = Runner(zygote, around, desk, group)
+                desk.files = files
+                desk.runner.stage = files.stage
                 loops = [
                     group.create_task(reconnector.keep_connected()),
                     group.create_task(reconnector.search()),
                     group.create_task(_beat(desk, LoadMeter(folder))),
                     group.create_task(_tick(desk)),
                     group.create_task(desk.runner.warm.tend()),
+                    group.create_task(files.tell(threads, desk.link.post)),
                 ]
                 if not refuses:
                     desk.runner.warm.open_ahead()
@@ -184,6 +201,7 @@ async def run_agent(
                 for loop in loops:
                     loop.cancel()
     finally:
+        await threads.close()
         outbox.close()
         on_state(AgentState(Phase.ENDED))
 

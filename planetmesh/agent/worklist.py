@@ -3,14 +3,29 @@
 `next_steps` is a chain of rules; its order is the priority: cancel, then give back, then set slots,
 then start. A launcher runs its job's `slots` tasks at once in the order it got them. It is given
 more than that only when the job's tasks are so short that a round trip between two would show.
+
+A task with files is fetched first; it takes a slot once they are here. One that has ended well and made
+files that are wanted is `leaving` until they are with the coordinator.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
-
+from planetmesh.agent.job_here import Attempt, JobHere, OnLauncher
+from planetmesh.agent.steps import (
+    Cancelled,
+    Close,
+    Fetch,
+    GiveBack,
+    Kill,
+    RecallBacklog,
+    SetSlots,
+    Start,
+    Step,
+    StopCollect,
+    StopFetch,
+)
 from planetmesh.model.ids import JobId
 from planetmesh.model.node import Gpu
 from planetmesh.model.resources import Resources
@@ -19,116 +34,9 @@ from planetmesh.wire.agent import AssignTask, Held, OpenJob
 
 SHORT_SECONDS = 0.05
 """Tasks shorter than this on average are handed over ahead: a round trip is a good part of them."""
-LEAST_CPU_MILLIS = 10
-"""Counted for tasks that ask for less: at most a hundred of them share a CPU."""
 LEARN_SHARE = 0.2
 """Weight of the newest task in a job's mean length."""
 DRAINING = "the node is draining"
-
-Attempt = tuple[int, int]
-"""Index and attempt number: one run of one task within its job."""
-
-
-class OnLauncher(msgspec.Struct):
-    """An attempt that the job's launcher has."""
-
-    task: AssignTask
-    gpus: tuple[str, ...] = ()
-    running: bool = False
-    stopped: str = ""
-    """Why it was told to stop, if it was."""
-    silent: bool = False
-    """No longer ours: its output and its end are not reported."""
-
-
-class JobHere(msgspec.Struct):
-    """One job on this node."""
-
-    opened: OpenJob
-    waiting: dict[int, AssignTask] = {}
-    arrivals: dict[int, int] = {}
-    """When each waiting task came, as a running number; in that order."""
-    launched: dict[Attempt, OnLauncher] = {}
-    slots: int = 0
-    """As the launcher was told last."""
-    mean_seconds: float | None = None
-    recalling: bool = False
-    """The launcher was asked for its backlog and has not answered yet."""
-    closing: bool = False
-    """Over; waits for its launcher to be gone."""
-    reopened: bool = False
-    """Wanted again before that; what waits here starts in a new launcher."""
-
-    @property
-    def share(self) -> Resources:
-        """What one task takes up; never nothing, so that slots stay countable."""
-        asked = self.opened.requests
-        return msgspec.structs.replace(asked, cpu_millis=max(asked.cpu_millis, LEAST_CPU_MILLIS))
-
-    @property
-    def wanted(self) -> int:
-        return len(self.waiting) + len(self.launched)
-
-    @property
-    def occupied(self) -> int:
-        """How many tasks may be using the node right now."""
-        running = sum(1 for held in self.launched.values() if held.running)
-        return max(running, min(len(self.launched), self.slots))
-
-    @property
-    def oldest(self) -> int:
-        """Arrival of the task that has waited longest; those who wait for nothing come last."""
-        return next(iter(self.arrivals.values()), 2**62)
-
-
-# Steps
-
-
-class Start(msgspec.Struct, frozen=True):
-    task: AssignTask
-    gpus: tuple[str, ...]
-
-
-class Kill(msgspec.Struct, frozen=True):
-    job_id: JobId
-    index: int
-    attempt: int
-
-
-class SetSlots(msgspec.Struct, frozen=True):
-    job_id: JobId
-    count: int
-
-
-class RecallBacklog(msgspec.Struct, frozen=True):
-    """Ask the launcher for everything that it has not started; `on_recalled` takes the answer."""
-
-    job_id: JobId
-    count: int
-
-
-class GiveBack(msgspec.Struct, frozen=True):
-    """Tell the coordinator that this was never started here."""
-
-    task: AssignTask
-    reason: str
-
-
-class Cancelled(msgspec.Struct, frozen=True):
-    """Tell the coordinator that this ended before it was started."""
-
-    job_id: JobId
-    index: int
-    attempt: int
-
-
-class Close(msgspec.Struct, frozen=True):
-    """Forget the job's launcher and folder."""
-
-    job_id: JobId
-
-
-Step = Start | Kill | SetSlots | RecallBacklog | GiveBack | Cancelled | Close
 
 
 class Worklist:
@@ -144,6 +52,8 @@ class Worklist:
         self._urgent: list[Step] = []
         """Cancels, then give-backs and closings, in the order they came."""
         self._recalled: set[tuple[JobId, int, int]] = set()
+        self._fetches: set[tuple[JobId, int, int]] = set()
+        """Attempts whose files are wanted here: those handed out as `Fetch` and not stopped yet."""
 
     # Questions
 
@@ -153,12 +63,12 @@ class Worklist:
 
     @property
     def backlog(self) -> int:
-        return sum(job.wanted for job in self.jobs.values()) - self.running
+        return sum(job.wanted + len(job.fetching) for job in self.jobs.values()) - self.running
 
     @property
     def is_idle(self) -> bool:
-        """Nothing runs and nothing waits."""
-        return not self._urgent and all(not job.wanted for job in self.jobs.values())
+        """Nothing runs, nothing waits, and nothing is on its way."""
+        return not self._urgent and all(job.is_idle for job in self.jobs.values())
 
     def held(self) -> tuple[Held, ...]:
         """Everything in hand, for the hello."""
@@ -166,11 +76,13 @@ class Worklist:
 
     def _held(self) -> Iterator[Held]:
         for job_id, job in self.jobs.items():
-            for task in job.waiting.values():
+            for task in (*job.waiting.values(), *job.fetching.values()):
                 yield Held(job_id, task.index, task.attempt, running=False)
             for each in job.launched.values():
                 if not each.silent:
                     yield Held(job_id, each.task.index, each.task.attempt, running=each.running)
+            for index, attempt in job.leaving:
+                yield Held(job_id, index, attempt, running=True)
 
     def launched(self, job_id: JobId, index: int, attempt: int) -> OnLauncher | None:
         job = self.jobs.get(job_id)
@@ -181,7 +93,7 @@ class Worklist:
     def open_job(self, message: OpenJob) -> None:
         job = self.jobs.get(message.job_id)
         if job is None:
-            self.jobs[message.job_id] = JobHere(message, {}, {}, {})
+            self.jobs[message.job_id] = JobHere(message)
         else:
             job.opened = message
             job.reopened = job.closing
@@ -191,27 +103,32 @@ class Worklist:
         job = self.jobs.get(task.job_id)
         if job is None:
             return False
-        newest = max(
-            [attempt for index, attempt in job.launched if index == task.index]
-            + [job.waiting[task.index].attempt if task.index in job.waiting else -1]
-        )
-        if task.attempt <= newest:
+        if task.attempt <= job.newest(task.index):
             return True
         for (index, _), held in job.launched.items():
             if index == task.index:
                 self._silence(task.job_id, held, "a newer attempt came")
+        for index, attempt in list(job.leaving):
+            if index == task.index:
+                self._stop_leaving(task.job_id, index, attempt)
         self._recalled.discard((task.job_id, task.index, task.attempt))
-        self._wait(job, task)
+        if job.needs_files(task):
+            job.waiting.pop(task.index, None)
+            job.arrivals.pop(task.index, None)
+            job.fetching[task.index] = task
+        else:
+            self._wait(job, task)
         return True
 
     def cancel(self, job_id: JobId, index: int, attempt: int) -> None:
         """Answered by the attempt's end: at once if it has not been handed to a launcher."""
         held = self.launched(job_id, index, attempt)
-        if held is None:
-            self._forget_waiting(job_id, index, attempt)
-            self._urgent.append(Cancelled(job_id, index, attempt))
-        else:
+        if held is not None:
             self._stop(job_id, held, "cancelled")
+            return
+        was_leaving = self._stop_leaving(job_id, index, attempt) is not None
+        self._forget_waiting(job_id, index, attempt)
+        self._urgent.append(Cancelled(job_id, index, attempt, was_leaving))
 
     def recall(self, tasks: tuple[Held, ...]) -> None:
         """Give these back unless they have started."""
@@ -235,11 +152,16 @@ class Worklist:
             for each in job.launched.values():
                 if now and each.running:
                     self._stop(job_id, each, DRAINING)
+            for index, attempt in list(job.leaving) if now else ():
+                left = self._stop_leaving(job_id, index, attempt)
+                if left:
+                    self._urgent.append(GiveBack(left.task, DRAINING, started=True))
 
     def drop(self, tasks: tuple[Held, ...]) -> None:
         """These are no longer ours: stop them and say nothing."""
         for each in tasks:
             self._forget_waiting(each.job_id, each.index, each.attempt)
+            self._stop_leaving(each.job_id, each.index, each.attempt)
             held = self.launched(each.job_id, each.index, each.attempt)
             if held:
                 self._silence(each.job_id, held, "given to another node")
@@ -247,7 +169,7 @@ class Worklist:
     def close_unused(self) -> None:
         """On a new link, after `drop`: the end of a job of which nothing is ours may have gone unheard."""
         for job_id, job in self.jobs.items():
-            if not job.waiting and all(held.silent for held in job.launched.values()):
+            if job.is_unwanted:
                 self.close_job(job_id)
 
     def close_job(self, job_id: JobId) -> None:
@@ -257,6 +179,8 @@ class Worklist:
             return
         job.reopened = False
         self.take_waiting(job_id)
+        for index, attempt in list(job.leaving):
+            self._stop_leaving(job_id, index, attempt)
         if job.closing:
             return
         job.closing = True
@@ -275,8 +199,13 @@ class Worklist:
         self._recalled.discard((job_id, index, attempt))
         return not held.silent
 
-    def on_ended(self, job_id: JobId, index: int, attempt: int, wall_seconds: float) -> OnLauncher | None:
-        """Take an attempt off the list; None if it was not on it."""
+    def on_ended(
+        self, job_id: JobId, index: int, attempt: int, wall_seconds: float, *, leaves: bool = False
+    ) -> OnLauncher | None:
+        """Take an attempt off the list; None if it was not on it.
+
+        `leaves`: what it made is still to be brought to the coordinator; `on_left` says that it was.
+        """
         job = self.jobs.get(job_id)
         held = job.launched.pop((index, attempt), None) if job else None
         if job is None or held is None:
@@ -286,7 +215,26 @@ class Worklist:
         if held.running and not held.stopped:
             old = job.mean_seconds
             job.mean_seconds = wall_seconds if old is None else old + LEARN_SHARE * (wall_seconds - old)
+        if leaves and not held.silent:
+            job.leaving[index, attempt] = held
         return held
+
+    def on_left(self, job_id: JobId, index: int, attempt: int) -> OnLauncher | None:
+        """What it made is with the coordinator, or cannot be brought there; None: not ours any more."""
+        job = self.jobs.get(job_id)
+        return job.leaving.pop((index, attempt), None) if job else None
+
+    def on_fetched(self, job_id: JobId, index: int, attempt: int) -> None:
+        """All files of a task are here."""
+        job = self.jobs.get(job_id)
+        task = job.fetching.get(index) if job else None
+        if job is not None and task is not None and task.attempt == attempt:
+            del job.fetching[index]
+            self._wait(job, task)
+
+    def on_fetch_failed(self, job_id: JobId, index: int, attempt: int) -> AssignTask | None:
+        """They cannot be brought here: the task, taken off the list; None if it is not ours any more."""
+        return self._forget_waiting(job_id, index, attempt)
 
     def on_recalled(self, job_id: JobId, attempts: list[Attempt]) -> None:
         """The launcher gave back its backlog: what was asked for goes on, the rest waits here again."""
@@ -320,7 +268,9 @@ class Worklist:
         if job.closing:
             self._free_gpus += [gpu for held in job.launched.values() for gpu in held.gpus]
             if job.reopened:
-                self.jobs[job_id] = JobHere(job.opened, job.waiting, job.arrivals, {})
+                self.jobs[job_id] = JobHere(
+                    job.opened, waiting=job.waiting, arrivals=job.arrivals, fetching=job.fetching
+                )
             else:
                 del self.jobs[job_id]
             return ()
@@ -353,8 +303,9 @@ class Worklist:
         job = self.jobs.get(job_id)
         if job is None:
             return ()
-        taken = tuple(job.waiting.values())
+        taken = (*job.waiting.values(), *job.fetching.values())
         job.waiting.clear()
+        job.fetching.clear()
         job.arrivals.clear()
         return taken
 
@@ -367,7 +318,23 @@ class Worklist:
         steps += self._return_waiting()
         # What is given up the first time is given out the second: nothing else may come to ask again.
         steps += self._share_out() + self._share_out()
-        return steps + self._start_pending()
+        return steps + self._start_pending() + self._change_fetches()
+
+    def _change_fetches(self) -> list[Step]:
+        """Bring what is waited for; let go of what nobody needs any more, for whatever reason."""
+        steps: list[Step] = []
+        for job_id, index, attempt in sorted(self._fetches):
+            job = self.jobs.get(job_id)
+            if job is None or not job.has(index, attempt):
+                self._fetches.discard((job_id, index, attempt))
+                steps.append(StopFetch(job_id, index, attempt))
+        for job_id, job in self.jobs.items():
+            for task in job.fetching.values():
+                key = (job_id, task.index, task.attempt)
+                if key not in self._fetches:
+                    self._fetches.add(key)
+                    steps.append(Fetch(task))
+        return steps
 
     def _return_waiting(self) -> list[Step]:
         """What cannot be started here, because nothing may be or because it never fits."""
@@ -455,12 +422,21 @@ class Worklist:
         job.arrivals[task.index] = self._arrivals
 
     def _forget_waiting(self, job_id: JobId, index: int, attempt: int) -> AssignTask | None:
+        """Take one that is not handed over off the list, whether its files are here or not."""
         job = self.jobs.get(job_id)
-        task = job.waiting.get(index) if job else None
-        if job is None or task is None or task.attempt != attempt:
-            return None
-        del job.arrivals[index]
-        return job.waiting.pop(index)
+        for tasks in (job.waiting, job.fetching) if job else ():
+            task = tasks.get(index)
+            if job is not None and task is not None and task.attempt == attempt:
+                job.arrivals.pop(index, None)
+                return tasks.pop(index)
+        return None
+
+    def _stop_leaving(self, job_id: JobId, index: int, attempt: int) -> OnLauncher | None:
+        """One that has ended and whose files are on their way, taken off the list."""
+        left = self.on_left(job_id, index, attempt)
+        if left is not None:
+            self._urgent.append(StopCollect(job_id, index, attempt))
+        return left
 
     def _stop(self, job_id: JobId, held: OnLauncher, why: str) -> None:
         if not held.stopped:

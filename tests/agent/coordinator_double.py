@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 from aiohttp import WSMsgType, web
+from blob_store_double import BlobDouble
 
 from planetmesh.model.identity import Role
 from planetmesh.model.ids import JobId, NodeId
@@ -62,6 +63,7 @@ class CoordinatorDouble:
         self.mute = False
         """Sends nothing after the welcome."""
         self.socket: web.WebSocketResponse | None = None
+        self.store = BlobDouble()
         self._identity, _ = self.authority.issue_local(folder / "coordinator", self._member(Role.COORDINATOR))
         self._runner: web.AppRunner | None = None
         self._news = asyncio.Event()
@@ -81,9 +83,10 @@ class CoordinatorDouble:
         return home
 
     async def open(self) -> None:
-        app = web.Application()
+        app = web.Application(client_max_size=2**30)
         app.router.add_get("/v1/agent", self._serve)
         app.router.add_post("/v1/certs/renew", self._renew)
+        self.store.add_routes(app)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
         context = serve_context(self._identity)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from planetmesh.agent.job_here import OnLauncher
 from planetmesh.agent.reports import cancelled, end_of, failed, output_of
 from planetmesh.agent.sandbox.messages import Ended, Output, Why
-from planetmesh.agent.worklist import DRAINING, OnLauncher
+from planetmesh.agent.worklist import DRAINING
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import Outcome
 from planetmesh.wire.agent import AssignTask, TaskOutput, TaskReturned
