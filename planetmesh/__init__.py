@@ -19,7 +19,11 @@ from typing import Any
 
 __version__ = "0.1.0.dev0"
 
-_SDK = {"AsyncMesh": "planetmesh.client.async_client", "Mesh": "planetmesh.client.sync_client"}
+_SDK = {
+    "AsyncMesh": "planetmesh.client.async_client",
+    "Mesh": "planetmesh.client.sync_client",
+    "MeshExecutor": "planetmesh.client.executor",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -129,6 +129,18 @@ class NotFound(MeshError):
     http_status = 404
 
 
+class CallFailed(MeshError):
+    """A function that was called on a node raised, or what came of it is lost."""
+
+    code = "call_failed"
+
+
+class PicklesRefused(CallFailed):
+    """A result came pickled, and nobody said that it may be opened."""
+
+    code = "pickles_refused"
+
+
 class StorageFailed(MeshError):
     """The database or disk refused a write; nothing of the change was kept."""
 

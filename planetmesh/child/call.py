@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from planetmesh.child.plain import is_plain
 from planetmesh.wire.calls import Fault
+from planetmesh.wire.plain import is_plain
 
 FAULT_RESERVE_BYTES = 512
 """Kept free for each item that is still to come, to say why its value is not kept."""

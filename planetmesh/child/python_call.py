@@ -19,8 +19,8 @@ import cloudpickle
 import msgspec
 
 from planetmesh.child.call import Call
-from planetmesh.child.plain import is_plain
 from planetmesh.wire.calls import Fault
+from planetmesh.wire.plain import is_plain
 from planetmesh.wire.python import PythonItem, PythonPayload
 
 PICKLE_PROTOCOL = 5

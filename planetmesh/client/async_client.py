@@ -11,23 +11,27 @@ Calls that are safe to repeat go on through a coordinator's restart. Errors are 
 
 from __future__ import annotations
 
+import asyncio
 import math
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar, cast, overload
 from urllib.parse import quote
 
 import msgspec
 
+from planetmesh.client.call_desk import CallDesk
+from planetmesh.client.calling import Calls, options_of
 from planetmesh.client.calls import PATIENCE_SECONDS, Caller, OnWait
 from planetmesh.client.connect import Call, Finder, Link, load_identity
 from planetmesh.client.downloads import Downloader, Fetched, read_selection
 from planetmesh.client.handles import JobHandle
 from planetmesh.client.plan import Plan
 from planetmesh.client.progress import OnProgress, Progress, telling
+from planetmesh.client.remote_call import CallGroup, CallOptions, RemoteCall
 from planetmesh.client.renewal import renew_if_due
 from planetmesh.client.staging import stage
 from planetmesh.client.streams import follow, read_bytes, read_lines
@@ -70,6 +74,7 @@ PAGE_JOBS = 200
 NEWEST = "last"
 """Stands for this user's newest job wherever an id may stand."""
 
+P = ParamSpec("P")
 T = TypeVar("T")
 C = TypeVar("C", bound=TaskCode | TaskShort)
 
@@ -91,6 +96,7 @@ class AsyncMesh:
         self._on_wait = on_wait
         self._caller: Caller | None = None
         self._renewal_checked = False
+        self._desk: CallDesk | None = None
 
     async def __aenter__(self) -> Self:
         """Read the identity; the first call connects. Raises NotAllowed if there is none."""
@@ -104,6 +110,10 @@ class AsyncMesh:
         await self.close()
 
     async def close(self) -> None:
+        """Calls that have not ended are let go of."""
+        if self._desk is not None:
+            await self._desk.close()
+            self._desk = None
         if self._caller is not None:
             await self._caller.link.close()
             self._caller = None
@@ -137,10 +147,22 @@ class AsyncMesh:
 
     # Jobs
 
-    async def submit(self, spec: JobSpec, *, wait_seconds: float = 0.0) -> JobHandle:
-        """Hand in a job. It is on the coordinator's disk when this returns.
+    @overload
+    def submit(self, work: JobSpec, /, *, wait_seconds: float = 0.0) -> Coroutine[Any, Any, JobHandle]: ...
+    @overload
+    def submit(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> RemoteCall[T]: ...
+    def submit(self, work: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Hand in a job, or call a function with the arguments that follow.
 
-        With `wait_seconds` the answer comes when the job has ended, or after that time: one round trip
+        `await submit(spec)` gives a handle: the job is on the coordinator's disk then. `submit(function, 1)`
+        gives a call at once; `await` that for its value.
+        """
+        if isinstance(work, JobSpec):
+            return self._submit_job(work, *args, **kwargs)
+        return self.using().submit(work, *args, **kwargs)
+
+    async def _submit_job(self, spec: JobSpec, *, wait_seconds: float = 0.0) -> JobHandle:
+        """With `wait_seconds` the answer comes when the job has ended, or after that time: one round trip
         for a short job, see `JobHandle.view`.
         """
         body = SubmitJob(spec, key=secrets.token_hex(16))
@@ -346,6 +368,45 @@ class AsyncMesh:
         progress = Progress()
         with telling(progress, on_progress):
             return await Downloader(self._open, Path(folder), progress, overwrite=overwrite).fetch(selection)
+
+    # Calls
+
+    def using(self, **options: Any) -> Calls:
+        """Functions to call with these options: `mesh.using(cpus=2, pickles=True).map(f, xs)`.
+
+        See `planetmesh.client.remote_call.CallOptions`, and `cpus`, `memory`, `gpus`.
+        """
+        return Calls(self.call_desk, options_of(CallOptions(), options))
+
+    def map(self, function: Callable[..., T], /, *iterables: Iterable[Any]) -> CallGroup[T]:
+        """Call a function for each set of arguments; `await` the group for all values in order."""
+        return self.using().map(function, *iterables)
+
+    def starmap(self, function: Callable[..., T], arguments: Iterable[Iterable[Any]], /) -> CallGroup[T]:
+        return self.using().starmap(function, arguments)
+
+    async def gather(self, calls: Iterable[RemoteCall[T]]) -> list[T]:
+        """The values of calls in their order; raises what the first failed one raised."""
+        return await CallGroup(list(calls))
+
+    async def as_completed(self, calls: Iterable[RemoteCall[T]]) -> AsyncGenerator[RemoteCall[T], None]:
+        """The calls, each as soon as it has ended."""
+        ended: asyncio.Queue[RemoteCall[T]] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        waited = list(calls)
+        for call in waited:
+            call.add_done_callback(
+                lambda done: loop.call_soon_threadsafe(ended.put_nowait, cast("RemoteCall[T]", done))
+            )
+        for _ in waited:
+            yield await ended.get()
+
+    def call_desk(self) -> CallDesk:
+        """Who looks after this mesh's calls; made with the first one, in the mesh's own loop."""
+        if self._desk is None:
+            self._open  # noqa: B018  raises if the mesh is not open
+            self._desk = CallDesk(self)
+        return self._desk
 
     # Nodes
 

@@ -11,18 +11,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import as_completed
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar, cast, overload
 
 from planetmesh.client.async_client import AsyncMesh
+from planetmesh.client.call_desk import CallDesk
+from planetmesh.client.calling import Calls, options_of
 from planetmesh.client.calls import PATIENCE_SECONDS, OnWait
 from planetmesh.client.connect import Finder
 from planetmesh.client.downloads import Fetched
 from planetmesh.client.handles import JobHandle
 from planetmesh.client.plan import Plan
 from planetmesh.client.progress import OnProgress
+from planetmesh.client.remote_call import CallGroup, CallOptions, RemoteCall
 from planetmesh.client.wanted import Wanted
 from planetmesh.errors import BadInput
 from planetmesh.model.ids import JobId
@@ -49,6 +53,7 @@ from planetmesh.wire.api import (
 STOP_SECONDS = 5.0
 """Closing one idle connection takes milliseconds; longer means it hangs, and the thread is a daemon."""
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -66,6 +71,7 @@ class Mesh:
         """Raises NotAllowed if this user has no identity in `home`."""
         self._mesh = AsyncMesh(home, finder=finder, patience_seconds=patience_seconds, on_wait=on_wait)
         self._thread = LoopThread()
+        self._desk: CallDesk | None = None
         try:
             self._call(self._mesh.__aenter__())
         except BaseException:
@@ -94,9 +100,49 @@ class Mesh:
     def change_settings(self, changes: ChangeSettings) -> list[SettingView]:
         return self._call(self._mesh.change_settings(changes))
 
-    def submit(self, spec: JobSpec, *, wait_seconds: float = 0.0) -> Job:
-        """Hand in a job; see `AsyncMesh.submit`."""
-        return Job(self, self._call(self._mesh.submit(spec, wait_seconds=wait_seconds)))
+    @overload
+    def submit(self, work: JobSpec, /, *, wait_seconds: float = 0.0) -> Job: ...
+    @overload
+    def submit(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> RemoteCall[T]: ...
+    def submit(self, work: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Hand in a job, or call a function with the arguments that follow; see `AsyncMesh.submit`.
+
+        A call is a `concurrent.futures.Future`: `result()` waits for its value.
+        """
+        if isinstance(work, JobSpec):
+            return Job(self, self._call(self._mesh.submit(work, *args, **kwargs)))
+        return self.using().submit(work, *args, **kwargs)
+
+    def using(self, **options: Any) -> Calls:
+        """Functions to call with these options; see `AsyncMesh.using`."""
+        return Calls(self._open_desk, options_of(CallOptions(), options))
+
+    def map(self, function: Callable[..., T], /, *iterables: Iterable[Any]) -> CallGroup[T]:
+        """Call a function for each set of arguments; `results()` of the group waits for all values."""
+        return self.using().map(function, *iterables)
+
+    def starmap(self, function: Callable[..., T], arguments: Iterable[Iterable[Any]], /) -> CallGroup[T]:
+        return self.using().starmap(function, arguments)
+
+    def gather(self, calls: Iterable[RemoteCall[T]]) -> list[T]:
+        """The values of calls in their order; raises what the first failed one raised."""
+        return CallGroup(list(calls)).results()
+
+    def as_completed(
+        self, calls: Iterable[RemoteCall[T]], timeout: float | None = None
+    ) -> Iterator[RemoteCall[T]]:
+        """The calls, each as soon as it has ended; raises TimeoutError after so many seconds."""
+        for call in as_completed(list(calls), timeout):
+            yield cast("RemoteCall[T]", call)
+
+    def _open_desk(self) -> CallDesk:
+        """From any thread: the desk lives in the mesh's own loop."""
+        if self._desk is None or not self._thread.is_running:
+            self._desk = self._call(self._make_desk())
+        return self._desk
+
+    async def _make_desk(self) -> CallDesk:
+        return self._mesh.call_desk()
 
     def handle(self, job: str) -> Job:
         """A handle on a job that was handed in before, by id, prefix or `last`."""

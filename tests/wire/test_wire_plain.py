@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planetmesh.child.plain import is_plain
+from planetmesh.wire.plain import is_plain
 
 
 class Text(str):

@@ -1,0 +1,246 @@
+"""Takes calls, hands them in as jobs, and gives each its value as it comes.
+
+Calls of one function that come together go as one job: the first flies at once, those that come while it
+is handed in follow together. One stream has the values of all of them (`GET /v1/values`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from planetmesh.client.call_job import CallJob
+from planetmesh.client.connect import Call
+from planetmesh.client.functions import PYTHON_TAG, pack_arguments, pack_function
+from planetmesh.client.remote_call import CallOptions, RemoteCall
+from planetmesh.client.streams import read_lines
+from planetmesh.errors import BadInput, MeshError, NotFound, Unreachable
+from planetmesh.groups import TaskGroup
+from planetmesh.model.ids import JobId
+from planetmesh.model.job import JOB_ENDED, Items, JobSpec, Limits, TaskState
+from planetmesh.wire.api import ValueKind, ValueLine
+
+if TYPE_CHECKING:
+    from planetmesh.client.async_client import AsyncMesh
+
+T = TypeVar("T")
+
+CALLS_MOST = 20_000
+"""In one job; more become several jobs."""
+BATCH_MOST_BYTES = 4 * 1024 * 1024
+"""Of their arguments together."""
+SENDERS = 2
+"""Jobs that are handed in at a time: what comes meanwhile waits, and goes together."""
+EARLY_MOST = 10_000
+"""Lines kept for jobs whose id has not come back yet."""
+
+
+class CallDesk:
+    """One per mesh, made with its first call. Its calls may come from any thread."""
+
+    def __init__(self, mesh: AsyncMesh) -> None:
+        self._mesh = mesh
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[RemoteCall[Any]] = deque()
+        self._news = asyncio.Event()
+        self._listening = asyncio.Event()
+        self._sending = 0
+        self._early: list[ValueLine] = []
+        self._jobs: dict[JobId, CallJob] = {}
+        self._lost: BaseException | None = None
+        self._some_cancelled = False
+        # Lives as long as the mesh is open: `close` waits for it.
+        self._work = self._loop.create_task(self._run())
+
+    def submit(
+        self, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+    ) -> RemoteCall[T]:
+        """Take a call; from any thread. Raises BadInput if it cannot be sent."""
+        if not callable(function):
+            raise BadInput(f"A {type(function).__name__} cannot be called.", hint="Give a function first.")
+        if self._work.done():
+            raise BadInput("This mesh is closed.", hint="Open another one: Mesh().")
+        call: RemoteCall[T] = RemoteCall(function, pack_arguments(args, kwargs), options)
+        call.add_done_callback(self._on_done)
+        self._waiting.append(call)
+        self._loop.call_soon_threadsafe(self._news.set)
+        return call
+
+    async def close(self) -> None:
+        """Let go of all calls. Those that were handed in go on; nobody hears of their values."""
+        self._work.cancel()
+        await asyncio.wait([self._work])
+        self._drop(self._lost or CancelledError())
+
+    def _on_done(self, call: Future[Any]) -> None:
+        """Called in whatever thread ended it. A job that nobody waits for any more need not go on."""
+        if call.cancelled() and not self._loop.is_closed():
+            self._some_cancelled = True
+            self._loop.call_soon_threadsafe(self._news.set)
+
+    async def _run(self) -> None:
+        try:
+            async with TaskGroup() as group:
+                group.create_task(self._listen())
+                await self._listening.wait()
+                for _ in range(SENDERS):
+                    group.create_task(self._send_all())
+        except BaseExceptionGroup as errors:
+            # Waiting is over: each call tells its own caller why.
+            self._lost = errors.exceptions[0]
+            self._drop(self._lost)
+
+    def _drop(self, error: BaseException) -> None:
+        left = [*self._waiting, *(call for job in self._jobs.values() for call in job.calls)]
+        self._waiting.clear()
+        self._jobs.clear()
+        for call in left:
+            if isinstance(error, CancelledError):
+                call.cancel()
+            else:
+                call.fail(error)
+
+    # Out
+
+    async def _send_all(self) -> None:
+        while True:
+            await self._news.wait()
+            await self._cancel_unwanted()
+            batch = self._next_batch()
+            if not batch:
+                self._news.clear()
+                continue
+            self._sending += 1
+            try:
+                await self._send(batch)
+            except MeshError as error:
+                for call in batch:
+                    call.fail(error)
+            finally:
+                self._sending -= 1
+                if not self._sending:
+                    self._early.clear()
+
+    def _next_batch(self) -> list[RemoteCall[Any]]:
+        """The longest waiting call and those behind it that may go with it."""
+        batch: list[RemoteCall[Any]] = []
+        size = 0
+        while self._waiting and len(batch) < CALLS_MOST and size < BATCH_MOST_BYTES:
+            call = self._waiting[0]
+            if call.cancelled():
+                self._waiting.popleft()
+                continue
+            if batch and (call.function is not batch[0].function or call.options != batch[0].options):
+                break
+            batch.append(self._waiting.popleft())
+            size += len(call.arguments)
+        return batch
+
+    async def _send(self, batch: list[RemoteCall[Any]]) -> None:
+        function, options = batch[0].function, batch[0].options
+        assert function is not None
+        spec = _spec(function, options, tuple(call.arguments for call in batch))
+        handle = await self._mesh.submit(spec)
+        job = CallJob(handle.id, batch, options)
+        self._jobs[job.id] = job
+        early, self._early = self._early, []
+        for line in early:
+            await self._take(line)
+        if handle.ended and job.id in self._jobs:
+            await self._finish(job.id)
+
+    async def _cancel_unwanted(self) -> None:
+        if not self._some_cancelled:
+            return
+        self._some_cancelled = False
+        for job_id, job in list(self._jobs.items()):
+            if job.is_unwanted:
+                del self._jobs[job_id]
+                try:
+                    await self._mesh.cancel(job_id, "nobody waits for its values any more")
+                except MeshError:
+                    # It has ended, or the coordinator is away: its values are not missed.
+                    continue
+
+    # Back
+
+    async def _listen(self) -> None:
+        """Read the values, across restarts of the coordinator, until cancelled."""
+        caller = self._mesh._open  # noqa: SLF001  two parts of one thing
+        patience, after = caller.patience(), None
+        while True:
+            call = Call("GET", "/v1/values", {} if after is None else {"after": str(after)})
+            try:
+                async with aclosing(read_lines(caller, call, ValueLine)) as lines:
+                    async for line in lines:
+                        patience = caller.patience()
+                        after = line.number if after is None else max(after, line.number)
+                        await self._take(line)
+            except Unreachable as error:
+                await patience.wait(error)
+
+    async def _take(self, line: ValueLine) -> None:
+        if line.kind in {ValueKind.HELLO, ValueKind.RESYNC}:
+            self._listening.set()
+            await self._look_again()
+            return
+        job = self._jobs.get(line.job)
+        if job is None:
+            if self._sending and len(self._early) < EARLY_MOST:
+                self._early.append(line)
+        elif line.kind is ValueKind.ENDED:
+            await self._finish(line.job)
+        else:
+            job.take(line)
+
+    async def _look_again(self) -> None:
+        """Ends are told once: those that came while nobody listened are asked for."""
+        for job_id in list(self._jobs):
+            try:
+                view = await self._mesh.job(job_id)
+            except NotFound:
+                view = None
+            if view is None or view.status in JOB_ENDED:
+                await self._finish(job_id)
+
+    async def _finish(self, job_id: JobId) -> None:
+        """The job is over: what has no value by now has a reason."""
+        job = self._jobs.get(job_id)
+        if job is None:
+            return
+        if job.left:
+            try:
+                for status in (TaskState.FAILED, TaskState.CANCELLED):
+                    async with aclosing(self._mesh.tasks(job_id, status=status)) as tasks:
+                        async for task in tasks:
+                            job.take_end(task)
+            except NotFound:
+                pass  # forgotten already; the calls say so below
+            job.close()
+        self._jobs.pop(job_id, None)
+
+
+def _spec(function: Callable[..., Any], options: CallOptions, arguments: tuple[str, ...]) -> JobSpec:
+    payload = pack_function(function)
+    return JobSpec(
+        type="python",
+        payload=msgspec.to_builtins(payload),
+        inputs=Items(arguments),
+        name=options.name or payload.name.replace("<", "").replace(">", ""),
+        requests=options.requests,
+        tags=tuple(dict.fromkeys((PYTHON_TAG, *options.tags))),
+        node=options.node,
+        env=dict(options.env),
+        priority=options.priority,
+        max_running=options.max_running,
+        max_attempts=options.retries + 1,
+        limits=Limits(attempt_seconds=options.timeout_seconds),
+        at_most_once=options.at_most_once,
+        chunk=options.chunk,
+    )

@@ -1,0 +1,95 @@
+"""One job of calls, as its caller waits for it: lines of values in, settled calls out. Asks nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from planetmesh.client.functions import exception_of, open_frame
+from planetmesh.client.remote_call import CallOptions, RemoteCall
+from planetmesh.errors import CallFailed
+from planetmesh.model.ids import JobId
+from planetmesh.model.job import TaskState
+from planetmesh.wire.api import TaskView, ValueLine
+from planetmesh.wire.calls import Fault, Frame, read_frame
+
+
+class CallJob:
+    """Its calls are its inputs, in order."""
+
+    def __init__(self, job_id: JobId, calls: Sequence[RemoteCall[Any]], options: CallOptions) -> None:
+        self.id = job_id
+        self.calls = tuple(calls)
+        self.left = len(self.calls)
+        """Calls that still have nothing."""
+        self._options = options
+        self._chunk = max(1, options.chunk)
+        self._begun: dict[tuple[int, int], bytes] = {}
+        """By index and attempt: the line whose end has not come yet."""
+        self._faults: dict[int, Fault] = {}
+        """What calls raised in attempts that may be repeated."""
+        self._settled = [False] * len(self.calls)
+        for number, call in enumerate(self.calls):
+            call.job, call.number, call.function = job_id, number, None
+
+    @property
+    def is_unwanted(self) -> bool:
+        """Nobody waits for any of what is left."""
+        return self.left > 0 and all(
+            is_settled or call.cancelled() for call, is_settled in zip(self.calls, self._settled, strict=True)
+        )
+
+    def take(self, line: ValueLine) -> None:
+        """A piece of a task's values."""
+        place = (line.index, line.attempt)
+        *whole, rest = (self._begun.pop(place, b"") + line.data).split(b"\n")
+        if rest:
+            self._begun[place] = rest
+        for each in whole:
+            frame = read_frame(each)
+            if frame is not None:
+                self._settle(line.index * self._chunk + frame.n, frame)
+
+    def take_end(self, task: TaskView) -> None:
+        """A task that ended without success: what it has no value for has failed with it."""
+        first = task.index * self._chunk
+        for number in range(first, min(first + task.width * self._chunk, len(self.calls))):
+            if task.status is TaskState.CANCELLED:
+                self._end(number, None)
+            elif number in self._faults:
+                self._end(number, exception_of(self._faults[number], pickles=self._options.pickles))
+            else:
+                self._end(number, CallFailed(task.last_error or "The call failed and left no word."))
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        for number in range(len(self.calls)):
+            self._end(number, CallFailed("What the call gave was not kept by the mesh."))
+
+    def _settle(self, number: int, frame: Frame) -> None:
+        if not 0 <= number < len(self.calls) or self._settled[number]:
+            return
+        if isinstance(frame.e, Fault) and self._options.retries:
+            self._faults[number] = frame.e
+            return
+        try:
+            value = open_frame(frame, pickles=self._options.pickles)
+        except Exception as error:  # whatever the call raised is its caller's
+            self._end(number, error)
+            return
+        self._mark(number)
+        self.calls[number].settle(value)
+
+    def _end(self, number: int, error: BaseException | None) -> None:
+        """Failed, or cancelled without an error."""
+        if self._settled[number]:
+            return
+        self._mark(number)
+        if error is None:
+            self.calls[number].cancel()
+        else:
+            self.calls[number].fail(error)
+
+    def _mark(self, number: int) -> None:
+        self._settled[number] = True
+        self.left -= 1

@@ -1,0 +1,149 @@
+"""Functions and arguments on their way out, values and exceptions on their way back.
+
+What is plain data travels as JSON. Everything else is pickled: our own arguments always may be, but a
+pickled *result* comes from a node and could run code here when it is opened, so only a caller who said so
+(`pickles=True`) has it opened.
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+import sysconfig
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+import msgspec
+
+from planetmesh.errors import BadInput, CallFailed, PicklesRefused
+from planetmesh.logs import clean
+from planetmesh.wire.calls import Fault, Frame
+from planetmesh.wire.plain import is_plain
+from planetmesh.wire.python import PythonItem, PythonPayload, tag_of
+
+PICKLE_PROTOCOL = 5
+"""Every Python that planetmesh runs on reads it."""
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHON_TAG = tag_of(VERSION)
+"""Nodes with the same Python have it: a pickled function needs the Python that pickled it."""
+NAME_MOST = 200
+
+
+class RemoteTraceback(Exception):
+    """Where a call failed on its node; stands as the cause of the exception that the caller gets."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text.rstrip()}\n"""'
+
+
+def pack_function(function: Callable[..., Any]) -> PythonPayload:
+    """The function as it is now, by value where a node cannot import it; raises BadInput if that fails."""
+    name = str(getattr(function, "__qualname__", type(function).__qualname__))
+    try:
+        with _own_modules_by_value(function):
+            data = cloudpickle.dumps(function, PICKLE_PROTOCOL)
+    except Exception as error:
+        raise BadInput(
+            f"The function {clean(name, 80)} cannot be sent: {error}",
+            hint="It, or something that it uses, cannot be pickled (an open file, a lock, a connection).",
+        ) from error
+    return PythonPayload(function=b64encode(data).decode(), python=VERSION, name=clean(name, NAME_MOST))
+
+
+def pack_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """The arguments of one call as the text of an input; raises BadInput if they cannot be pickled."""
+    plain = list(args)
+    if is_plain(plain) and is_plain(kwargs):
+        return msgspec.json.encode(PythonItem(plain, kwargs)).decode()
+    try:
+        data = cloudpickle.dumps((args, kwargs), PICKLE_PROTOCOL)
+    except Exception as error:
+        raise BadInput(f"The arguments of a call cannot be sent: {error}") from error
+    return msgspec.json.encode({"p": b64encode(data).decode()}).decode()
+
+
+def open_frame(frame: Frame, *, pickles: bool) -> Any:
+    """The value in a frame; raises what the call raised, or PicklesRefused."""
+    if isinstance(frame.v, msgspec.Raw):
+        return msgspec.json.decode(frame.v)
+    if isinstance(frame.e, Fault):
+        raise exception_of(frame.e, pickles=pickles)
+    if not pickles:
+        raise PicklesRefused(
+            "The call gave something other than plain data, which came pickled and was not opened: "
+            "a node could run code on this machine by it.",
+            hint="If you trust the nodes: pickles=True. Else return numbers, texts, lists and dicts.",
+        )
+    try:
+        return cloudpickle.loads(b64decode(frame.p if isinstance(frame.p, str) else ""))
+    except Exception as error:
+        raise CallFailed(f"The result of the call cannot be opened here: {error}") from error
+
+
+def exception_of(fault: Fault, *, pickles: bool) -> BaseException:
+    """What a call raised, with the traceback of its node as the cause.
+
+    Python's own exceptions come back as themselves, made anew from their text; others as CallFailed,
+    unless pickles may be opened.
+    """
+    found = _unpickled(fault) if pickles else None
+    found = found or _builtin(fault) or CallFailed(fault.sentence)
+    if fault.traceback:
+        found.__cause__ = RemoteTraceback(fault.traceback)
+    return found
+
+
+def _unpickled(fault: Fault) -> BaseException | None:
+    if not fault.p:
+        return None
+    try:
+        found = cloudpickle.loads(b64decode(fault.p))
+    except Exception:  # a class that is not here; the sentence serves as well
+        return None
+    return found if isinstance(found, Exception) else None
+
+
+def _builtin(fault: Fault) -> BaseException | None:
+    kind = getattr(builtins, fault.type, None)
+    if not (isinstance(kind, type) and issubclass(kind, Exception)):
+        return None
+    try:
+        return kind(fault.message)
+    except TypeError:  # UnicodeDecodeError and its like want more than a text
+        return None
+
+
+@contextmanager
+def _own_modules_by_value(function: Callable[..., Any]) -> Iterator[None]:
+    """A module that lies among the caller's own files is on no node: send what is used of it along."""
+    module = sys.modules.get(str(getattr(function, "__module__", "")))
+    if (
+        module is None
+        or not _is_own(module)
+        or module.__name__ in cloudpickle.list_registry_pickle_by_value()
+    ):
+        yield
+        return
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
+def _is_own(module: ModuleType) -> bool:
+    """Neither installed nor part of Python nor of planetmesh."""
+    place = getattr(module, "__file__", None)
+    if module.__name__ == "__main__" or not place or module.__name__.partition(".")[0] == "planetmesh":
+        return False
+    paths = {Path(path).resolve() for path in sysconfig.get_paths().values()}
+    return not any(Path(place).resolve().is_relative_to(path) for path in paths)

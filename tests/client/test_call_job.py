@@ -1,0 +1,168 @@
+"""Lines of values in, settled calls out: cut anywhere, out of order, twice, from repeated attempts."""
+
+from __future__ import annotations
+
+import base64
+from itertools import pairwise
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planetmesh.client.call_job import CallJob
+from planetmesh.client.functions import exception_of, open_frame, pack_arguments, pack_function
+from planetmesh.client.remote_call import CallOptions, RemoteCall
+from planetmesh.errors import BadInput, CallFailed, PicklesRefused
+from planetmesh.model.ids import JobId
+from planetmesh.model.job import TaskState
+from planetmesh.wire.api import TaskView, ValueKind, ValueLine
+from planetmesh.wire.calls import Fault, Frame, read_frame
+from planetmesh.wire.python import PythonItem
+
+JOB = JobId("0123456789")
+
+
+def job_of(count: int, **options: object) -> CallJob:
+    wanted = CallOptions(**options)
+    return CallJob(JOB, [RemoteCall(abs, "{}", wanted) for _ in range(count)], wanted)
+
+
+def values(data: bytes, index: int = 0, attempt: int = 1) -> ValueLine:
+    return ValueLine(number=1, kind=ValueKind.VALUES, job=JOB, index=index, attempt=attempt, data=data)
+
+
+def task(
+    index: int, status: TaskState = TaskState.FAILED, *, width: int = 1, error: str = "boom"
+) -> TaskView:
+    return TaskView(
+        id=f"{JOB}/{index}",
+        job_id=JOB,
+        index=index,
+        status=status,
+        node=None,
+        node_id=None,
+        attempts=1,
+        exit_code=1,
+        started_at=None,
+        finished_at=None,
+        last_error="boom",
+        payload=None,
+        width=width,
+    )
+
+
+FRAMES = b'{"n":0,"v":1}\n{"n":1,"v":[2]}\n{"n":2,"v":null}\n'
+
+
+@given(st.lists(st.integers(1, len(FRAMES) - 1), max_size=6))
+def test_values_may_be_cut_anywhere(cuts):
+    job = job_of(3)
+    places = [0, *sorted(set(cuts)), len(FRAMES)]
+    for start, end in pairwise(places):
+        job.take(values(FRAMES[start:end]))
+    assert [call.result(0) for call in job.calls] == [1, [2], None]
+    assert job.left == 0
+
+
+def test_chunks_count_from_their_first_call():
+    auto, fixed = job_of(4), job_of(4, chunk=2)
+    auto.take(values(b'{"n":0,"v":"a"}\n', index=2))
+    fixed.take(values(b'{"n":1,"v":"b"}\n', index=1))
+    assert auto.calls[2].result(0) == "a"
+    assert fixed.calls[3].result(0) == "b"
+
+
+def test_two_attempts_do_not_mix_and_the_first_value_counts():
+    job = job_of(1)
+    job.take(values(b'{"n":0,', attempt=1))
+    job.take(values(b'{"n":0,"v":2}\n', attempt=2))
+    job.take(values(b'"v":1}\n', attempt=1))
+    assert job.calls[0].result(0) == 2
+
+
+def test_nonsense_of_a_node_settles_nothing():
+    job = job_of(1)
+    for data in (b"\xff\n", b"[]\n", b'{"n":7,"v":1}\n', b'{"n":-1,"v":1}\n', b'{"n":0}\n', b"\n"):
+        job.take(values(data))
+    assert job.left == 1
+
+
+def test_what_a_call_raised_is_final_unless_it_is_tried_again():
+    once, again = job_of(1), job_of(1, retries=1)
+    for job in (once, again):
+        job.take(values(b'{"n":0,"e":{"type":"KeyError","message":"k"}}\n'))
+    with pytest.raises(KeyError):
+        once.calls[0].result(0)
+    assert not again.calls[0].done()
+    again.take(values(b'{"n":0,"v":5}\n', attempt=2))
+    assert again.calls[0].result(0) == 5
+
+
+def test_a_task_that_failed_takes_its_calls_with_it():
+    job = job_of(4, retries=1)
+    job.take(values(b'{"n":0,"v":1}\n{"n":1,"e":{"type":"ValueError","message":"m"}}\n'))
+    job.take_end(task(0, width=3))
+    job.take_end(task(3, TaskState.CANCELLED))
+    assert job.calls[0].result(0) == 1
+    with pytest.raises(ValueError, match="m"):
+        job.calls[1].result(0)
+    with pytest.raises(CallFailed, match="boom"):
+        job.calls[2].result(0)
+    assert job.calls[3].cancelled()
+    assert job.left == 0
+
+
+def test_what_has_no_value_at_the_end_says_so():
+    job = job_of(1)
+    job.close()
+    with pytest.raises(CallFailed, match="not kept"):
+        job.calls[0].result(0)
+
+
+def test_a_job_is_unwanted_once_nobody_waits_for_the_rest():
+    job = job_of(2)
+    job.take(values(b'{"n":0,"v":1}\n'))
+    assert not job.is_unwanted
+    job.calls[1].cancel()
+    assert job.is_unwanted
+    job.take(values(b'{"n":1,"v":1}\n'))
+    assert job.calls[1].cancelled()
+    assert not job.is_unwanted
+
+
+def test_plain_arguments_are_json_and_others_are_pickled():
+    assert msgspec.json.decode(pack_arguments((1, "é"), {"k": [None]}), type=PythonItem) == PythonItem(
+        [1, "é"], {"k": [None]}
+    )
+    assert msgspec.json.decode(pack_arguments(((1, 2),), {}), type=PythonItem).p
+
+
+def test_what_cannot_be_pickled_is_said_before_anything_is_sent():
+    with pytest.raises(BadInput, match="arguments"):
+        pack_arguments((iter(()), (each for each in ())), {})
+    lock = __import__("threading").Lock()
+    with pytest.raises(BadInput, match="cannot be sent"):
+        pack_function(lambda: lock)
+
+
+def test_a_pickle_from_a_node_is_not_opened_unasked():
+    bomb = b"cbuiltins\neval\n(V1/0\ntR."
+    frame = Frame(0, p=base64.b64encode(bomb).decode())
+    with pytest.raises(PicklesRefused):
+        open_frame(frame, pickles=False)
+    with pytest.raises(CallFailed, match="division by zero"):
+        open_frame(frame, pickles=True)
+    fault = Fault("Odd", "m", "", base64.b64encode(bomb).decode())
+    assert isinstance(exception_of(fault, pickles=False), CallFailed)
+
+
+@pytest.mark.parametrize("kind", ["SystemExit", "KeyboardInterrupt", "print", "UnicodeDecodeError", "x.Y"])
+def test_only_ordinary_exceptions_come_back_as_themselves(kind):
+    assert type(exception_of(Fault(kind, "m"), pickles=False)) is CallFailed
+
+
+def test_a_frame_of_the_wire_is_read():
+    frame = read_frame(b'{"n":0,"v":1.5}')
+    assert frame is not None
+    assert open_frame(frame, pickles=False) == 1.5

@@ -1,0 +1,137 @@
+"""Functions called through a real mesh: by `Mesh`, `AsyncMesh` and `MeshExecutor`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from meshes import Machine, wait_until
+
+from planetmesh import AsyncMesh, Mesh, MeshExecutor
+from planetmesh.client.functions import RemoteTraceback
+from planetmesh.errors import BadInput, CallFailed, PicklesRefused
+
+pytestmark = [pytest.mark.system]
+
+
+class Odd(Exception):
+    """Known here only."""
+
+
+def fail(kind: str) -> None:
+    if kind == "odd":
+        raise Odd("strange")
+    raise ValueError(f"no {kind}")
+
+
+def sleep(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def die() -> None:
+    import os
+
+    os._exit(9)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Machine]:
+    made = Machine(tmp_path / "desk")
+    made.up("--new", "--no-mdns", "--bind", "127.0.0.1", "--port", "0", "--name", "desk", "--cpus", "2")
+    wait_until(lambda: [each["state"] for each in made.json("nodes")] == ["HEALTHY"], 20, lambda: made.log)
+    yield made
+    print(made.log[-8000:])
+    made.kill()
+    made.close()
+
+
+def test_calls_of_a_program_without_a_loop(desk: Machine) -> None:
+    with Mesh(desk.home) as mesh:
+        assert mesh.submit(pow, 2, 10).result(30) == 1024
+        assert mesh.submit(sorted, [3, 1, 2], reverse=True).result(30) == [3, 2, 1]
+        calls = mesh.map(lambda x: x * x, range(500))
+        assert calls.results(60) == [x * x for x in range(500)]
+        assert calls.progress == (500, 500)
+        assert mesh.starmap(divmod, []).results() == []
+        assert mesh.gather(mesh.starmap(pow, [(2, 3), (3, 2)])) == [8, 9]
+        short, long = mesh.submit(sleep, 0.05), mesh.submit(sleep, 1.0)
+        assert [call.result() for call in mesh.as_completed([long, short], 30)] == [0.05, 1.0]
+        assert len(mesh.jobs(limit=200)) < 20
+
+
+def test_what_calls_raise_comes_back_with_its_traceback(desk: Machine) -> None:
+    with Mesh(desk.home) as mesh:
+        with pytest.raises(ValueError, match="no luck") as caught:
+            mesh.submit(fail, "luck").result(30)
+        assert isinstance(caught.value.__cause__, RemoteTraceback)
+        assert "in fail" in str(caught.value.__cause__)
+        with pytest.raises(CallFailed, match=r"Odd: strange"):
+            mesh.submit(fail, "odd").result(30)
+        with pytest.raises(Odd, match="strange"):
+            mesh.using(pickles=True).submit(fail, "odd").result(30)
+        mixed = mesh.map(lambda x: 6 // x, [3, 0, 2])
+        assert (mixed[0].result(30), mixed[2].result(30)) == (2, 3)
+        with pytest.raises(ZeroDivisionError):
+            mixed[1].result(30)
+        with pytest.raises(CallFailed):
+            mesh.submit(die).result(30)
+        assert mesh.submit(abs, -1).result(30) == 1
+
+
+def test_pickled_results_are_opened_only_by_who_asks(desk: Machine) -> None:
+    with Mesh(desk.home) as mesh:
+        with pytest.raises(PicklesRefused, match="not opened"):
+            mesh.submit(divmod, 7, 2).result(30)
+        assert mesh.using(pickles=True).submit(divmod, 7, 2).result(30) == (3, 1)
+        assert mesh.submit(len, {1, 2}).result(30) == 2
+        with pytest.raises(BadInput, match="cannot be sent"):
+            mesh.submit(len, (each for each in "ab"))
+        with pytest.raises(CallFailed, match="cannot be sent back"):
+            mesh.using(pickles=True).submit(lambda: __import__("threading").Lock()).result(30)
+
+
+def test_cancelled_calls_do_not_go_on(desk: Machine) -> None:
+    with Mesh(desk.home) as mesh:
+        calls = mesh.using(chunk=1).map(sleep, [60.0] * 8)
+        wait_until(lambda: calls[0].job is not None, 20)
+        assert calls.cancel() == 8
+        wait_until(lambda: {job.status for job in mesh.jobs()} == {"CANCELLED"}, 20)
+        assert mesh.submit(abs, -2).result(30) == 2
+
+
+def test_a_coordinator_that_is_killed_loses_no_call(desk: Machine) -> None:
+    with Mesh(desk.home) as mesh:
+        calls = mesh.using(chunk=1).map(sleep, [0.5 + n / 100 for n in range(12)])
+        wait_until(lambda: calls.progress[0] >= 2, 30)
+        desk.kill()
+        desk.up()
+        assert calls.results(90) == [0.5 + n / 100 for n in range(12)]
+
+
+async def test_calls_of_a_program_with_a_loop(desk: Machine) -> None:
+    async with AsyncMesh(desk.home) as mesh:
+        assert await mesh.submit(pow, 2, 10) == 1024
+        assert await mesh.map(lambda x: -x, range(50)) == [-x for x in range(50)]
+        assert await mesh.gather([mesh.submit(abs, -1), mesh.submit(abs, -2)]) == [1, 2]
+        calls = [mesh.submit(sleep, seconds) for seconds in (0.8, 0.05)]
+        assert [await call async for call in mesh.as_completed(calls)] == [0.05, 0.8]
+        with pytest.raises(ValueError, match="no way"):
+            await mesh.submit(fail, "way")
+
+
+def test_an_executor(desk: Machine) -> None:
+    with MeshExecutor(home=desk.home, pickles=True) as pool:
+        assert list(pool.map(divmod, range(5), [2] * 5)) == [divmod(n, 2) for n in range(5)]
+        late = pool.submit(sleep, 0.3)
+
+        async def ask() -> int:
+            return await asyncio.get_running_loop().run_in_executor(pool, abs, -3)
+
+        assert asyncio.run(ask()) == 3
+    assert late.result(0) == 0.3
+    with pytest.raises(RuntimeError):
+        pool.submit(abs, 1)
