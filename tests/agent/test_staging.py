@@ -28,8 +28,9 @@ class Folder:
 
     def put(self, content: bytes) -> Digest:
         digest = Digest(sha256(content).hexdigest())
-        self.path(digest).write_bytes(content)
-        self.path(digest).chmod(0o444)
+        if not self.path(digest).exists():
+            self.path(digest).write_bytes(content)
+            self.path(digest).chmod(0o444)
         return digest
 
     def staged(self, name, content=b"text", **changes):
