@@ -96,6 +96,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of all files that one attempt made and its job asked for."""
     blob_cache_bytes: int = 0
     """0: a tenth of the node's disk."""
+    peer_staging: bool = True
+    """The node hands large input files to other nodes, on a port of its own."""
 
     keep_jobs_seconds: float = 14 * 86400.0
     """Finished jobs and their output are swept after this."""
@@ -172,6 +174,12 @@ ABOUT: dict[str, About] = {
         "Input files that a node keeps for later tasks; 0: a tenth of its disk. Read in its own settings.",
         0,
         2**50,
+        live=False,
+    ),
+    "peer_staging": About(
+        "A node hands large input files to other nodes, on a port of its own. Read in its own settings.",
+        0,
+        1,
         live=False,
     ),
     "keep_jobs_seconds": About("Jobs and their output are removed so long after their end.", 60, 3650 * DAY),

@@ -137,8 +137,8 @@ def test_the_rules_speak_of_settings_that_there_are():
 def test_what_is_within_the_bounds_is_taken_and_read_back_as_shown(name, data):
     least, most = ABOUT[name].least, ABOUT[name].most
     kind = type(DEFAULTS[name])
-    strategy = st.integers(int(least), int(most)) if kind is int else st.floats(least, most)
-    value = read_value(name, data.draw(strategy))
+    numbers = {bool: st.booleans(), int: st.integers(int(least), int(most)), float: st.floats(least, most)}
+    value = read_value(name, data.draw(numbers[kind]))
     assert type(value) is kind
     assert read_value(name, show_value(name, value)) == pytest.approx(value, rel=1e-12)
     assert values(with_values(Settings(), {name: value})) == DEFAULTS | {name: value}

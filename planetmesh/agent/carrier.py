@@ -22,10 +22,10 @@ from planetmesh.groups import begin_in
 from planetmesh.logs import clean
 from planetmesh.model.blob import Digest
 from planetmesh.model.endpoint import parse_endpoint
-from planetmesh.model.ids import JobId
+from planetmesh.model.ids import JobId, NodeId
 from planetmesh.trust.identity import Identity
 from planetmesh.trust.tls import client_context
-from planetmesh.wire.api import Digests, ErrorAnswer, MissingBlob, MissingBlobs
+from planetmesh.wire.api import BlobSource, Digests, ErrorAnswer, MissingBlob, MissingBlobs
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +126,17 @@ class Carrier:
         except msgspec.MsgspecError as error:
             raise Trouble("The coordinator's answer makes no sense.") from error
 
+    async def source(self, whose: AttemptKey, digest: Digest, failed: Sequence[NodeId]) -> BlobSource:
+        """From where to fetch a large blob, if not from those that failed."""
+        given = {"failed": ",".join(failed)} if failed else {}
+        path = f"v1/blobs/{digest}/sources"
+        async with self._call("POST", path, whose, data=b"", query=given) as answer:
+            content = await _all(answer)
+        try:
+            return msgspec.json.decode(content, type=BlobSource)
+        except msgspec.MsgspecError as error:
+            raise Trouble("The coordinator's answer makes no sense.") from error
+
     async def send_small(self, whose: AttemptKey, frames: bytes) -> None:
         async with self._call("POST", "v1/blobs", whose, data=frames, headers=_BYTES) as answer:
             await _all(answer)
@@ -174,6 +185,7 @@ class Carrier:
         *,
         data: bytes | AsyncIterator[bytes] | None = None,
         headers: dict[str, str] | None = None,
+        query: dict[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         host, port = parse_endpoint(self._endpoint)
         url = URL.build(scheme="https", host=host, port=port).joinpath(path)
@@ -182,7 +194,7 @@ class Carrier:
             async with self._open_session().request(
                 method,
                 url,
-                params=whose.query,
+                params=whose.query | (query or {}),
                 data=data,
                 headers=given,
                 timeout=_patience(SETTLE_SECONDS if method == "PUT" else READ_SECONDS),

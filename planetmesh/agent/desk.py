@@ -92,8 +92,13 @@ class Desk:
         self._name = name
         self._instance = secrets.token_hex(8)
         self._idle_since: dict[JobId, float] = {}
+        self._server_ahead = time.time() - time.monotonic()
         self._leaving: dict[AttemptKey, TaskResult] = {}
         """Ends to be told once the files are with the coordinator."""
+
+    def server_now(self) -> float:
+        """Epoch seconds by the coordinator's clock, as it told at the last hello."""
+        return self._server_ahead + time.monotonic()
 
     def refuse(self, reason: str) -> None:
         """Take no task from now on; the next hello says why."""
@@ -113,6 +118,7 @@ class Desk:
 
     def on_registered(self, registered: Registered, endpoint: str) -> None:
         off = time.time() - registered.server_time
+        self._server_ahead = registered.server_time - time.monotonic()
         if abs(off) > CLOCK_OFF_SECONDS:
             log.warning("clock.off", extra={"seconds": round(off), "hint": "Set this machine's clock."})
         self.worklist.drop(registered.drop)

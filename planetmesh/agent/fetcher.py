@@ -17,6 +17,7 @@ from typing import Protocol
 from planetmesh.agent.carrier import AttemptKey, Away, Carrier, Refused
 from planetmesh.agent.file_threads import FileThreads
 from planetmesh.agent.reports import sentence_of
+from planetmesh.agent.sources import Sources
 from planetmesh.agent.staging import Layout, lay_out
 from planetmesh.blobs.cache import Cache
 from planetmesh.blobs.frames import EACH_MOST_BYTES, Frames
@@ -83,11 +84,14 @@ class Fetcher:
         self,
         cache: Cache,
         carrier: Carrier,
+        sources: Sources,
         threads: FileThreads,
         listener: Listener,
         group: asyncio.TaskGroup,
     ) -> None:
         self._cache = cache
+        self._sources = sources
+        self._arriving: dict[Digest, Partial] = {}
         self._carrier = carrier
         self._threads = threads
         self._listener = listener
@@ -117,6 +121,10 @@ class Fetcher:
     def close(self) -> None:
         for key in list(self._wants):
             self.stop(key)
+
+    def arriving(self, digest: Digest) -> Partial | None:
+        """A large blob that is on its way here, to be handed on as it comes."""
+        return self._arriving.get(digest)
 
     def layout_of(self, files: Sequence[StagedFile], key: AttemptKey) -> Layout:
         """Where the files of a fetched attempt lie. Any thread may ask; raises BadInput."""
@@ -325,7 +333,7 @@ class Fetcher:
             have = shelf.partial_size(digest)
             return shelf.open_partial(digest, size, have if have <= size else 0)
 
-        arriving = await self._threads.run(begin)
+        arriving = self._arriving[digest] = await self._threads.run(begin)
         try:
             if arriving.have < size:
                 await self._take_in(key, arriving)
@@ -333,14 +341,19 @@ class Fetcher:
                 raise Away("The answer ended early.")
             await self._threads.run(arriving.finish)
             self._cache.added(digest, size)
+            self._sources.arrived(digest)
+        except WrongDigest as error:
+            self._sources.blame(digest, error.message)
+            raise
         finally:
+            del self._arriving[digest]
             await self._threads.run(arriving.close)
 
     async def _take_in(self, key: AttemptKey, arriving: Partial) -> None:
         """One piece is written while the next one comes."""
         writing: asyncio.Future[None] | None = None
         try:
-            async with aclosing(self._carrier.read(key, arriving.digest, arriving.have)) as answer:
+            async with aclosing(self._sources.read(key, arriving)) as answer:
                 async for piece in answer:
                     if writing is not None:
                         await self._threads.settled(writing)

@@ -15,6 +15,7 @@ from planetmesh.agent.deliverer import Deliverer
 from planetmesh.agent.fetcher import Fetcher
 from planetmesh.agent.file_threads import FileThreads
 from planetmesh.agent.sandbox.messages import Report
+from planetmesh.agent.sources import Sources
 from planetmesh.agent.stage import Stage
 from planetmesh.agent.staging import reserve_of
 from planetmesh.blobs.cache import Cache
@@ -93,7 +94,7 @@ async def open_files(
     """Raises StorageFailed if the cache cannot be used."""
     cache = await threads.run(lambda: _open_cache(home.blobs, settings.blob_cache_bytes))
     carrier = Carrier(identity, listener.is_linked, group)
-    fetcher = Fetcher(cache, carrier, threads, listener, group)
+    fetcher = Fetcher(cache, carrier, Sources(identity, carrier), threads, listener, group)
     stage = Stage(work_root, cache.shelf, fetcher, threads, listener, group)
     deliverer = Deliverer(carrier, threads, stage, listener, group)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from planetmesh.errors import NotFound, PeerMisbehaved, Unreachable
 from planetmesh.trust.tls import HANDSHAKE_SECONDS, cut, refusal_in
@@ -25,7 +25,7 @@ PIECE_BYTES = 1024 * 1024
 
 async def read_from_peer(
     context: ssl.SSLContext, address: str, port: int, question: AskBlob, size: int
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The bytes from the offset on, at most up to `size`.
 
     Raises Unreachable, NotAllowed, NotFound or PeerMisbehaved; what was yielded before stays good.

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,11 @@ import msgspec
 from planetmesh.agent.desk import Desk
 from planetmesh.agent.file_threads import FileThreads
 from planetmesh.agent.files import open_files
-from planetmesh.agent.link import Link
+from planetmesh.agent.link import AskCoordinator, Link
 from planetmesh.agent.model_servers import embedding_tags
 from planetmesh.agent.outbox import Outbox
+from planetmesh.agent.peer_server import PeerServer
+from planetmesh.agent.peering import Peering
 from planetmesh.agent.probe import LoadMeter, look
 from planetmesh.agent.reconnect import Finder, Reconnector
 from planetmesh.agent.runner import Runner
@@ -44,7 +47,7 @@ from planetmesh.model.resources import Resources
 from planetmesh.paths import Home, work_root
 from planetmesh.settings import Settings
 from planetmesh.trust.identity import Identity
-from planetmesh.wire.agent import Heartbeat, Leaving
+from planetmesh.wire.agent import Heartbeat, Leaving, Serving
 
 if TYPE_CHECKING:
     from planetmesh.discovery import Found
@@ -183,6 +186,10 @@ async def run_agent(
                 desk.runner = Runner(zygote, around, desk, group)
                 desk.files = files
                 desk.runner.stage = files.stage
+                server = PeerServer(identity, files.cache.shelf, files.fetcher.arriving, desk.server_now)
+                peering = Peering(options.home, identity, server)
+                if options.settings.peer_staging:
+                    desk.link.beside = partial(_serve_peers, desk, peering)
                 loops = [
                     group.create_task(reconnector.keep_connected()),
                     group.create_task(reconnector.search()),
@@ -200,6 +207,7 @@ async def run_agent(
                 await _leave(desk, stops)
                 for loop in loops:
                     loop.cancel()
+                await peering.close()
     finally:
         await threads.close()
         outbox.close()
@@ -241,6 +249,11 @@ async def _tick(desk: Desk) -> None:
         if not desk.link.is_up:
             # Nobody else has these messages: power loss must not cost them either.
             await asyncio.to_thread(desk.outbox.sync)
+
+
+async def _serve_peers(desk: Desk, peering: Peering, address: str, ask: AskCoordinator) -> None:
+    """Beside each link: hand blobs to other nodes, and say where."""
+    await peering.keep(address, partial(ask, "v1/certs/peer"), lambda port: desk.link.post(Serving(port)))
 
 
 # The end

@@ -30,6 +30,7 @@ from planetmesh.trust.authority import Authority, Leaf
 from planetmesh.trust.identity import Identity, Membership
 from planetmesh.trust.pairing_server import Enrolled, EnrolRequest
 from planetmesh.trust.serials import ActiveSerials
+from planetmesh.trust.ticket import Grant, TicketOffice
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Enrolment:
         self.serials = serials
         self.endpoints = endpoints
         """Where members find the main port, as far as this machine knows its own addresses."""
+        self._office: TicketOffice | None = None
 
     async def admit_local(self, home: Home, *, with_agent: bool) -> None:
         """See that this machine's operator and its local agent have identities that count."""
@@ -159,6 +161,12 @@ class Enrolment:
         row = AuditRow(time.time(), principal.id, "certify_peer", principal.id, leaf.serial)
         await self.engine.do(_nothing, Changes(audit=[row]))
         return leaf
+
+    def ticket(self, grant: Grant) -> str:
+        """Our word that one node may read a blob from another, signed by the certificate of today."""
+        if self._office is None or self._office.serial != self.coordinator.principal.serial:
+            self._office = TicketOffice(self.coordinator)
+        return self._office.make(grant)
 
     def free_name(self, wanted: str) -> str:
         """A display name that no node has yet: `desk`, `desk-2`. What cannot be a name becomes `node`."""

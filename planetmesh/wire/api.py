@@ -297,6 +297,16 @@ class OutputPiece(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class BlobSource(msgspec.Struct, frozen=True):
+    """POST /v1/blobs/{digest}/sources: the node to fetch it from; without one, the coordinator."""
+
+    node: NodeId | None = None
+    address: str = ""
+    port: int = 0
+    ticket: str = ""
+    """To be shown to that node."""
+
+
 class ValueKind(StrEnum):
     HELLO = "hello"
     """The first line: what comes now is numbered higher."""

@@ -48,6 +48,7 @@ def test_what_each_role_may_do_is_what_security_says():
         ("GET", "/v1/agent"),
         ("POST", "/v1/certs/renew"),
         ("POST", "/v1/certs/peer"),
+        ("POST", "/v1/blobs/{digest}/sources"),
         *reads,
         *sends,
     }

@@ -21,6 +21,7 @@ from planetmesh.coordinator.api import (
     pairing,
     results,
     settings,
+    sources,
     status,
     tasks,
     values,
@@ -28,6 +29,7 @@ from planetmesh.coordinator.api import (
 from planetmesh.coordinator.api.door import Handler
 from planetmesh.store.changes import AuditRow
 from planetmesh.wire.api import (
+    BlobSource,
     CancelJob,
     ChangeJob,
     ChangeNode,
@@ -420,6 +422,19 @@ ROUTES: tuple[Route, ...] = (
         about="A new certificate for the caller's own name and role.",
         body=RenewCertificate,
         answer=RenewedCertificate,
+    ),
+    Route(
+        method="POST",
+        path="/v1/blobs/{digest}/sources",
+        handler=sources.find_source,
+        about="From where the calling node should fetch a large blob, with a ticket if from another node.",
+        query=(
+            Parameter("job", "string", "The job of the attempt that needs it."),
+            Parameter("index", "integer", "The task of that attempt."),
+            Parameter("attempt", "integer", "The attempt."),
+            Parameter("failed", "string", "Nodes that failed to give it, with commas between."),
+        ),
+        answer=BlobSource,
     ),
     Route(
         method="POST",
