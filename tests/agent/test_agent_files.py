@@ -294,6 +294,15 @@ async def test_a_drain_gives_back_what_is_still_fetched(coordinator):
         await coordinator.until(lambda: len(coordinator.of(TaskReturned)) == 3)
 
 
+def held_by(coordinator) -> set[str]:
+    """What the agent said that it has."""
+    held: set[str] = set()
+    for message in coordinator.of(BlobsHeld):
+        held |= set(message.gained)
+        held -= set(message.lost)
+    return held
+
+
 async def test_a_cache_that_is_full_of_what_runs_makes_others_wait(coordinator):
     settings = msgspec.structs.replace(SETTINGS, blob_cache_bytes=8_000_000)
     contents = [bytes([number]) * 5_000_000 for number in range(3)]
@@ -308,9 +317,8 @@ async def test_a_cache_that_is_full_of_what_runs_makes_others_wait(coordinator):
         result = await run(coordinator, "true", [staged(coordinator, "in.bin", b"x" * 9_000_000)], job=OTHER)
         assert result.outcome is Outcome.STAGING
         assert "blob_cache_bytes" in result.error
-        dropped = {digest for message in coordinator.of(BlobsHeld) for digest in message.lost}
-        await coordinator.until(lambda: any(message.lost for message in coordinator.of(BlobsHeld)))
-        assert len(dropped) <= 3
+        # One of five megabytes fits; what came and went between two messages is never told.
+        await coordinator.until(lambda: len(held_by(coordinator)) == 1)
 
 
 # Out
