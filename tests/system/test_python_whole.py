@@ -65,7 +65,7 @@ async def test_values_errors_and_pickles_come_back(desk: Machine) -> None:
     assert "1 of 2 calls raised; first: ZeroDivisionError" in first["error"]
     assert desk.call("logs", handle.id).out.count(" / ") == 3
     assert '"v"' not in desk.call("logs", handle.id).out
-    assert desk.json("nodes")[0]["tags"] == [f"python{HERE}"]
+    assert f"python{HERE}" in desk.json("nodes")[0]["tags"]
 
 
 async def test_many_small_calls_become_few_tasks(desk: Machine) -> None:
