@@ -282,11 +282,13 @@ def _links(agent: int) -> list[object]:
 
 
 def _loops(agent: int) -> list[int]:
-    return [
-        each.pid
-        for each in psutil.Process(agent).children(recursive=True)
-        if "tick" in " ".join(each.cmdline())
-    ]
+    """The shells of the task, below the agent. What they start lives for a moment only."""
+    found: list[int] = []
+    for each in psutil.Process(agent).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "tick" in " ".join(each.cmdline()):
+                found.append(each.pid)
+    return found
 
 
 @pytest.mark.slow
