@@ -14,8 +14,6 @@ from planetmesh.model.blob import Digest
 from planetmesh.model.endpoint import is_loopback
 from planetmesh.model.ids import NodeId
 
-LEAST_BYTES = 8 * 1024 * 1024
-"""Smaller blobs are fetched from the coordinator: asking around would take as long."""
 CLAIM_SECONDS = 600.0
 """A reader that has said nothing for so long does not count any more."""
 CHAIN_MOST = 8
