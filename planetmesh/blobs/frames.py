@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
 
 from planetmesh.errors import BadInput, TooLarge
 from planetmesh.model.blob import Digest
@@ -25,6 +26,29 @@ def frame(digest: Digest, content: bytes) -> bytes:
 def framed_size(sizes: Iterable[int]) -> int:
     """How long a body with blobs of these sizes is."""
     return sum(HEAD_BYTES + size for size in sizes)
+
+
+class Sized(Protocol):
+    @property
+    def size(self) -> int: ...
+
+
+S = TypeVar("S", bound=Sized)
+
+
+def in_bodies(blobs: Iterable[S], most_bytes: int, most: int) -> Iterator[list[S]]:
+    """Blobs in their order, as many together as make one body of so many bytes and blobs; one at least."""
+    body: list[S] = []
+    size = 0
+    for blob in blobs:
+        framed = HEAD_BYTES + blob.size
+        if body and (size + framed > most_bytes or len(body) == most):
+            yield body
+            body, size = [], 0
+        body.append(blob)
+        size += framed
+    if body:
+        yield body
 
 
 class Frames:

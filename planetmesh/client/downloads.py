@@ -18,7 +18,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from planetmesh.blobs.frames import EACH_MOST_BYTES, HEAD_BYTES, Frames
+from planetmesh.blobs.frames import EACH_MOST_BYTES, Frames, in_bodies
 from planetmesh.client.calls import Caller
 from planetmesh.client.connect import Call
 from planetmesh.client.crew import in_parallel
@@ -167,7 +167,7 @@ class Downloader:
         await asyncio.to_thread(self._refuse_full, left)
         large = sorted((file for file in left if file.size > SMALL_BYTES), key=lambda file: -file.size)
         small = [file for file in left if file.size <= SMALL_BYTES]
-        jobs: list[Wanted | list[Wanted]] = [*large, *_bodies(small)]
+        jobs: list[Wanted | list[Wanted]] = [*large, *in_bodies(small, BODY_BYTES, BODY_FILES)]
         await in_parallel(self._fetch, jobs)
         await asyncio.to_thread(self._target.make_folders, selection.folders)
         return [self._fetched(file, present=file.name in present) for file in selection.files]
@@ -294,17 +294,3 @@ async def _collected(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]
         raise
     if pieces:
         yield pieces
-
-
-def _bodies(files: list[Wanted]) -> Iterator[list[Wanted]]:
-    """Small ones, as many together as make one answer."""
-    body: list[Wanted] = []
-    size = 0
-    for file in files:
-        if body and (size + file.size > BODY_BYTES or len(body) == BODY_FILES):
-            yield body
-            body, size = [], 0
-        body.append(file)
-        size += file.size + HEAD_BYTES
-    if body:
-        yield body

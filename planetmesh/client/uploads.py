@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import msgspec
 
-from planetmesh.blobs.frames import HEAD_BYTES, frame
+from planetmesh.blobs.frames import frame, in_bodies
 from planetmesh.client.calls import Caller
 from planetmesh.client.connect import Call
 from planetmesh.client.crew import in_parallel
@@ -151,7 +151,7 @@ class Uploader:
         large = [(blob, have) for blob, have in wanted if blob.size > SMALL_BYTES]
         large.sort(key=lambda each: -each[0].size)
         small = [blob for blob, _ in wanted if blob.size <= SMALL_BYTES]
-        jobs: list[_Job] = [*large, *_bodies(small)]
+        jobs: list[_Job] = [*large, *in_bodies(small, BODY_BYTES, BODY_FILES)]
         await in_parallel(self._send, jobs)
 
     async def _send(self, job: _Job) -> None:
@@ -317,20 +317,6 @@ async def _read_ahead(blob: Outgoing, start: int) -> AsyncIterator[bytes]:
         if following is not None and not following.done():
             await asyncio.wait({following})
         os.close(descriptor)
-
-
-def _bodies(blobs: list[Outgoing]) -> Iterator[list[Outgoing]]:
-    """Small ones, as many together as make one body."""
-    body: list[Outgoing] = []
-    size = 0
-    for blob in blobs:
-        if body and (size + blob.size > BODY_BYTES or len(body) == BODY_FILES):
-            yield body
-            body, size = [], 0
-        body.append(blob)
-        size += blob.size + HEAD_BYTES
-    if body:
-        yield body
 
 
 def _framed(blobs: list[Outgoing]) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planetmesh.blobs.frames import Frames, frame, framed_size, head
+from planetmesh.blobs.frames import Frames, frame, framed_size, head, in_bodies
 from planetmesh.errors import BadInput, TooLarge
 from planetmesh.model.blob import Digest
 
@@ -55,3 +55,18 @@ def test_the_body_is_bounded():
     assert len(list(reader.feed(frame(*named(b"x" * 40))))) == 1
     with pytest.raises(TooLarge):
         list(reader.feed(b"x" * 21))
+
+
+class _Blob:
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
+@given(st.lists(st.integers(0, 300), max_size=40), st.integers(1, 600), st.integers(1, 8))
+def test_bodies_keep_order_and_bounds(sizes, most_bytes, most):
+    blobs = [_Blob(size) for size in sizes]
+    bodies = list(in_bodies(blobs, most_bytes, most))
+    assert [blob for body in bodies for blob in body] == blobs
+    for body in bodies:
+        assert 1 <= len(body) <= most
+        assert len(body) == 1 or framed_size(blob.size for blob in body) <= most_bytes
