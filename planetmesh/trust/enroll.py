@@ -205,7 +205,7 @@ async def _greet(
     except (asyncio.IncompleteReadError, OSError) as error:
         closed = PairingFailed(
             "The coordinator has no open window for this code: it was used, has expired, or was closed.",
-            hint=_NEW_CODE,
+            hint=f"{_NEW_CODE} Use the address that it shows.",
         )
         raise _NoDeskError(closed, rank=2) from error
     with contextlib.suppress(PairingFailed):

@@ -12,10 +12,12 @@ Programs are ended by the handle that started them; a fixture that makes machine
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -32,6 +34,8 @@ PROGRAM = [sys.executable, "-m", "planetmesh"]
 START_SECONDS = 20.0
 CALL_SECONDS = 30.0
 STOP_SECONDS = 30.0
+_ports = itertools.count(10_000 + 2 * (os.getpid() % 10_000), 2)
+"""Below what systems give to outgoing connections, and apart for test runs side by side."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,23 @@ class Machine:
         return subprocess.Popen(
             argv, env={**os.environ, **env}, stdin=stdin, stdout=stdout, stderr=stderr, cwd=REPOSITORY
         )
+
+
+def free_port() -> str:
+    """A port for a coordinator on this machine's own network, with the next one free for its pairing.
+
+    `--port 0` would do for the coordinator; but who joins by its address looks for the pairing next to it,
+    and there another test's coordinator may stand.
+    """
+    return str(next(port for port in _ports if _is_free(port) and _is_free(port + 1)))
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def join(coordinator: Machine, newcomer: Machine, *options: str) -> None:

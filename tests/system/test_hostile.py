@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from fleet import Watched, is_alive, resident_bytes
-from meshes import PROGRAM, Machine, join, wait_until
+from meshes import PROGRAM, Machine, free_port, join, wait_until
 
 from planetmesh.client.async_client import AsyncMesh
 from planetmesh.client.connect import Call
@@ -64,7 +64,9 @@ def machine(tmp_path: Path) -> Iterator[Callable[[str], Machine]]:
 def desk(machine: Callable[[str], Machine]) -> Machine:
     """A coordinator on loopback, without an agent."""
     desk = machine("desk")
-    desk.up("--new", "--no-mdns", "--no-agent", "--bind", "127.0.0.1", "--port", "0", "--name", "desk")
+    desk.up(
+        "--new", "--no-mdns", "--no-agent", "--bind", "127.0.0.1", "--port", free_port(), "--name", "desk"
+    )
     return desk
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from meshes import Machine, wait_until
+from meshes import Machine, free_port, wait_until
 
 from planetmesh.agent.sandbox import landlock
 from planetmesh.paths import Home, work_root
@@ -20,11 +19,6 @@ ARGUMENT = "argument-of-this-test"
 needs_sandbox = pytest.mark.skipif(
     os.geteuid() != 0 or landlock.supported_abi() < 6, reason="no full sandbox here"
 )
-
-
-def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return str(found.getsockname()[1])
 
 
 @pytest.fixture

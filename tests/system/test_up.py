@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from lan import Lan
-from meshes import Machine, join, wait_until
+from meshes import Machine, free_port, join, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -35,7 +35,9 @@ def machine(tmp_path: Path) -> Iterator[MakeMachine]:
 def alone(machine: MakeMachine) -> Machine:
     """A coordinator on loopback, without an agent."""
     desk = machine("desk")
-    desk.up("--new", "--no-mdns", "--no-agent", "--bind", "127.0.0.1", "--port", "0", "--name", "desk")
+    desk.up(
+        "--new", "--no-mdns", "--no-agent", "--bind", "127.0.0.1", "--port", free_port(), "--name", "desk"
+    )
     return desk
 
 

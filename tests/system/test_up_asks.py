@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from lan import REPOSITORY, Lan
-from meshes import PROGRAM, Machine, wait_until
+from meshes import PROGRAM, Machine, free_port, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -137,7 +137,7 @@ def test_three_wrong_codes_are_enough(opened: contextlib.ExitStack, tmp_path: Pa
     from planetmesh.trust.codes import new_code
 
     desk = machine_of(opened, tmp_path / "desk")
-    desk.up("--new", "--no-mdns", "--no-agent", "--bind", "127.0.0.1", "--port", "0")
+    desk.up("--new", "--no-mdns", "--no-agent", "--bind", "127.0.0.1", "--port", free_port())
     port = next(each["port"] for each in desk.events if each.get("event") == "up")
     slot = int(desk.code()["code"].split("-")[0])
     screen = terminal_of(opened, machine_of(opened, tmp_path / "shelf"), "up", "--join", f"127.0.0.1:{port}")
@@ -150,7 +150,7 @@ def test_three_wrong_codes_are_enough(opened: contextlib.ExitStack, tmp_path: Pa
 
 def test_code_stays_and_says_who_came(opened: contextlib.ExitStack, tmp_path: Path) -> None:
     desk, shelf = machine_of(opened, tmp_path / "desk"), machine_of(opened, tmp_path / "shelf")
-    desk.up("--new", "--no-mdns", "--no-agent", "--bind", "127.0.0.1", "--port", "0")
+    desk.up("--new", "--no-mdns", "--no-agent", "--bind", "127.0.0.1", "--port", free_port())
     port = next(each["port"] for each in desk.events if each.get("event") == "up")
     screen = terminal_of(opened, desk, "code")
     wait_until(lambda: screen._read() or "Waiting at" in screen.text, 10, lambda: screen.text)
