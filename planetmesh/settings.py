@@ -36,6 +36,7 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     load: float = 2.0
     queue: float = 4.0
     reliability: float = 2.0
+    missing_input: float = 2.0
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -140,6 +141,7 @@ ABOUT: dict[str, About] = {
     "weights.load": About("Weight of a node's processor load when a task is placed.", 0, 1000),
     "weights.queue": About("Weight of the work that a node has in hand when a task is placed.", 0, 1000),
     "weights.reliability": About("Weight of a node's past failures when a task is placed.", 0, 1000),
+    "weights.missing_input": About("Weight of large input files that a node does not hold yet.", 0, 1000),
     "reliability_memory": About("Share of a node's old reliability that is kept with each further end."),
     "schedule_pass_seconds": About("A scheduling pass stops after so long and goes on later.", 0.001, 1),
     "prefill_seconds": About("Work that a node may hold beyond its free slots, in seconds of it.", 0, 60),

@@ -16,11 +16,9 @@ import msgspec
 
 from planetmesh.blobs.shelf import Shelf
 from planetmesh.errors import StorageFailed
-from planetmesh.model.blob import Digest
+from planetmesh.model.blob import LARGE_BYTES, Digest
 from planetmesh.model.resources import show_size
 
-REPORTED_BYTES = 1024 * 1024
-"""Smaller blobs are not worth telling the scheduler about."""
 TOUCH_SECONDS = 60.0
 """A file's time need not be exacter than this."""
 
@@ -43,7 +41,7 @@ class _Known(msgspec.Struct):
 class Cache:
     """Make it in a thread, over a shelf that nobody else puts into or removes from."""
 
-    def __init__(self, shelf: Shelf, most_bytes: int, *, reported_bytes: int = REPORTED_BYTES) -> None:
+    def __init__(self, shelf: Shelf, most_bytes: int, *, reported_bytes: int = LARGE_BYTES) -> None:
         self.shelf = shelf
         self.most_bytes = most_bytes
         """May be changed at any time; counts at the next `make_room`."""

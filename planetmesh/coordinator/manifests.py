@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
-from planetmesh.model.blob import Digest
+from planetmesh.model.blob import Digest, largest
 from planetmesh.wire.manifest import MANIFEST_MOST_BYTES, decode_manifest
 
 KEPT_FILES = 500_000
@@ -20,6 +20,8 @@ class Manifests:
     def __init__(self, read: Callable[[Digest, int], Awaitable[bytes]]) -> None:
         """`read` gives a blob that is not longer than so many bytes."""
         self._read = read
+        self.on_known: Callable[[Digest, dict[Digest, int]], None] = lambda _manifest, _large: None
+        """Told of each that was read, with the largest of its files."""
         self._kept: OrderedDict[Digest, dict[bytes, int]] = OrderedDict()
         self._files = 0
         self._locks: WeakValueDictionary[Digest, asyncio.Lock] = WeakValueDictionary()
@@ -34,11 +36,12 @@ class Manifests:
             kept = self._kept.get(digest)
             if kept is None:
                 data = await self._read(digest, MANIFEST_MOST_BYTES)
-                kept = await asyncio.to_thread(_contents, data)
-                self._keep(digest, kept)
-            else:
-                self._kept.move_to_end(digest)
-        return kept
+                contents, large = await asyncio.to_thread(_contents, data)
+                self._keep(digest, contents)
+                self.on_known(digest, large)
+                return contents
+            self._kept.move_to_end(digest)
+            return kept
 
     def _keep(self, digest: Digest, contents: dict[bytes, int]) -> None:
         self._kept[digest] = contents
@@ -48,5 +51,8 @@ class Manifests:
             self._files -= len(dropped)
 
 
-def _contents(data: bytes) -> dict[bytes, int]:
-    return {bytes.fromhex(file.digest): file.size for file in decode_manifest(data).files}
+def _contents(data: bytes) -> tuple[dict[bytes, int], dict[Digest, int]]:
+    files = decode_manifest(data).files
+    return {bytes.fromhex(file.digest): file.size for file in files}, largest(
+        {f.digest: f.size for f in files}
+    )

@@ -10,7 +10,7 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,7 +34,9 @@ from planetmesh.discovery import usable_addresses
 from planetmesh.entry_points import JOB_TYPES, offers
 from planetmesh.groups import TaskGroup
 from planetmesh.jobtypes.registry import add_job_types
+from planetmesh.mesh import nodes
 from planetmesh.mesh.state import MeshState
+from planetmesh.model.blob import Digest
 from planetmesh.model.endpoint import DEFAULT_PORT, format_endpoint
 from planetmesh.paths import Home
 from planetmesh.settings import Settings
@@ -110,6 +112,7 @@ async def running_coordinator(options: CoordinatorOptions) -> AsyncIterator[Coor
         engine = Engine(settings, store, outputs, spread, inspect=options.inspect)
         certificates = await engine.load()
         depot = await stack.enter_async_context(open_depot(home, lambda: engine.settings))
+        depot.manifests.on_known = _telling_folders(engine)
         background = await stack.enter_async_context(_background())
         background(engine.run())
 
@@ -199,6 +202,13 @@ def _telling(failures: PairingFailures) -> Callable[[int, str, int], None]:
         failures.note(slot, address, attempts_left)
 
     return on_attempt_failed
+
+
+def _telling_folders(engine: Engine) -> Callable[[Digest, Mapping[Digest, int]], None]:
+    def on_known(manifest: Digest, large: Mapping[Digest, int]) -> None:
+        engine.post(lambda state, _now: nodes.on_folder_known(state, manifest, large))
+
+    return on_known
 
 
 async def _keep_certificates(home: Home, enrolment: Enrolment, context: ssl.SSLContext) -> None:

@@ -144,9 +144,10 @@ def task(state: MeshState, live: LiveJob, record: Task, now: Moment) -> list[Fin
 
 
 def terms_in_words(terms: Terms) -> str:
-    """`cost 1.30 = round trip 0.05, load 0.10, queue 0.25, past failures 0.00, weighted`."""
+    """`cost 1.30, from round trip 0.05, load 0.10, queue 0.25 and past failures 0.00, weighted`."""
+    missing = f"input to fetch {terms.missing_input:.2f}, " if terms.missing_input else ""
     return (
-        f"cost {terms.cost:.2f}, from round trip {terms.rtt:.2f}, load {terms.load:.2f}, "
+        f"cost {terms.cost:.2f}, from {missing}round trip {terms.rtt:.2f}, load {terms.load:.2f}, "
         f"queue {terms.queue:.2f} and past failures {terms.unreliability:.2f}, weighted"
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 
+from planetmesh.model.blob import large_files
 from planetmesh.model.ids import NodeId
 from planetmesh.model.job import ENDED, ON_NODE, Counts, Job, JobState, Task, TaskState, job_state
 from planetmesh.model.resources import Resources
@@ -27,6 +28,7 @@ class LiveJob:
         "first_error",
         "good_nodes",
         "job",
+        "large_files",
         "lines",
         "mean_seconds",
         "next_index",
@@ -65,6 +67,8 @@ class LiveJob:
         kind = job.kind or spec.type
         self.signature: Signature = (spec.requests, spec.tags, spec.node, spec.type, kind)
         """Jobs of one signature fit the same nodes, so a pass looks at nodes once for all of them."""
+        self.large_files = large_files(spec.files)
+        """Those that each of its tasks needs."""
 
     @property
     def state(self) -> JobState:

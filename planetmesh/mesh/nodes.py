@@ -5,6 +5,8 @@ The other half of the reactor; `reactor` has jobs and tasks. Same rules: state +
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from planetmesh.mesh import effects as fx
@@ -23,8 +25,6 @@ from planetmesh.wire.agent import Drain, Held, RecallTasks, Registered, Register
 
 TOLD_TO_AGENTS = ("heartbeat_seconds", "output_most_bytes", "coalesce_seconds", "prefill_most")
 """Settings that `Registered` carries."""
-BLOBS_MOST = 16_384
-"""Large blobs that are remembered of one node's cache."""
 PREFILL_PAUSE_SECONDS = 5.0
 """A node whose backlog was pulled back gets none for so long, lest it flaps."""
 
@@ -59,7 +59,7 @@ def on_node_joined(state: MeshState, joining: Joining, mesh_name: str, now: Mome
     live.last_heard = now.steady
     live.opened = set()
     live.recalled = set()
-    live.blobs = set()
+    state.holdings.lose(live, tuple(live.blobs))
     live.node = advance_node(
         live.node,
         NodeCause.SAID_HELLO,
@@ -176,11 +176,16 @@ def on_rtt(state: MeshState, node_id: NodeId, seconds: float) -> fx.Effects:
 def on_blobs_held(
     state: MeshState, node_id: NodeId, gained: tuple[Digest, ...], lost: tuple[Digest, ...]
 ) -> fx.Effects:
-    """The node's cache changed. Only a hint for placing tasks, so what is too much to remember is dropped."""
+    """The node's cache changed: a hint for placing tasks."""
     live = state.nodes[node_id]
-    live.blobs.difference_update(lost)
-    for digest in gained[: max(0, BLOBS_MOST - len(live.blobs))]:
-        live.blobs.add(digest)
+    state.holdings.lose(live, lost)
+    state.holdings.gain(live, gained)
+    return []
+
+
+def on_folder_known(state: MeshState, manifest: Digest, sizes: Mapping[Digest, int]) -> fx.Effects:
+    """A folder's manifest was read, and these are the large files in it."""
+    state.holdings.know_folder(manifest, sizes)
     return []
 
 
@@ -349,6 +354,7 @@ def on_node_forgotten(state: MeshState, node_id: NodeId, now: Moment) -> fx.Effe
     """Remove a node that is gone for good; the caller has seen to it that it is not connected."""
     live = state.nodes[node_id]
     found = _go_offline(state, live, NodeCause.THROWN_OUT, now)
+    state.holdings.lose(live, tuple(live.blobs))
     del state.nodes[node_id]
     state.room.forget(node_id)
     kept = [effect for effect in found if not isinstance(effect, fx.SaveNode | fx.NodeChanged)]

@@ -1,6 +1,7 @@
 """Which task goes where: priority first, then submitters by what they use, then jobs in turn.
 
-Each task goes to the node with the lowest cost.
+Each task goes to the node with the lowest cost. That is the same node for all tasks of a line, but for those
+with large files: there the nodes that hold some of them are compared with it, and no other can be cheaper.
 
 A pass is a generator: the engine applies each placement before it asks for the next, so the state
 itself is the tally. All tasks of a line may go to the same nodes, so when its first job finds no room
@@ -21,6 +22,7 @@ from collections.abc import Callable, Generator
 import msgspec
 
 from planetmesh.mesh import chunks, fitness, score
+from planetmesh.mesh.holdings import Sizes, missing_bytes
 from planetmesh.mesh.live_job import LiveJob
 from planetmesh.mesh.live_node import LiveNode
 from planetmesh.mesh.room import Ranking
@@ -156,17 +158,18 @@ class _Board:
         state, key, now = self.state, self.key, self.around.now_steady
         signature = key[1]
         requests, kind = signature[0], signature[4]
-        chosen = self._ranking(state.slots).cheapest(
+        placement = self._placement(
+            self.first,
+            self._ranking(state.slots),
             lambda live: (
                 fitness.has_slot(live, requests, now)
                 and fitness.may_try(live, kind)
                 and _is_free_to_take(state, key, live)
             ),
-            state.settings.weights,
         )
-        if chosen is not None:
+        if placement is not None:
             state.blocked_since.pop(key, None)
-            return self._placed(self.first, chosen)
+            return placement
         state.asked.add(key)
         if state.room.fit(signature):
             state.blocked_since.setdefault(key, now)
@@ -185,26 +188,52 @@ class _Board:
             self.claim()
             return None
         around = self.around
-        chosen = self._ranking(state.backlogs).cheapest(
+        return self._placement(
+            job,
+            self._ranking(state.backlogs),
             lambda live: (
                 fitness.has_backlog_room(live, job, state.jobs, settings, around.now_steady)
                 and fitness.is_trusted(live, job.kind)
                 and _is_free_to_take(state, self.key, live)
                 and not around.is_spoken_for(live)
             ),
-            settings.weights,
         )
-        return None if chosen is None else self._placed(job, chosen)
 
-    def _placed(self, job: LiveJob, chosen: LiveNode) -> Placement:
+    def _placement(
+        self, job: LiveJob, ranking: Ranking, has_room: Callable[[LiveNode], bool]
+    ) -> Placement | None:
+        """The job's next task on the node where it costs least."""
+        settings, holdings = self.state.settings, self.state.holdings
+        chosen = ranking.cheapest(has_room, settings.weights)
+        if chosen is None:
+            return None
         task = job.next_for(self.key[2])
         assert task is not None
-        settings = self.state.settings
-        why = score.terms(chosen, settings.weights)
+        wanted = holdings.wanted(job, task)
+        if missing_bytes(chosen, wanted):
+            chosen = self._with_holders(chosen, wanted, ranking, has_room)
+        why = score.terms(chosen, settings.weights, missing_bytes(chosen, wanted))
         width = task.width
         if job.is_auto and task.index not in job.tasks:
             width = chunks.width(job, chosen, self.state.room.slots(job.signature), settings)
         return Placement(job.job.id, task.index, chosen.node.id, why, width)
+
+    def _with_holders(
+        self, cheapest: LiveNode, wanted: Sizes, ranking: Ranking, has_room: Callable[[LiveNode], bool]
+    ) -> LiveNode:
+        """The cheapest, or one that holds some of the files and is cheaper for that.
+
+        To all nodes that hold nothing the files add the same, so the cheapest of those is known.
+        """
+        weights = self.state.settings.weights
+        best = cheapest
+        least = score.cost(cheapest, weights, missing_bytes(cheapest, wanted))
+        for node_id in self.state.holdings.holders(wanted):
+            live = self.state.nodes[node_id]
+            cost = score.cost(live, weights, missing_bytes(live, wanted))
+            if cost < least and ranking.fits(node_id) and has_room(live):
+                best, least = live, cost
+        return best
 
     def _ranking(self, known: dict[LineKey, Ranking]) -> Ranking:
         """What the line knows of the nodes. One that was made anew goes to the end."""

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from planetmesh.mesh import fitness
+from planetmesh.mesh.holdings import Holdings
 from planetmesh.mesh.lifecycle import Phase
 from planetmesh.mesh.live_job import LiveJob, Signature
 from planetmesh.mesh.live_node import LiveNode
@@ -46,6 +47,8 @@ class MeshState:
         """Lines that had no luck in passes that were cut short; the next pass begins with the others."""
         self.room = Room(self.nodes)
         """Told of each change by which nodes may gain room, and by which others may fit."""
+        self.holdings = Holdings()
+        """Which nodes hold which large blobs."""
         self.slots: dict[LineKey, Ranking] = {}
         """Where each line may find a free slot; which was made longest ago comes first."""
         self.backlogs: dict[LineKey, Ranking] = {}
@@ -210,6 +213,7 @@ def check(state: MeshState) -> None:
             probes = record.probe is not None and record.probe in node.held
             assert probes == (record.phase is Phase.PROBING), f"{node.node.name} probes {kind}: {record}"
     assert {name: used for name, used in in_use.items() if used != NOTHING} == state.in_use
+    state.holdings.check(state.nodes)
     _check_queue(state)
     _check_room(state)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from planetmesh.mesh import fitness, score
+from planetmesh.mesh.holdings import missing_bytes
 from planetmesh.mesh.live_job import LiveJob, Signature
 from planetmesh.mesh.live_node import LiveNode
 from planetmesh.mesh.state import MeshState
@@ -53,7 +54,9 @@ def twins(state: MeshState, now_steady: float) -> Iterator[Twin]:
             node = idle.node_for(live, task)
             if node is not None:
                 found += 1
-                yield Twin(task.job_id, task.index, node.node.id, score.terms(node, state.settings.weights))
+                missing = missing_bytes(node, state.holdings.wanted(live, task))
+                terms = score.terms(node, state.settings.weights, missing)
+                yield Twin(task.job_id, task.index, node.node.id, terms)
 
 
 def _longest(state: MeshState, live: LiveJob) -> float | None:
@@ -96,8 +99,12 @@ class _Idle:
             and node.node.id not in task.excluded
             and fitness.has_slot(node, live.signature[0], self.now_steady)
         ]
-        weights = self.state.settings.weights
-        return min(fit, key=lambda node: (score.cost(node, weights), node.node.id), default=None)
+        weights, wanted = self.state.settings.weights, self.state.holdings.wanted(live, task)
+        return min(
+            fit,
+            key=lambda node: (score.cost(node, weights, missing_bytes(node, wanted)), node.node.id),
+            default=None,
+        )
 
     def _find(self, signature: Signature) -> list[LiveNode]:
         """Where something that waits may run is not ours to double work on."""

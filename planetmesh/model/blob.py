@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import re
+from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import Annotated, NewType
 
 import msgspec
@@ -13,6 +16,10 @@ Digest = NewType("Digest", str)
 SIZE_MOST_BYTES = 2**50
 """Of one blob: a bound for numbers from peers, not for disks."""
 Size = Annotated[int, Meta(ge=0, le=SIZE_MOST_BYTES)]
+LARGE_BYTES = 1024 * 1024
+"""From here on a file is worth to choose a node for it; smaller ones are fetched in no time."""
+LARGE_MOST = 16
+"""Files of one task that count there, the largest: the rest is not what it waits for."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -63,3 +70,20 @@ class Made(msgspec.Struct, frozen=True, array_like=True):
     count: Annotated[int, Meta(ge=1, le=2**31)]
     size: Size
     """Of all files together, bytes."""
+
+
+def large_files(files: Iterable[StagedFile]) -> tuple[StagedFile, ...]:
+    """Folders, whose size only their manifest tells, and the largest of the other files."""
+    trees, large = [], []
+    for file in files:
+        if file.is_tree:
+            trees.append(file)
+        elif file.size >= LARGE_BYTES:
+            large.append(file)
+    return (*trees[:LARGE_MOST], *heapq.nlargest(LARGE_MOST, large, key=attrgetter("size")))
+
+
+def largest(sizes: Mapping[Digest, int]) -> dict[Digest, int]:
+    """Of the large blobs among these the largest."""
+    large = [(size, digest) for digest, size in sizes.items() if size >= LARGE_BYTES]
+    return {digest: size for size, digest in heapq.nlargest(LARGE_MOST, large)}

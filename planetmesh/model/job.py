@@ -225,6 +225,7 @@ class Terms(msgspec.Struct, frozen=True, array_like=True):
     unreliability: float
     cost: float
     """The weighted sum."""
+    missing_input: float = 0.0
 
 
 class Task(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 from mesh_world import Agent, World
 
 from planetmesh.mesh import jobs, nodes
+from planetmesh.model.blob import Digest, StagedFile
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import AUTO_CHUNK, After, Condition, Edits, Limits, Outcome
 from planetmesh.model.node import NodeLoad, NodeState
@@ -31,6 +32,7 @@ from planetmesh.wire import agent as wire
 NAMES = "abcdefghjkmnpqrstvwxyz"
 PICK = st.integers(0, 1_000_000)
 """Chooses one of what is there, whatever there is."""
+FILES = tuple(StagedFile(letter, Digest(letter * 64), 2**30) for letter in "ab")
 JOBS = st.fixed_dictionaries({
     "inputs": st.sampled_from([1, 3, 6, 30, builders.items("x", "y", "z")]),
     "priority": st.integers(0, 1),
@@ -50,6 +52,7 @@ JOBS = st.fixed_dictionaries({
     "duplicates": st.sampled_from([True, True, True, False]),
     "waits": st.sampled_from([None, None, None, None, *Condition]),
     "submitter": st.sampled_from(["op", "op", "other"]),
+    "files": st.sampled_from([(), (), FILES]),
 })  # fmt: skip
 OUTCOMES = st.sampled_from([
     *[Outcome.OK] * 6, Outcome.EXIT_CODE, Outcome.TIMED_OUT, Outcome.NOT_FOUND, Outcome.STAGING,
@@ -207,6 +210,14 @@ class AnyOrder(RuleBasedStateMachine):
             self.world.take(jobs.on_cancel(state, job_id, "enough", now))
         elif job_id is not None:
             self.world.take(jobs.on_cancel_task(state, job_id, index, "", now))
+
+    @rule(pick=PICK, gained=st.sampled_from(FILES), lost=st.sampled_from([None, *FILES]))
+    def fetch(self, pick, gained, lost):
+        """The agent's cache changes."""
+        dropped = () if lost is None else (lost.digest,)
+        self.world.take(
+            nodes.on_blobs_held(self.world.state, self.agent(pick).node_id, (gained.digest,), dropped)
+        )
 
     @rule(pick=PICK)
     def lag(self, pick):

@@ -9,7 +9,6 @@ from transcript import Transcript
 
 from planetmesh.mesh import nodes
 from planetmesh.mesh.nodes import PREFILL_PAUSE_SECONDS
-from planetmesh.model.blob import Digest
 from planetmesh.model.job import TaskState
 from planetmesh.model.node import NodeLoad, NodeState
 from planetmesh.settings import Weights
@@ -453,18 +452,3 @@ class TestPullBack:
         mesh.wait(2.0)
         mesh.expect("")
         assert mesh.task("a", 2).state is TaskState.RUNNING
-
-
-def test_what_a_node_says_it_has_is_remembered_until_it_comes_anew(mesh: Transcript, monkeypatch):
-    mesh.join("desk")
-    node = mesh.state.nodes[builders.node_id("desk")]
-    a, b, c = (Digest(letter * 64) for letter in "abc")
-    nodes.on_blobs_held(mesh.state, node.node.id, (a, b), ())
-    nodes.on_blobs_held(mesh.state, node.node.id, (c,), (a,))
-    assert node.blobs == {b, c}
-    monkeypatch.setattr(nodes, "BLOBS_MOST", 2)
-    nodes.on_blobs_held(mesh.state, node.node.id, (a,), ())
-    assert node.blobs == {b, c}
-    mesh.join("desk")
-    assert not node.blobs
-    mesh.skip()

@@ -12,12 +12,14 @@ from transcript import Transcript
 from planetmesh.mesh import fitness, nodes, schedule
 from planetmesh.mesh.room import Room
 from planetmesh.mesh.state import MeshState, check
+from planetmesh.model.blob import Digest, StagedFile
 from planetmesh.model.job import Outcome
 from planetmesh.model.node import NodeLoad
 from planetmesh.settings import Settings
 
 NODES = 12
 SEEDS = 8
+FILES = tuple(StagedFile(letter, Digest(letter * 64), 2**30) for letter in "abc")
 OUTCOMES = (Outcome.OK, Outcome.OK, Outcome.EXIT_CODE, Outcome.NOT_FOUND, Outcome.CANCELLED)
 
 
@@ -68,6 +70,7 @@ class Bustle:
             tags=self.tags(),
             max_attempts=draw.choice([1, 5]),
             requests=builders.resources(draw.choice([0.5, 1, 1, 3])),
+            files=draw.choice([(), FILES[:1], FILES]),
         )
 
     def end(self) -> None:
@@ -92,7 +95,7 @@ class Bustle:
         self.mesh.wait(0)
 
     def node_trouble(self) -> None:
-        name, what = self.node(), self.random.choice(["cut", "drain", "tag", "forget", "queue"])
+        name, what = self.node(), self.random.choice(["cut", "drain", "tag", "forget", "queue", "files"])
         node_id, mesh = builders.node_id(name), self.mesh
         if what == "cut" and mesh.node(name).connected:
             mesh.cut(name)
@@ -102,6 +105,9 @@ class Bustle:
             mesh.take(nodes.on_node_described(mesh.state, node_id, None, self.tags()))
         elif what == "forget" and not mesh.node(name).connected:
             mesh.take(nodes.on_node_forgotten(mesh.state, node_id, mesh.now))
+        elif what == "files":
+            gained, lost = self.random.sample([file.digest for file in FILES], 2)
+            mesh.take(nodes.on_blobs_held(mesh.state, node_id, (gained,), (lost,)))
         elif what == "queue" and mesh.state.jobs:
             job_id = self.random.choice(list(mesh.state.jobs))
             self.random.choice([mesh.cancel, mesh.pause, mesh.resume])(job_id[:5])

@@ -25,11 +25,8 @@ async def find_source(call: Call) -> web.StreamResponse:
     await refuse_others(call, [digest])
     failed = _failed(call)
     parts, reader = call.parts, NodeId(call.principal.id)
-    holders = {
-        node_id
-        for node_id, live in parts.engine.state.nodes.items()
-        if live.connected and digest in live.blobs
-    }
+    state = parts.engine.state
+    holders = {node_id for node_id in state.holdings.of(digest) if state.nodes[node_id].connected}
     now = time.monotonic()
     node = parts.distribution.choose(digest, reader, call.connection.address, holders, now, failed)
     port = None if node is None else parts.distribution.port_of(node)
