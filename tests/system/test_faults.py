@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from fleet import Fleet, is_alive
@@ -194,9 +195,14 @@ def test_a_coordinator_that_slept_blames_nobody(fleet: Fleet) -> None:
     assert set(starts.values()) == {1}, {index: n for index, n in starts.items() if n > 1}
 
 
-def test_a_busy_machine_is_not_a_dead_one(fleet: Fleet) -> None:
-    """Eight loops that eat every core, and as many short tasks as fit, for longer than OFFLINE takes."""
+def test_a_busy_machine_is_not_a_dead_one(fleet: Fleet, tmp_path: Path) -> None:
+    """Eight loops that eat every core, as many short tasks as fit, and a large file that is fetched, hashed,
+    copied and hashed again, for longer than OFFLINE takes."""
+    large = tmp_path / "large.bin"
+    with large.open("wb") as file:
+        file.truncate(300 * 1024 * 1024)
     fleet.start(agents=1, cpus="16")
+    copied = fleet.submit("--in", str(large), "--out", "copy.bin", "--", "cp", "large.bin", "copy.bin")
     burning = fleet.submit("--range", "1..8", "sh", "-c", "exec timeout 25 sh -c 'while :; do :; done'; : {}")
     fleet.submit("--range", "1..100000", "true")
     seen: set[str] = set()
@@ -206,3 +212,6 @@ def test_a_busy_machine_is_not_a_dead_one(fleet: Fleet) -> None:
         time.sleep(0.5)
     assert seen == {"HEALTHY"}
     fleet.desk.call("cancel", burning)
+    assert fleet.wait(copied) == 0
+    (task,) = fleet.tasks(copied)
+    assert task["attempts"] == 1
