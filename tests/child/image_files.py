@@ -6,6 +6,7 @@ import io
 import struct
 import tempfile
 import zlib
+from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageCms
@@ -38,7 +39,9 @@ COLOURS = {
 }
 
 
+@cache
 def srgb_profile() -> bytes:
+    """Once: the second in which it was made stands in it."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
