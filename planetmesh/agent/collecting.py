@@ -77,8 +77,10 @@ def collect(
     staged: Mapping[str, Stamp],
     most_bytes: int,
     stop: threading.Event,
+    *,
+    needs_all: bool = True,
 ) -> Collected:
-    """Find and read everything that the patterns ask for; at least one file for each of them.
+    """Find and read everything that the patterns ask for; at least one file for each of them (`needs_all`).
 
     Staged files that nobody has changed are no outputs, unless a pattern names one exactly. Raises
     OutputRefused, Stopped, or OSError.
@@ -89,7 +91,8 @@ def collect(
     with Reader(folder) as reader:
         read = [_read(reader, file, stop) for file in search.files]
     kept = [file for file in read if file.name in search.exact or not _is_as_staged(file, staged)]
-    _check_patterns(patterns, [file.name for file in kept], search.seen)
+    if needs_all:
+        _check_patterns(patterns, [file.name for file in kept], search.seen)
     return Collected(folder, tuple(kept), tuple(search.folders))
 
 

@@ -65,9 +65,17 @@ class Deliverer:
         self._turns = asyncio.Semaphore(TRANSFERS_MOST)
         self._at_work: dict[AttemptKey, _Delivery] = {}
 
-    def deliver(self, key: AttemptKey, left: Left, patterns: Sequence[str], most_bytes: int) -> None:
+    def deliver(
+        self,
+        key: AttemptKey,
+        left: Left,
+        patterns: Sequence[str],
+        most_bytes: int,
+        *,
+        needs_all: bool = True,
+    ) -> None:
         """Begin; the listener hears the end, unless `stop` comes first. The folder goes in any case."""
-        delivery = self._at_work[key] = _Delivery(key, left, patterns, most_bytes)
+        delivery = self._at_work[key] = _Delivery(key, left, patterns, most_bytes, needs_all=needs_all)
         if not begin_in(self._group, self._serve(delivery)):
             self._stage.discard(left)
 
@@ -112,7 +120,15 @@ class Deliverer:
     async def _bring(self, delivery: _Delivery) -> Made:
         left = delivery.left
         found = await self._threads.run(
-            partial(collect, left.folder, delivery.patterns, left.staged, delivery.most_bytes, delivery.stop)
+            partial(
+                collect,
+                left.folder,
+                delivery.patterns,
+                left.staged,
+                delivery.most_bytes,
+                delivery.stop,
+                needs_all=delivery.needs_all,
+            )
         )
         content = await self._threads.run(lambda: encode_manifest(found.manifest))
         await self._send_files(delivery, found)
@@ -198,7 +214,10 @@ class Deliverer:
 
 
 class _Delivery:
-    def __init__(self, key: AttemptKey, left: Left, patterns: Sequence[str], most_bytes: int) -> None:
+    def __init__(
+        self, key: AttemptKey, left: Left, patterns: Sequence[str], most_bytes: int, *, needs_all: bool
+    ) -> None:
+        self.needs_all = needs_all
         self.key = key
         self.left = left
         self.patterns = patterns

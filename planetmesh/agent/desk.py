@@ -59,6 +59,9 @@ from planetmesh.wire.agent import (
 )
 from planetmesh.wire.codec import PROTOCOL
 
+BRINGING = (Outcome.OK, Outcome.INPUTS)
+"""Outcomes after which what was made is taken along."""
+
 log = logging.getLogger(__name__)
 
 CLOCK_OFF_SECONDS = 300.0
@@ -198,8 +201,8 @@ class Desk:
         key = AttemptKey(job_id, ended.index, ended.attempt)
         before = self.worklist.launched(job_id, ended.index, ended.attempt)
         end = words.end_of(job_id, ended, before, self._name) if before and not before.silent else None
-        is_well = isinstance(end, TaskResult) and end.outcome is Outcome.OK
-        brings = is_well and self._brings_files(job_id)
+        has_made = isinstance(end, TaskResult) and end.outcome in BRINGING
+        brings = has_made and self._brings_files(job_id)
         left = self._take_back(key, discard=not brings)
         leaves = brings and left is not None
         self.worklist.on_ended(job_id, ended.index, ended.attempt, ended.wall_seconds, leaves=leaves)
@@ -210,7 +213,8 @@ class Desk:
         self._leaving[key] = end
         opened = self.worklist.jobs[job_id].opened
         most_bytes = self.worklist.settings.output_files_most_bytes
-        self.files.deliverer.deliver(key, left, opened.outputs, most_bytes)
+        needs_all = end.outcome is Outcome.OK
+        self.files.deliverer.deliver(key, left, opened.outputs, most_bytes, needs_all=needs_all)
         return []
 
     def _brings_files(self, job_id: JobId) -> bool:

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 from planetmesh import __version__
+from planetmesh.jobtypes.image_batch import HEIC_TAG
 from planetmesh.jobtypes.registry import JOB_TYPES
 from planetmesh.model.node import Gpu, NodeInfo, NodeLoad, Sandbox
 from planetmesh.model.resources import MILLIS, Resources
@@ -43,7 +44,8 @@ def look(
 ) -> NodeInfo:
     """What this node can do.
 
-    Besides the owner's `tags` it has one for its Python, which functions pickled elsewhere ask for.
+    Besides the owner's `tags` it has one for its Python, which functions pickled elsewhere ask for, and
+    `image:heic` where that can be read.
     `offers` is the owner's word on what tasks may use; 0 CPUs or memory and -1 GPUs stand for "not said".
     """
     cpus, memory, gpus = count_cpus(), memory_limit(), find_gpus()
@@ -57,13 +59,17 @@ def look(
         memory_bytes=memory,
         gpus=gpus,
         offer=_offer(offers or Resources(0, 0, -1), cpus, memory, len(gpus)),
-        tags=tuple(dict.fromkeys((*tags, tag_of(platform.python_version())))),
+        tags=tuple(dict.fromkeys((*tags, tag_of(platform.python_version()), *_image_tags()))),
         shares=shares,
         sandbox=sandbox or Sandbox(),
         job_types=offered_types(),
         machine=machine_hash(),
         refuses=refuses,
     )
+
+
+def _image_tags() -> tuple[str, ...]:
+    return (HEIC_TAG,) if find_spec("PIL") and find_spec("pillow_heif") else ()
 
 
 def offered_types() -> tuple[str, ...]:

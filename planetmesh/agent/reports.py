@@ -14,6 +14,7 @@ from planetmesh.wire.agent import AssignTask, TaskOutput, TaskResult, TaskReturn
 
 _OUTCOMES = {
     Why.EXIT: Outcome.EXIT_CODE,
+    Why.INPUTS: Outcome.INPUTS,
     Why.SIGNAL: Outcome.SIGNAL,
     Why.NOT_FOUND: Outcome.NOT_FOUND,
     Why.NOT_EXECUTABLE: Outcome.NOT_FOUND,
@@ -85,6 +86,6 @@ def _sentence(ended: Ended, outcome: Outcome, node: str) -> str:
         return ""
     if ended.message:
         return f"{node}: {ended.message}"
-    if ended.why is Why.EXIT:
+    if ended.why in {Why.EXIT, Why.INPUTS}:
         return f"It ended with exit code {ended.exit_code} on {node}."
     return f"It was ended by signal {ended.signal} on {node}."

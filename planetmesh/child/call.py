@@ -51,6 +51,8 @@ class Call:
         self._owner = os.getpid()
         self._next = 0
         self._failed = 0
+        self._passing = 0
+        """Of those, what may go well in another try."""
         self._first = ""
 
     @property
@@ -71,14 +73,19 @@ class Call:
         """A value that only a client which asked for it opens."""
         self._put(number, b',"p":', b'"%b"' % b64encode(data))
 
-    def emit_error(self, fault: Fault, number: int | None = None) -> None:
-        """Why an item has no value; the other items go on."""
+    def emit_error(self, fault: Fault, number: int | None = None, *, is_final: bool = False) -> None:
+        """Why an item has no value; the other items go on.
+
+        `is_final`: it is the item's own fault, which another try or machine would find too. If all faults of
+        a task are so, it is not tried again, and the files that it made of its other items are kept.
+        """
         fault = msgspec.structs.replace(
             fault,
             message=_valid(fault.message[:MESSAGE_MOST_LETTERS]),
             traceback=_valid(fault.traceback[-TRACEBACK_MOST_LETTERS:]),
         )
         self._failed += 1
+        self._passing += not is_final
         self._first = self._first or fault.sentence
         place = self._place(number)
         frame = _frame(place, b',"e":', _encode(fault))
@@ -86,6 +93,11 @@ class Call:
             brief = Fault(fault.type, fault.message[:100])
             frame = _frame(place, b',"e":', _encode(brief))
         self._write(frame)
+
+    @property
+    def has_bad_inputs(self) -> bool:
+        """There are faults, and no other try could do better."""
+        return bool(self._failed) and not self._passing
 
     def end(self) -> tuple[int, str]:
         """Exit code and sentence of the whole."""

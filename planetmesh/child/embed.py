@@ -47,6 +47,8 @@ class Part(msgspec.Struct):
     texts: list[str] = []
     vectors: list[Any] = []
     fault: str = ""
+    is_final: bool = False
+    """The fault is the input's own: no other try would go better."""
 
 
 def run(call: Call) -> None:
@@ -82,7 +84,8 @@ def _emit(call: Call, parts: Sequence[Part], payload: EmbeddingPayload, name: st
     row = 0
     for number, part in enumerate(parts):
         if part.fault:
-            call.emit_error(Fault("NoVector", f"{part.item[:SHOWN]!a}: {part.fault}"), number)
+            fault = Fault("NoVector", f"{part.item[:SHOWN]!a}: {part.fault}")
+            call.emit_error(fault, number, is_final=part.is_final)
         elif payload.result != "values":
             size = len(part.vectors[0]) if part.vectors else 0
             value = {"output": name, "row": row, "count": len(part.vectors), "dimensions": size}
@@ -126,12 +129,12 @@ def _fill(parts: Sequence[Part], encode: Encode, payload: EmbeddingPayload) -> N
         found = _encode(encode, batch, payload)
         for (part, line), numbers in zip(batch, found, strict=True):
             if isinstance(numbers, ServerRefused):
-                part.fault = str(numbers)
+                part.fault, part.is_final = str(numbers), True
                 continue
             vector = array("f", numbers)
             length = sum(map(mul, vector, vector)) ** 0.5
             if not isfinite(length):
-                part.fault = "its vector has numbers that are none"
+                part.fault, part.is_final = "its vector has numbers that are none", True
             elif payload.normalise and length:
                 vector = array("f", [number / length for number in vector])
             part.vectors[line] = vector
@@ -197,6 +200,7 @@ def _read(call: Call, payload: EmbeddingPayload, item: str, number: int) -> Part
             part.texts = _read_file(Path(call.folder) / item, payload)
     except (TextRefused, BadInput) as error:
         part.fault = str(error)
+        part.is_final = not isinstance(error.__cause__, OSError)
     return part
 
 

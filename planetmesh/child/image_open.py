@@ -23,8 +23,16 @@ FRAMES_MOST = 1000
 """Of an animation."""
 
 
+HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+
+
 class ImageRefused(Exception):
     """One image cannot be used; the others go on."""
+
+    def __init__(self, sentence: str, *, is_passing: bool = False) -> None:
+        """`is_passing`: it is this node's fault or the moment's, so another try may go well."""
+        super().__init__(sentence)
+        self.is_passing = is_passing
 
 
 def register_formats() -> None:
@@ -47,6 +55,7 @@ def opened(path: Path, pixels_most: int) -> Iterator[Image.Image]:
         ImageFile.LOAD_TRUNCATED_IMAGES = False
         _see_that_it_is_a_file(path)
         formats = [name for name in READABLE if name in Image.OPEN]
+        _refuse_unreadable_here(path)
         with Image.open(path, formats=formats) as image:
             refuse_too_large(image.size, pixels_most, "It has")
             yield image
@@ -73,7 +82,7 @@ def refusing() -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise ImageRefused("It unfolds to far more pixels than allowed.") from error
     except MemoryError as error:
-        raise ImageRefused("There is not enough memory for it.") from error
+        raise ImageRefused("There is not enough memory for it.", is_passing=True) from error
     except FileNotFoundError as error:
         raise ImageRefused("There is no such file.") from error
     except (
@@ -86,7 +95,9 @@ def refusing() -> Iterator[None]:
         struct.error,
         ZlibError,
     ) as error:
-        raise ImageRefused(_sentence(error)) from error
+        # Of a file that is no good Pillow says so in words; numbers come from the system.
+        by_system = isinstance(error, OSError) and error.errno is not None
+        raise ImageRefused(_sentence(error), is_passing=by_system) from error
     except (
         ArithmeticError,
         AttributeError,
@@ -104,6 +115,18 @@ def _sentence(error: BaseException) -> str:
     if "truncated" in text.lower() or isinstance(error, EOFError):
         return "It is cut off: a part of the file is missing."
     return f"It cannot be read or written: {text or type(error).__name__}."
+
+
+def _refuse_unreadable_here(path: Path) -> None:
+    """Two formats come with a library that not every node has; without it their files look like nonsense."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] != b"ftyp":
+        return
+    if head[8:] in HEIF_BRANDS and "HEIF" not in Image.OPEN:
+        raise ImageRefused("This node cannot read HEIC: it lacks pillow-heif.", is_passing=True)
+    if head[8:] in {b"avif", b"avis"} and "AVIF" not in Image.OPEN:
+        raise ImageRefused("This node cannot read AVIF.", is_passing=True)
 
 
 def _see_that_it_is_a_file(path: Path) -> None:

@@ -50,7 +50,7 @@ def save(frames: Sequence[Image.Image], folder: Path, name: str, kind: str, want
         raise ImageRefused(f"{kind} cannot hold {width}×{height} pixels.")
     writer = WRITERS[kind]
     if writer not in Image.SAVE:
-        raise ImageRefused(f"This node cannot write {kind}.")
+        raise ImageRefused(f"This node cannot write {kind}.", is_passing=True)
     fitting = [fit(frame, kind, wanted.background) for frame in frames]
     options = _options(fitting[0], kind, wanted)
     if len(fitting) > 1:

@@ -52,12 +52,18 @@ def run(call: Call) -> None:
             frames = _make(folder / item, payload, output)
             size = save(frames, folder, output.name, output.format, payload.convert)
         except (ImageRefused, BadInput) as error:
-            call.emit_error(Fault(BROKEN, f"{item[:200]}: {error}"), number)
+            _emit_refused(call, number, error)
             continue
         width, height = frames[0].size
         call.emit(
             {"input": item, "output": output.name, "width": width, "height": height, "bytes": size}, number
         )
+
+
+def _emit_refused(call: Call, number: int, error: ImageRefused | BadInput) -> None:
+    is_passing = isinstance(error, ImageRefused) and error.is_passing
+    fault = Fault(BROKEN, f"{call.items[number][:200]}: {error}")
+    call.emit_error(fault, number, is_final=not is_passing)
 
 
 def _make(path: Path, payload: ImagePayload, output: Output) -> Sequence[Image.Image]:
@@ -99,18 +105,18 @@ def _make_sheet(call: Call, payload: ImagePayload, wanted: ContactSheet) -> None
     output, folder = output_of(payload, "", 0), Path(call.folder)
     sheet = Sheet(wanted, len(call.items))
     places: list[tuple[int, int]] = []
-    faults: dict[int, str] = {}
+    faults: dict[int, ImageRefused] = {}
     for number, item in enumerate(call.items):
         picture = None
         try:
             picture = _cell(folder / item, payload, wanted)
         except ImageRefused as error:
-            faults[number] = str(error)
+            faults[number] = error
             print(f"{item}: {error}", file=sys.stderr)
         places.append(sheet.put(number, item, picture))
     if len(faults) == len(call.items):
-        for number, reason in faults.items():
-            call.emit_error(Fault(BROKEN, f"{call.items[number][:200]}: {reason}"), number)
+        for number, refusal in faults.items():
+            _emit_refused(call, number, refusal)
         return
     size = save([sheet.image], folder, output.name, output.format, payload.convert)
     width, height = sheet.image.size
@@ -118,7 +124,7 @@ def _make_sheet(call: Call, payload: ImagePayload, wanted: ContactSheet) -> None
         made = {"input": item, "output": output.name, "width": width, "height": height, "bytes": size}
         made |= {"column": column, "row": row}
         if number in faults:
-            made["error"] = faults[number]
+            made["error"] = str(faults[number])
         call.emit(made, number)
 
 

@@ -110,7 +110,7 @@ class _Worker:
         os.close(out)
         os.close(err)
         before = _cpu_seconds()
-        exit_code, message = self._make_call(task, values)
+        exit_code, message, has_bad_inputs = self._make_call(task, values)
         if os.getpid() != self._me:
             # A child that the call has forked came back from it. It is not the worker.
             os._exit(exit_code)
@@ -126,10 +126,11 @@ class _Worker:
             max(0.0, _cpu_seconds() - before),
             _rss_bytes(),
             resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB,
+            has_bad_inputs,
         )
 
-    def _make_call(self, task: WorkerTask, values: int) -> tuple[int, str]:
-        """Exit code and sentence."""
+    def _make_call(self, task: WorkerTask, values: int) -> tuple[int, str, bool]:
+        """Exit code, sentence, and whether it is the inputs' fault alone."""
         blob = msgspec.msgpack.decode(task.call, type=CallBlob)
         try:
             os.chdir(task.folder)
@@ -140,7 +141,7 @@ class _Worker:
                 tempfile.tempdir = None  # type: ignore[attr-defined]
             function = self._functions.get(blob.function) or self._find(blob.function)
         except (OSError, ImportError, AttributeError) as error:
-            return 1, f"The call cannot be made on this node: {error}."
+            return 1, f"The call cannot be made on this node: {error}.", False
         call = Call(blob.payload, blob.items, blob.index, task.folder, values, task.values_most_bytes)
         try:
             function(call)
@@ -150,8 +151,8 @@ class _Worker:
 
             with suppress(Exception):
                 traceback.print_exc()
-            return 1, f"{type(error).__name__}: {_text(error)}"
-        return call.end()
+            return 1, f"{type(error).__name__}: {_text(error)}", False
+        return *call.end(), call.has_bad_inputs
 
     def _find(self, name: str) -> Callable[[Call], None]:
         module, _, attribute = name.partition(":")

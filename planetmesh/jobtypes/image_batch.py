@@ -44,6 +44,8 @@ PIXELS_MOST = 2_000_000_000
 USUAL_PIXELS = 200_000_000
 OPERATIONS_MOST = 32
 SHEET_IMAGES_MOST = 5_000
+HEIC_TAG = "image:heic"
+"""Nodes that can read and write it have this tag by themselves; jobs with such images ask for it."""
 SIDE = 100_000
 _COLOUR = re.compile(r"#(?:[0-9a-fA-F]{3}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})|[a-zA-Z]{3,30}")
 
@@ -171,6 +173,8 @@ class ImageBatch(CallType):
             spec = msgspec.structs.replace(spec, chunk=max(1, spec.inputs.count))
         if max(1, spec.chunk) != payload.chunk:
             spec = msgspec.structs.replace(spec, payload={**spec.payload, "chunk": max(1, spec.chunk)})
+        if HEIC_TAG not in spec.tags and _has_heic(payload, spec):
+            spec = msgspec.structs.replace(spec, tags=(*spec.tags, HEIC_TAG))
         if spec.outputs:
             return spec
         known = payload.convert is not None or payload.sheet is not None
@@ -210,6 +214,13 @@ class ImageBatch(CallType):
     def kind(self, payload: dict[str, Any]) -> str:
         names = [_name_of(each) for each in read_images(payload).operations]
         return kind_of(self.name, "+".join(dict.fromkeys(names)))
+
+
+def _has_heic(payload: ImagePayload, spec: JobSpec) -> bool:
+    if payload.convert is not None and payload.convert.format == "heic":
+        return True
+    items = spec.inputs.items if isinstance(spec.inputs, Items) else ()
+    return any(FORMAT_OF.get(extension_of(item)) == "heic" for item in items)
 
 
 def read_images(payload: dict[str, Any]) -> ImagePayload:

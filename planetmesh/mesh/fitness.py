@@ -22,6 +22,9 @@ HELD_MOST = 4096
 """Tasks that one node may have in hand: a bound for tasks that ask for (nearly) nothing."""
 
 
+IMAGES_HINT = "there: pip install 'planetmesh[images]', then `planetmesh up` again"
+
+
 class Reason(msgspec.Struct, frozen=True):
     """One objection, in words for people, with the next command to type."""
 
@@ -57,6 +60,8 @@ def _missing_tags(signature: Signature, live: LiveNode) -> Reason | None:
             f"it lacks {words}: a model server with that model, or planetmesh[embedding] for model folders",
             lasting=True,
         )
+    if missing[0].startswith("image:"):
+        return Reason("tags", f"it cannot read or write {missing[0][6:].upper()}", IMAGES_HINT, lasting=True)
     return Reason(
         "tags",
         f"it lacks the tag {words}",
@@ -68,6 +73,8 @@ def _missing_tags(signature: Signature, live: LiveNode) -> Reason | None:
 def _unknown_type(signature: Signature, live: LiveNode) -> Reason | None:
     if live.node.info is None or signature[3] in live.node.info.job_types:
         return None
+    if signature[3] == "image_batch":
+        return Reason("job_type", "it has no Pillow, which images need", IMAGES_HINT, lasting=True)
     return Reason(
         "job_type",
         f"it cannot run jobs of type {signature[3]}: it lacks a package for them, or its version is older",

@@ -203,6 +203,7 @@ def on_retried(state: MeshState, earlier: Earlier) -> tuple[int, fx.Effects]:
             started_at=None,
             finished_at=None,
             begun_at=None,
+            made=None,
         )
         live.counts.move(TaskState.FAILED, TaskState.QUEUED, task.width)
         live.adopt(queued)

@@ -30,6 +30,8 @@ REST_SECONDS = 2.0
 """A node that gives work back unasked (it is shutting down, or full) is left alone for so long."""
 NOT_AN_END = (Outcome.CANCELLED, Outcome.RETURNED)
 """Outcomes of attempts that were stopped on our behalf."""
+DONE = (Outcome.OK, Outcome.INPUTS)
+"""Outcomes of attempts that did all that can be done: the first one is the task's end."""
 LOSS_ERROR = "The machine it ran on went away."
 
 
@@ -123,7 +125,7 @@ def on_task_ended(state: MeshState, node_id: NodeId, result: TaskResult, now: Mo
     if result.outcome in NOT_AN_END:
         # Nobody cancelled it here, or it would not count any more: else it would be given out again at once.
         _rest(state, node, now)
-    if task.twin_node is not None and result.outcome is not Outcome.OK:
+    if task.twin_node is not None and result.outcome not in DONE:
         return learned + _lose_one(state, live, task, node_id, result, now)
     if result.outcome in NOT_AN_END:
         return learned + _give_back(state, live, task, now, ran=True)
@@ -140,7 +142,9 @@ def on_task_ended(state: MeshState, node_id: NodeId, result: TaskResult, now: Mo
     if result.outcome is Outcome.OK:
         done = advance(ended, Cause.SUCCEEDED, finished_at=now.wall, made=result.made)
         return learned + stops + ends.end_task(state, live, done, now)
-    return learned + _after_failure(state, live, ended, now)
+    if result.outcome is Outcome.INPUTS:
+        ended = msgspec.structs.replace(ended, made=result.made)
+    return learned + stops + _after_failure(state, live, ended, now)
 
 
 def _rest(state: MeshState, node: LiveNode, now: Moment) -> None:
@@ -314,7 +318,7 @@ def _learn(state: MeshState, live: LiveJob, node: LiveNode, result: TaskResult, 
     """Take the attempt's time and its good or bad end into the estimates."""
     if result.outcome in NOT_AN_END:
         return []
-    good = result.outcome is Outcome.OK
+    good = result.outcome in DONE
     key = (result.job_id, result.index)
     if good:
         width = live.tasks[result.index].width

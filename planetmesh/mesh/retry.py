@@ -33,12 +33,14 @@ def decide(
     task: Task, spec: JobSpec, outcome: Outcome, settings: Settings, spread: Callable[[], float]
 ) -> Decision:
     """What to do with `task`, whose counters already include this end."""
-    if spec.at_most_once:
+    if spec.at_most_once and outcome is not Outcome.INPUTS:
         return GiveUp("it may have run, and this job's tasks run at most once")
     if outcome is Outcome.LOST:
         if task.losses >= settings.max_node_losses:
             return GiveUp(f"what it ran on went away {task.losses} times")
         return Again(back_off(task.losses, settings, spread()))
+    if outcome is Outcome.INPUTS:
+        return GiveUp("")
     if task.failures >= spec.max_attempts:
         return GiveUp("" if spec.max_attempts == 1 else f"no attempts left of {spec.max_attempts}")
     return Again(back_off(task.failures, settings, spread()))

@@ -59,6 +59,8 @@ class Outcome(StrEnum):
     """The work folder, a script in it or an input could not be brought there."""
     OUTPUT = "output"
     """It ended well, but what it was to make is not there or cannot be taken."""
+    INPUTS = "inputs"
+    """Some of its inputs are no good, wherever it ran; what it made of the others is kept. Never retried."""
     CANCELLED = "cancelled"
     LOST = "lost"
     """The node, its agent or its launcher went away."""

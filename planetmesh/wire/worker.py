@@ -50,3 +50,5 @@ class WorkerEnd(msgspec.Struct, frozen=True, array_like=True):
     rss_bytes: Annotated[int, Meta(ge=0, le=2**53)] = 0
     """Of the worker now."""
     max_rss_bytes: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    has_bad_inputs: bool = False
+    """The call says that some of its inputs are no good, and the rest is done."""

@@ -35,8 +35,8 @@ def write(folder: Path, name: str, content: bytes = b"made") -> Path:
     return path
 
 
-def take(folder, *patterns, staged=None, most_bytes=GIB, stop=None):
-    return collect(folder, patterns, staged or {}, most_bytes, stop or threading.Event())
+def take(folder, *patterns, staged=None, most_bytes=GIB, stop=None, **more):
+    return collect(folder, patterns, staged or {}, most_bytes, stop or threading.Event(), **more)
 
 
 def stamp(path: Path) -> Stamp:
@@ -78,6 +78,12 @@ def test_a_pattern_that_matches_nothing_says_what_there_is_instead(folder):
 def test_an_empty_folder_is_called_that(folder):
     with pytest.raises(OutputRefused, match="holds nothing"):
         take(folder, "*")
+
+
+def test_where_inputs_were_no_good_there_may_be_nothing(folder):
+    assert names(take(folder, "*.png", needs_all=False)) == []
+    write(folder, "a.jpg")
+    assert names(take(folder, "*.jpg", "*.png", needs_all=False)) == ["a.jpg"]
 
 
 def test_inputs_that_nobody_changed_are_no_outputs_unless_named(folder):

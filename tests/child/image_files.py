@@ -77,6 +77,7 @@ class Kept:
             call = Call(payload, tuple(items), index, str(folder), file.fileno(), most_bytes)
             function(call)
             self.exit_code, self.sentence = call.end()
+            self.has_bad_inputs = call.has_bad_inputs
             file.seek(0)
             frames = read_frames(file.read(), call.count)
         import msgspec

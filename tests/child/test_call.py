@@ -43,6 +43,16 @@ def test_values_pickles_and_faults_are_lines():
     assert call.end() == (1, "1 of 3 inputs failed; first: ValueError: bad")
 
 
+@pytest.mark.parametrize(("finals", "bad"), [([], False), ([True, True], True), ([True, False], False)])
+def test_inputs_are_bad_if_all_faults_are_final(finals: list[bool], bad: bool):
+    def do(call: Call) -> None:
+        call.emit(1)
+        for is_final in finals:
+            call.emit_error(Fault("ValueError", "bad"), is_final=is_final)
+
+    assert written(3, do)[0].has_bad_inputs is bad
+
+
 def test_items_may_come_in_any_order():
     def do(call: Call) -> None:
         call.emit("c", 2)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+from pathlib import Path
 
 import pytest
 from image_files import COLOURS, Kept, bomb, encoded, make, moving, srgb_profile
 from PIL import Image
 
+from planetmesh.child import images
 from planetmesh.child.images import run
 
 RESIZE = {"op": "resize", "width": 32, "height": 32}
@@ -268,6 +270,49 @@ def test_each_broken_image_fails_alone_with_a_reason(evil):
         assert kept.faults[number].startswith(f"ImageRefused: {name}: ")
         assert words in kept.faults[number]
     assert not list(evil.glob(".*"))
+    assert kept.has_bad_inputs
+
+
+def test_what_this_node_cannot_do_may_go_well_elsewhere(tmp_path, monkeypatch):
+    make(tmp_path / "a.heic")
+    make(tmp_path / "b.png")
+    monkeypatch.setattr(images, "register_formats", Image.init)
+    monkeypatch.delitem(Image.OPEN, "HEIF")
+    monkeypatch.delitem(Image.SAVE, "HEIF")
+    for item, words in (("a.heic", "lacks pillow-heif"), ("b.png", "cannot write heic")):
+        kept = batch(tmp_path, [item], RESIZE, to("heic"), output="out.heic")
+        assert words in kept.faults[0]
+        assert not kept.has_bad_inputs
+
+
+def test_a_full_disk_is_no_fault_of_the_image(tmp_path):
+    make(tmp_path / "a.png")
+    if not os.access("/dev/full", os.W_OK):
+        pytest.skip("there is no /dev/full here")
+    from planetmesh.child.image_open import ImageRefused, refusing
+
+    with pytest.raises(ImageRefused) as caught, refusing(), Path("/dev/full").open("wb", 0) as full:
+        Image.open(tmp_path / "a.png").save(full, "PNG")
+    assert caught.value.is_passing
+
+
+@pytest.mark.parametrize("name", ["ein Bild.png", "größe ☃ 図.png", "-rf.png", "--strip.png"])
+def test_odd_names_are_names(tmp_path, name):
+    make(tmp_path / name)
+    assert one(tmp_path, name, RESIZE, to("webp")).size == (32, 24)
+
+
+def test_formats_of_phones_and_printers_are_read(tmp_path):
+    make(tmp_path / "a.heic")
+    make(tmp_path / "b.avif")
+    make(tmp_path / "c.jpg", mode="CMYK")
+    make(tmp_path / "d.png", mode="I;16")
+    moving(tmp_path / "e.gif")
+    moving(tmp_path / "f.webp")
+    items = [path.name for path in sorted(tmp_path.iterdir())]
+    kept = batch(tmp_path, items, RESIZE, to("jpeg"))
+    assert [value["output"] for value in kept.values.values()] == [f"{name[0]}.jpg" for name in items]
+    assert kept.faults == {}
 
 
 def test_a_bomb_costs_no_memory(evil):

@@ -26,6 +26,12 @@ def checked(*operations, **more):
     return spec
 
 
+def test_who_has_heic_asks_for_nodes_that_know_it():
+    assert checked(RESIZE, JPEG, items=("a.png", "b.HEIC")).tags == ("image:heic",)
+    assert checked(RESIZE, {"op": "convert", "format": "heic"}).tags == ("image:heic",)
+    assert checked(RESIZE, JPEG, items=("heic", "b.jpg")).tags == ()
+
+
 @pytest.mark.parametrize(
     "operation",
     [

@@ -73,6 +73,34 @@ def test_files_travel_with_job_and_task_and_what_was_made_is_kept(mesh: Transcri
     mesh.skip()
 
 
+def test_bad_inputs_end_a_task_at_once_with_what_was_made_of_the_others(mesh: Transcript):
+    made = Made(Digest("ab" * 32), 19, 7)
+    mesh.join("desk")
+    mesh.submit("a", 4, max_attempts=3)
+    for index in range(4):
+        mesh.place()
+        mesh.skip()
+        mesh.end("desk", "a", index, outcome=Outcome.INPUTS, exit_code=1, error="1 of 20", made=made)
+        (task,) = [effect.task for effect in mesh.unseen if isinstance(effect, fx.SaveTask)]
+        assert (task.state, task.outcome, task.made) == (TaskState.FAILED, Outcome.INPUTS, made)
+        assert task.error == "1 of 20"
+    node = mesh.state.nodes[builders.node_id("desk")]
+    assert node.node.reliability == 1.0
+    assert not node.node.confined
+    mesh.skip()
+
+
+def test_files_of_an_attempt_that_is_tried_again_are_not_kept(mesh: Transcript):
+    mesh.join("desk")
+    mesh.submit("a", max_attempts=1)
+    mesh.place()
+    mesh.skip()
+    mesh.end("desk", "a", outcome=Outcome.EXIT_CODE, exit_code=1, made=Made(Digest("ab" * 32), 1, 7))
+    (task,) = [effect.task for effect in mesh.unseen if isinstance(effect, fx.SaveTask)]
+    assert (task.state, task.made) == (TaskState.FAILED, None)
+    mesh.skip()
+
+
 def test_a_job_without_tasks_is_refused(mesh: Transcript):
     with pytest.raises(BadInput):
         mesh.submit("a", builders.items())

@@ -33,6 +33,11 @@ def test_losses_are_counted_apart():
     assert verdict(Outcome.LOST, losses=3) == GiveUp("what it ran on went away 3 times")
 
 
+def test_bad_inputs_are_no_better_elsewhere():
+    assert verdict(Outcome.INPUTS, failures=1, max_attempts=9) == GiveUp("")
+    assert verdict(Outcome.INPUTS, failures=1, at_most_once=True) == GiveUp("")
+
+
 @pytest.mark.parametrize("outcome", [Outcome.LOST, Outcome.EXIT_CODE])
 def test_at_most_once_gives_up_at_once(outcome: Outcome):
     assert isinstance(verdict(outcome, failures=1, losses=1, at_most_once=True), GiveUp)

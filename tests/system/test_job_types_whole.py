@@ -94,25 +94,34 @@ def another_packages_type(machine: Machine, folder: Path) -> None:
 
 
 def images(machine: Machine, folder: Path) -> None:
-    Image.new("RGB", (300, 200), "teal").save(folder / "a.png")
+    """The cut one is in a task with good ones: those come back, and nothing is tried again."""
+    for name in ("a", "c", "d"):
+        Image.new("RGB", (300, 200), "teal").save(folder / f"{name}.png")
     (folder / "b.png").write_bytes((folder / "a.png").read_bytes()[:-40])
     make_readable(folder)
-    inputs = json.dumps([str(folder / name) for name in ("a.png", "b.png")])
-    good, bad = work(
+    inputs = json.dumps([str(folder / f"{name}.png") for name in "abcd"])
+    bad, good = work(
         machine,
         folder,
         f"""
         type = "image_batch"
         inputs = {inputs}
-        retries = 0
+        chunk = 3
+        retries = 5
         [payload]
         operations = [{{ op = "resize", width = 100 }}, {{ op = "convert", format = "webp" }}]
         """,
     )
-    assert (good["status"], bad["status"]) in {("COMPLETED", "FAILED"), ("FAILED", "FAILED")}
+    assert (good["status"], bad["status"], bad["attempts"]) == ("COMPLETED", "FAILED", 1)
     value = good["value"]
-    assert (value["output"], value["width"], value["height"]) == ("a.webp", 100, 67)
-    assert "b.png" in bad["error"]
+    assert (value["output"], value["width"], value["height"]) == ("d.webp", 100, 67)
+    assert "1 of 3 images cannot be used; first: ImageRefused: b.png: It is cut off" in bad["error"]
+    assert [sorted(each) for each in bad["value"]] == [["value"], ["error"], ["value"]]
+    said = machine.call("fetch", "last", "-o", str(folder / "small"))
+    assert said.status == 1, said.error
+    assert sorted(path.name for path in (folder / "small").iterdir()) == ["a.webp", "c.webp", "d.webp"]
+    (node,) = machine.nodes().values()
+    assert node["reliability"] == 1.0
 
 
 def a_model_folder(machine: Machine, folder: Path) -> None:

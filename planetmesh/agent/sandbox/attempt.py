@@ -34,6 +34,7 @@ class Attempt:
         "exit_status",
         "folder",
         "give_up_at",
+        "has_bad_inputs",
         "kill_at",
         "killing",
         "last_output",
@@ -78,6 +79,8 @@ class Attempt:
         self.rusage = (0.0, 0)
         self.said: tuple[int, str] | None = None
         """Exit code and sentence of a call, from its worker or about it."""
+        self.has_bad_inputs = False
+        """Its worker says so."""
 
     @property
     def key(self) -> tuple[int, int]:
@@ -119,7 +122,7 @@ class Attempt:
         code, number, why = _tell(self.exit_status or 0)
         message = self.message
         if self.said is not None:
-            code, number, why = self.said[0], 0, Why.EXIT
+            code, number, why = self.said[0], 0, Why.INPUTS if self.has_bad_inputs else Why.EXIT
             message = message or self.said[1]
         elif self.start.call and why is Why.EXIT:
             # It did not come back from its call: whatever it says of itself, there is no result.

@@ -22,6 +22,8 @@ class Why(StrEnum):
 
     EXIT = "exit"
     """By itself, with an exit code."""
+    INPUTS = "inputs"
+    """The same, and the call says that this is the fault of some of its inputs alone."""
     SIGNAL = "signal"
     """By a signal that the launcher did not send."""
     NOT_FOUND = "not_found"

@@ -254,6 +254,7 @@ class Workers:
         if attempt is None or len(ends) > 1 or (end.index, end.attempt) != attempt.key or attempt.said:
             return self._cut_off(worker, NONSENSE)
         attempt.said = (end.exit_code, end.message)
+        attempt.has_bad_inputs = end.has_bad_inputs and end.exit_code != 0
         # Its own word: it decides about its own account only, and within what was possible.
         cpu_most = (time.monotonic() - attempt.started) * (os.cpu_count() or 1)
         attempt.rusage = (min(end.cpu_seconds, cpu_most), end.max_rss_bytes)

@@ -40,6 +40,8 @@ QUESTION_MOST_BYTES = 1024 * 1024
 SMALL_AT_ONCE_BYTES = 4 * 1024 * 1024
 """Of small blobs, held in memory; what arrived is written with one wait for the disk."""
 PAGE_TASKS = 1000
+BRINGING = {TaskState.COMPLETED, TaskState.FAILED}
+"""Ends with which files may have come: a task that failed for some of its inputs kept those of the others."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -194,7 +196,7 @@ async def list_files(call: Call) -> web.StreamResponse:
 
     async def write(answer: Stream) -> None:
         start = 0
-        while tasks := await engine.store.tasks(job_id, start, PAGE_TASKS, {TaskState.COMPLETED}):
+        while tasks := await engine.store.tasks(job_id, start, PAGE_TASKS, BRINGING):
             lines = [
                 TaskFiles(task.index, task.made.manifest, task.made.count, task.made.size)
                 for task in tasks
