@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,7 +69,7 @@ async def _fetch(face: Face, target: str, values: dict[str, Any]) -> int:
                           overwrite=values["overwrite"])
                 )  # fmt: skip
             if fetched is None:
-                say_interrupted(face, view.id)
+                say_interrupted(face, view.id, folder)
                 return INTERRUPTED
             _report(face, fetched, folder)
     return _status(face, view, index)
@@ -105,11 +106,20 @@ async def bring(
         )
 
 
-def say_interrupted(face: Face, job_id: str) -> None:
+def say_interrupted(face: Face, job_id: str, folder: str) -> None:
     face.printer.warn(
         f"Interrupted: what has arrived is kept, and the job's files stay on the mesh. "
-        f"To go on: planetmesh fetch {job_id}"
+        f"To go on: {fetch_line(job_id, folder)}"
     )
+
+
+def fetch_line(job_id: str, folder: str) -> str:
+    """The command that brings a job's files into this folder, to be copied."""
+    return f"planetmesh fetch {job_id}" + ("" if folder == "." else f" -o {shlex.quote(folder)}")
+
+
+def place(folder: str) -> str:
+    return "this folder" if folder == "." else folder
 
 
 def summary(fetched: list[Fetched], folder: str) -> str:
@@ -121,11 +131,11 @@ def summary(fetched: list[Fetched], folder: str) -> str:
     here = sum(file.present for file in fetched)
     already = f" ({here} {'was' if here == 1 else 'were'} there already)" if here else ""
     size = show_size(sum(file.size for file in fetched))
-    where = "this folder" if folder == "." else folder
-    return f"{_counted(len(fetched))}, {size}, {'is' if len(fetched) == 1 else 'are'} in {where}{already}."
+    verb = "is" if len(fetched) == 1 else "are"
+    return f"{counted(len(fetched))}, {size}, {verb} in {place(folder)}{already}."
 
 
-def _counted(number: int) -> str:
+def counted(number: int) -> str:
     return f"{number} file{'' if number == 1 else 's'}"
 
 

@@ -11,11 +11,12 @@ import asyncio
 import struct
 import tempfile
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import IO
 
 import msgspec
 
+from planetmesh.cli.bringing import Bringing
 from planetmesh.cli.bytes_out import Outputs
 from planetmesh.cli.follow import watch_waiting
 from planetmesh.cli.output import Printer
@@ -27,6 +28,8 @@ from planetmesh.model.job import ENDED
 from planetmesh.wire.api import FeedEvent, JobView, OutputPiece, TaskView
 
 FLUSH_SECONDS = 0.1
+REDRAW_SECONDS = 1.0
+"""Of the line that tells how far it is, while nothing is heard."""
 HELD_IN_MEMORY_BYTES = 1024 * 1024
 """Of one unfinished task's output; the rest of it lies in a temporary file."""
 _HEAD = struct.Struct("<BI")
@@ -59,8 +62,17 @@ class Held:
 class Gatherer:
     """Follows one job to its end."""
 
-    def __init__(self, mesh: AsyncMesh, handle: JobHandle, outputs: Outputs, printer: Printer) -> None:
+    def __init__(
+        self,
+        mesh: AsyncMesh,
+        handle: JobHandle,
+        outputs: Outputs,
+        printer: Printer,
+        bringing: Bringing | None = None,
+    ) -> None:
+        """`bringing` hears of each task that ends."""
         self._mesh = mesh
+        self._bringing = bringing
         self._handle = handle
         self._outputs = outputs
         self._printer = printer
@@ -107,12 +119,20 @@ class Gatherer:
 
     async def _pause(self) -> None:
         """Until there is news, but never more often than every FLUSH_SECONDS."""
-        self._line.update(self._counts, len(self._nodes))
-        await self._news.wait()
+        self._draw()
+        while not self._news.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REDRAW_SECONDS):
+                    await self._news.wait()
+            self._draw()
         if not self._over:
             await asyncio.sleep(FLUSH_SECONDS)
         self._news.clear()
-        self._line.update(self._counts, len(self._nodes))
+        self._draw()
+
+    def _draw(self) -> None:
+        fetching = self._bringing.progress if self._bringing is not None else None
+        self._line.update(self._counts, len(self._nodes), fetching)
 
     async def _listen(self, events: AsyncGenerator[FeedEvent, None]) -> None:
         async for event in events:
@@ -136,6 +156,8 @@ class Gatherer:
         if task.status in ENDED:
             self._ended[task.index] = task
             self._news.set()
+            if self._bringing is not None:
+                self._bringing.note(task)
 
     async def _flush_finished(self) -> None:
         if not self._ended:

@@ -1,21 +1,52 @@
-"""One line on stderr that tells how far a job is; only on a terminal.
-
-It is wiped before anything else is printed, so it works beside tasks' outputs on the same terminal. Plain
-carriage returns: nothing a terminal could misread.
-"""
+"""One line on stderr that tells how far a job is; only on a terminal."""
 
 from __future__ import annotations
 
-import shutil
-import sys
 import time
+from typing import TYPE_CHECKING
 
+from planetmesh.cli.last_line import LastLine
+from planetmesh.model.resources import show_size
 from planetmesh.wire.api import TaskCounts
 
-BAR_LETTERS = 24
+if TYPE_CHECKING:
+    from planetmesh.client.progress import Progress
+
 REDRAW_SECONDS = 0.1
+RATE_SECONDS = 1.0
+STILL_SECONDS = 10.0
+"""Where things come one by one, a pause of so long is no lower rate yet."""
 SMOOTHING = 0.2
 """Share of the newest second in the rate."""
+NEWEST_MOST = 0.5
+"""Share of what came after a longer pause."""
+
+
+class Rate:
+    """How quickly a count grows, smoothed; None until that can be told."""
+
+    def __init__(self) -> None:
+        self.value: float | None = None
+        self._counted: tuple[float, int] | None = None
+
+    def measure(self, now: float, count: int) -> None:
+        if self._counted is None or count < self._counted[1]:
+            self._counted = (now, count)
+            return
+        then, before = self._counted
+        passed = now - then
+        if passed < (RATE_SECONDS if count > before else STILL_SECONDS):
+            return
+        rate = (count - before) / passed
+        share = 1.0 if self.value is None else min(NEWEST_MOST, 1 - (1 - SMOOTHING) ** passed)
+        self.value = (self.value or 0.0) * (1 - share) + share * rate
+        self._counted = (now, count)
+
+    def left(self, count: int) -> str:
+        """`0:06 left` for so much more; nothing if it is not known, or nothing is left."""
+        if not self.value or count <= 0:
+            return ""
+        return f"{show_seconds(count / self.value)} left"
 
 
 class ProgressLine:
@@ -23,63 +54,51 @@ class ProgressLine:
 
     def __init__(self, *, enabled: bool, inputs: bool = False) -> None:
         self._noun = " inputs" if inputs else ""
-        self._enabled = enabled and sys.stderr.isatty()
-        self._shown = 0
+        self._line = LastLine(enabled=enabled)
         self._drawn_at = 0.0
-        self._rate: float | None = None
-        self._counted: tuple[float, int] | None = None
+        self._rate = Rate()
 
-    def update(self, counts: TaskCounts, nodes: int) -> None:
+    def update(self, counts: TaskCounts, nodes: int, fetching: Progress | None = None) -> None:
         """Take new numbers in; redraws now and then."""
         now = time.monotonic()
-        self._measure(now, counts.completed + counts.failed + counts.cancelled)
-        if not self._enabled or now - self._drawn_at < REDRAW_SECONDS:
+        done = counts.completed + counts.failed + counts.cancelled
+        self._rate.measure(now, done)
+        if now - self._drawn_at < REDRAW_SECONDS:
             return
         self._drawn_at = now
-        self._draw(self.text(counts, nodes))
+        self._line.draw("", done / counts.total if counts.total else 1.0, self.parts(counts, nodes, fetching))
 
     def wipe(self) -> None:
         """Make room for other output."""
-        if self._shown:
-            sys.stderr.write("\r" + " " * self._shown + "\r")
-            sys.stderr.flush()
-            self._shown = 0
-            self._drawn_at = 0.0
+        self._line.wipe()
+        self._drawn_at = 0.0
 
-    def text(self, counts: TaskCounts, nodes: int) -> str:
-        """`[=====>      ] 120/200  3 failed  15/s  0:06 left  3 nodes`"""
+    def parts(self, counts: TaskCounts, nodes: int, fetching: Progress | None = None) -> list[str]:
+        """`120/200`, `3 failed`, `0:06 left`, `15/s`, `3 nodes`…: the most important first."""
         done = counts.completed + counts.failed + counts.cancelled
-        share = done / counts.total if counts.total else 1.0
-        filled = int(share * BAR_LETTERS)
-        bar = "=" * filled + (">" if filled < BAR_LETTERS else "") + " " * (BAR_LETTERS - filled - 1)
-        parts = [f"[{bar}] {done}/{counts.total}{self._noun}"]
+        parts = [f"{done}/{counts.total}{self._noun}"]
         if counts.failed:
             parts.append(f"{counts.failed} failed")
+        if left := self._rate.left(counts.total - done):
+            parts.append(left)
         if counts.retrying:
             parts.append(f"{counts.retrying} retrying")
-        if self._rate:
-            parts.append(f"{self._rate:.3g}/s" if self._rate < 1000 else f"{self._rate:.0f}/s")
-            parts.append(f"{show_seconds((counts.total - done) / self._rate)} left")
+        if counts.running:
+            parts.append(f"{counts.running} running")
+        if rate := self._rate.value:
+            parts.append(show_rate(rate))
+        if fetching is not None and fetching.done_files:
+            parts.append(f"fetched {show_size(fetching.done_bytes)}")
         if nodes:
             parts.append(f"{nodes} node{'s' if nodes > 1 else ''}")
-        return "  ".join(parts)
+        return parts
 
-    def _draw(self, text: str) -> None:
-        cut = text[: max(10, shutil.get_terminal_size().columns - 1)]
-        sys.stderr.write("\r" + cut.ljust(self._shown))
-        sys.stderr.flush()
-        self._shown = len(cut)
 
-    def _measure(self, now: float, done: int) -> None:
-        if self._counted is None:
-            self._counted = (now, done)
-            return
-        then, before = self._counted
-        if now - then < 1.0:
-            return
-        rate = (done - before) / (now - then)
-        self._rate = rate if self._rate is None else (1 - SMOOTHING) * self._rate + SMOOTHING * rate
-        self._counted = (now, done)
+def show_rate(per_second: float) -> str:
+    """`15/s`, or `8/min` where little happens."""
+    if per_second < 1:
+        return f"{per_second * 60:.2g}/min"
+    return f"{per_second:.3g}/s" if per_second < 1000 else f"{per_second:.0f}/s"
 
 
 def show_seconds(seconds: float) -> str:

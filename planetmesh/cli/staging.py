@@ -18,6 +18,7 @@ from planetmesh.model.resources import show_size
 
 if TYPE_CHECKING:
     from planetmesh.client.async_client import AsyncMesh
+    from planetmesh.client.handles import JobHandle
 
 SHOWN = 3
 """Names in one sentence."""
@@ -148,3 +149,13 @@ async def send_files(face: Face, mesh: AsyncMesh, order: Order, spec: JobSpec) -
 
     with TransferLine(face.printer) as line:
         return await mesh.stage(order.plan, spec, on_progress=line.update)
+
+
+async def submit_with(face: Face, mesh: AsyncMesh, order: Order, spec: JobSpec, staged: JobSpec) -> JobHandle:
+    """Hand the job in with what was sent; sends again, with the same line, what the mesh has lost since."""
+    if not order.plan:
+        return await mesh.submit(staged)
+    from planetmesh.cli.transfer_line import TransferLine
+
+    with TransferLine(face.printer) as line:
+        return await mesh.submit_with(order.plan, spec, staged=staged, on_progress=line.update)

@@ -6,23 +6,26 @@ One task is followed byte by byte (`follow`), many are gathered (`gather`). Ctrl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, suppress
+from typing import Any
 
 import msgspec
 
+from planetmesh.cli.bringing import Bringing
 from planetmesh.cli.bytes_out import Outputs
 from planetmesh.cli.face import Face
-from planetmesh.cli.fetch import bring, say_interrupted, summary
+from planetmesh.cli.fetch import say_interrupted
 from planetmesh.cli.follow import exit_status, failure_sentence, follow_single
 from planetmesh.cli.gather import Gatherer
 from planetmesh.cli.interrupt import INTERRUPTED, Interruption
 from planetmesh.cli.shapes import noun_of, reason_of
 from planetmesh.cli.spec import JobOptions
-from planetmesh.cli.staging import Order, say_notes, send_files
+from planetmesh.cli.staging import Order, say_notes, send_files, submit_with
 from planetmesh.client.async_client import AsyncMesh
 from planetmesh.client.handles import JobHandle
 from planetmesh.errors import Conflict, MeshError
+from planetmesh.groups import TaskGroup
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import After, JobSpec, One, TaskState
 from planetmesh.wire.api import FeedEvent, TaskView
@@ -85,57 +88,55 @@ class Watching:
         self._printer = face.printer
         self._mesh = mesh
         self._is_sending = False
-        self._is_fetching = False
         self._how = how
         self._handle: JobHandle | None = None
+        self._bringing: Bringing | None = None
 
     async def run(self, order: Order, spec: JobSpec) -> int:
         """Send its files, submit, watch, report; gives the exit status."""
+        staged = spec
         if order.plan:
             self._is_sending = True
-            spec = await send_files(self._face, self._mesh, order, spec)
+            staged = await send_files(self._face, self._mesh, order, spec)
             self._is_sending = False
-        if self._how.detach:
-            show_submitted(self._face, await self._mesh.submit(spec))
-            return 0
-        status = await self._watch(spec)
-        if spec.outputs:
-            await self._fetch()
-        return status
 
-    async def _watch(self, spec: JobSpec) -> int:
+        async def hand_in() -> JobHandle:
+            return await submit_with(self._face, self._mesh, order, spec, staged)
+
+        if self._how.detach:
+            show_submitted(self._face, await hand_in())
+            return 0
         if isinstance(spec.inputs, One):
-            return await self._watch_single(await self._submit(spec))
+            handle = self._take(await hand_in())
+            return await self._bringing_files(spec, handle, self._watch_single(handle))
         async with aclosing(self._mesh.feed()) as events:
             # Its first event says that the coordinator tells us things from now on; then nothing is missed.
             await anext(events)
-            return await self._watch_many(await self._submit(spec), events)
+            handle = self._take(await hand_in())
+            return await self._bringing_files(spec, handle, self._watch_many(handle, events))
 
-    async def _fetch(self) -> None:
-        """What its completed tasks made, whatever became of the others."""
-        handle = self._handle
-        if handle is None or not handle.view.tasks.completed:
-            return
-        self._is_fetching = True
-        try:
-            fetched = await bring(
-                self._face, self._mesh, handle.id, self._how.folder, overwrite=self._how.overwrite
-            )
-        except MeshError as error:
-            again = f"The files stay on the mesh: planetmesh fetch {handle.id} -o DIR"
-            error.hint = f"{error.hint} {again}".strip()
-            raise
-        self._is_fetching = False
-        for file in fetched:
-            self._printer.event({"kind": "file", "file": file})
-        self._printer.note(summary(fetched, self._how.folder))
-
-    async def _submit(self, spec: JobSpec) -> JobHandle:
-        self._handle = await self._mesh.submit(spec)
-        for warning in self._handle.warnings:
+    def _take(self, handle: JobHandle) -> JobHandle:
+        self._handle = handle
+        for warning in handle.warnings:
             self._printer.warn(warning)
-        self._printer.event({"kind": "job", "job": self._handle.view})
-        return self._handle
+        self._printer.event({"kind": "job", "job": handle.view})
+        return handle
+
+    async def _bringing_files(
+        self, spec: JobSpec, handle: JobHandle, watching: Coroutine[Any, Any, int]
+    ) -> int:
+        """Watch; meanwhile bring what the completed tasks made, whatever becomes of the others."""
+        if not spec.outputs:
+            return await watching
+        how = self._how
+        self._bringing = Bringing(self._printer, self._mesh, handle.id, how.folder, overwrite=how.overwrite)
+        async with TaskGroup() as group:
+            work = group.create_task(self._bringing.run())
+            status = await watching
+            await self._bringing.finish()
+            work.cancel()
+        self._bringing.report(is_any=handle.view.tasks.completed > 0)
+        return status
 
     async def _watch_single(self, handle: JobHandle) -> int:
         task = await follow_single(
@@ -149,7 +150,8 @@ class Watching:
         return exit_status(task)
 
     async def _watch_many(self, handle: JobHandle, events: AsyncGenerator[FeedEvent, None]) -> int:
-        gatherer = Gatherer(self._mesh, handle, Outputs(self._printer, raw=self._how.raw), self._printer)
+        outputs = Outputs(self._printer, raw=self._how.raw)
+        gatherer = Gatherer(self._mesh, handle, outputs, self._printer, self._bringing)
         handle.view = await gatherer.run(events, keep_order=self._how.keep_order)
         self._printer.event({"kind": "job", "job": handle.view})
         await self._list_failures(handle)
@@ -196,8 +198,8 @@ class Watching:
             kept = " What was sent is kept for a day: the same command goes on there." * self._is_sending
             self._printer.warn(f"Interrupted before the job was accepted.{kept}")
             return
-        if self._is_fetching:
-            say_interrupted(self._face, handle.id)
+        if handle.ended:
+            say_interrupted(self._face, handle.id, self._how.folder)
             return
         self._printer.warn(
             f"Interrupted: cancelling job {handle.id} on the mesh (Ctrl-C again leaves at once)."
@@ -213,6 +215,8 @@ class Watching:
             )
         else:
             self._printer.note(f"Job {handle.id} is cancelled.")
+        if self._bringing is not None:
+            self._printer.note(self._bringing.interrupted())
 
 
 def task_line(task: TaskView) -> str:

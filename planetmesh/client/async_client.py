@@ -27,15 +27,11 @@ from planetmesh.client.call_desk import CallDesk
 from planetmesh.client.calling import Calls, options_of
 from planetmesh.client.calls import PATIENCE_SECONDS, Caller, OnWait
 from planetmesh.client.connect import Call, Finder, Link, load_identity
-from planetmesh.client.downloads import Downloader, Fetched, read_selection
 from planetmesh.client.handles import JobHandle
-from planetmesh.client.plan import Plan
-from planetmesh.client.progress import OnProgress, Progress, telling
+from planetmesh.client.mesh_files import MeshFiles, job_path
 from planetmesh.client.remote_call import CallGroup, CallOptions, RemoteCall
 from planetmesh.client.renewal import renew_if_due
-from planetmesh.client.staging import stage
 from planetmesh.client.streams import follow, read_bytes, read_lines
-from planetmesh.client.wanted import Wanted
 from planetmesh.errors import BadInput, TooLarge
 from planetmesh.model.job import JOB_ENDED, JobSpec, TaskState
 from planetmesh.paths import Home, default_home
@@ -79,7 +75,7 @@ T = TypeVar("T")
 C = TypeVar("C", bound=TaskCode | TaskShort)
 
 
-class AsyncMesh:
+class AsyncMesh(MeshFiles):
     """A mesh, seen with this user's operator or viewer identity. Use as an async context manager."""
 
     def __init__(
@@ -179,7 +175,7 @@ class AsyncMesh:
     async def job(self, job: str, *, wait_seconds: float = 0.0) -> JobView:
         """One job with its spec; with `wait_seconds` as soon as it has ended, or after that time."""
         query = {"wait": f"{wait_seconds:g}"} if wait_seconds > 0 else {}
-        return await self._ask("GET", _job_path(job), JobView, query=query, wait_seconds=wait_seconds)
+        return await self._ask("GET", job_path(job), JobView, query=query, wait_seconds=wait_seconds)
 
     async def jobs(self, *, limit: int = 50, mine: bool = False) -> list[JobView]:
         """The newest `limit` jobs, newest first."""
@@ -206,18 +202,18 @@ class AsyncMesh:
 
     async def change_job(self, job: str, change: ChangeJob) -> JobView:
         """Pause, resume, or change what may be changed of a job that has not ended."""
-        return await self._ask("PATCH", _job_path(job), JobView, body=change)
+        return await self._ask("PATCH", job_path(job), JobView, body=change)
 
     async def retry(self, job: str) -> RetriedJob:
         """Queue the job's failed tasks again, whether it has ended or not."""
-        return await self._ask("POST", f"{_job_path(job)}/retry", RetriedJob, repeatable=False)
+        return await self._ask("POST", f"{job_path(job)}/retry", RetriedJob, repeatable=False)
 
     async def explain_job(self, job: str) -> Explanation:
         """Why the job is as it is."""
-        return await self._ask("GET", f"{_job_path(job)}/explain", Explanation)
+        return await self._ask("GET", f"{job_path(job)}/explain", Explanation)
 
     async def explain_task(self, job: str, index: int) -> Explanation:
-        return await self._ask("GET", f"{_job_path(job)}/tasks/{index}/explain", Explanation)
+        return await self._ask("GET", f"{job_path(job)}/tasks/{index}/explain", Explanation)
 
     async def explain_node(self, node: str) -> Explanation:
         """What the node does, and why not more."""
@@ -225,10 +221,10 @@ class AsyncMesh:
 
     async def cancel(self, job: str, reason: str = "") -> JobView:
         """Stop what runs and drop what waits. Raises Conflict if the job has ended already."""
-        return await self._ask("POST", f"{_job_path(job)}/cancel", JobView, body=CancelJob(reason))
+        return await self._ask("POST", f"{job_path(job)}/cancel", JobView, body=CancelJob(reason))
 
     async def task(self, job: str, index: int) -> TaskView:
-        return await self._ask("GET", f"{_job_path(job)}/tasks/{index}", TaskView)
+        return await self._ask("GET", f"{job_path(job)}/tasks/{index}", TaskView)
 
     async def tasks(
         self, job: str, *, start: int = 0, status: TaskState | None = None
@@ -238,7 +234,7 @@ class AsyncMesh:
         while following is not None:
             query = {"from": str(following), "limit": str(PAGE_TASKS)}
             query |= {"status": status.value} if status else {}
-            page = await self._ask("GET", f"{_job_path(job)}/tasks", TaskPage, query=query)
+            page = await self._ask("GET", f"{job_path(job)}/tasks", TaskPage, query=query)
             for task in page.tasks:
                 yield task
             following = page.next
@@ -260,7 +256,7 @@ class AsyncMesh:
         query = {"index": str(index)} if index is not None else {}
         query |= {"stream": str(stream)} if stream is not None else {}
         query |= {"follow": "1"} if following else {}
-        call = Call("GET", f"{_job_path(job)}/output", query)
+        call = Call("GET", f"{job_path(job)}/output", query)
         async with aclosing(follow(self._open, call, OutputPiece, after=after)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -270,7 +266,7 @@ class AsyncMesh:
     ) -> AsyncGenerator[OutputPiece, None]:
         """Each task's last attempt's output, in the order of their index, beginning with task `start`."""
         query = {"from": str(start)} | ({"limit_bytes": str(most_bytes)} if most_bytes else {})
-        call = Call("GET", f"{_job_path(job)}/logs", query)
+        call = Call("GET", f"{job_path(job)}/logs", query)
         async with aclosing(read_lines(self._open, call, OutputPiece)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -298,7 +294,7 @@ class AsyncMesh:
 
     async def text(self, job: str, *, start: int = 0) -> AsyncGenerator[bytes, None]:
         """What the COMPLETED tasks wrote to their standard output, one behind the other, in pieces."""
-        call = Call("GET", f"{_job_path(job)}/results", {"form": Form.TEXT.value, "from": str(start)})
+        call = Call("GET", f"{job_path(job)}/results", {"form": Form.TEXT.value, "from": str(start)})
         async with aclosing(read_bytes(self._open, call)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -321,53 +317,10 @@ class AsyncMesh:
         query = (
             {"form": form.value, "from": str(start)} | ({"status": status.value} if status else {}) | query
         )
-        call = Call("GET", f"{_job_path(job)}/results", query)
+        call = Call("GET", f"{job_path(job)}/results", query)
         async with aclosing(read_lines(self._open, call, kind)) as lines:
             async for line in lines:
                 yield line
-
-    # Files
-
-    async def stage(self, plan: Plan, spec: JobSpec, *, on_progress: OnProgress | None = None) -> JobSpec:
-        """Send the planned files, as far as the coordinator lacks them; gives the spec with them, to submit.
-
-        Safe to repeat: what has arrived is not sent again, and what was cut off goes on. What no job uses is
-        removed after a day. Raises BadInput for a file that changes while it is read.
-        """
-        progress = Progress()
-        with telling(progress, on_progress):
-            return await stage(self._open, plan, spec, progress)
-
-    async def files(self, job: str, *, index: int | None = None, by_task: bool = False) -> tuple[Wanted, ...]:
-        """The files that the job's tasks, or one of them, have brought so far, by task.
-
-        Raises Conflict if two tasks made files of one name, unless each task's are to lie in a folder of its
-        own, called by its index (`by_task`).
-        """
-        _job_path(job)
-        selection = await read_selection(self._open, job, index=index, by_task=by_task)
-        return selection.files
-
-    async def fetch(
-        self,
-        job: str,
-        folder: Path | str,
-        *,
-        index: int | None = None,
-        by_task: bool = False,
-        overwrite: bool = False,
-        on_progress: OnProgress | None = None,
-    ) -> list[Fetched]:
-        """Bring these files into a folder, which is made if need be; safe to repeat, and goes on then.
-
-        A file that lies there with the same content is left alone. Raises Conflict for one with other
-        content, unless `overwrite`, and for what `files` does; then nothing was written.
-        """
-        _job_path(job)
-        selection = await read_selection(self._open, job, index=index, by_task=by_task)
-        progress = Progress()
-        with telling(progress, on_progress):
-            return await Downloader(self._open, Path(folder), progress, overwrite=overwrite).fetch(selection)
 
     # Calls
 
@@ -483,12 +436,6 @@ def _encode(body: msgspec.Struct | ChangeSettings) -> bytes:
             hint="Make several jobs of it, or count with a range.",
         )
     return encoded
-
-
-def _job_path(job: str) -> str:
-    if not job.strip():
-        raise BadInput("The job's id is empty.", hint="`planetmesh jobs` lists them.")
-    return f"/v1/jobs/{quote(job, safe='', errors='replace')}"
 
 
 def _node_path(node: str) -> str:

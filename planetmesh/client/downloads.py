@@ -66,7 +66,7 @@ async def read_selection(
 ) -> Selection:
     """What a job's tasks, or one of them, have brought so far. Raises Conflict for clashes of names."""
     tasks = [task async for task in task_files(caller, job) if index is None or task.index == index]
-    manifests = await _read_manifests(caller, tasks)
+    manifests = await read_manifests(caller, tasks)
     pairs = [(task.index, manifests[task.manifest]) for task in tasks]
     return await asyncio.to_thread(select, pairs, by_task=by_task)
 
@@ -90,7 +90,8 @@ async def task_files(caller: Caller, job: str) -> AsyncGenerator[TaskFiles, None
             await patience.wait(error)
 
 
-async def _read_manifests(caller: Caller, tasks: Sequence[TaskFiles]) -> dict[Digest, Manifest]:
+async def read_manifests(caller: Caller, tasks: Sequence[TaskFiles]) -> dict[Digest, Manifest]:
+    """What each of these tasks brought, by the digest of its list."""
     found: dict[Digest, Manifest] = {}
     short = list(dict.fromkeys(task.manifest for task in tasks if task.count <= SHORT_MANIFEST_FILES))
     long = list(dict.fromkeys(task.manifest for task in tasks if task.count > SHORT_MANIFEST_FILES))
@@ -108,6 +109,14 @@ async def _read_manifests(caller: Caller, tasks: Sequence[TaskFiles]) -> dict[Di
 
     await in_parallel(take, [*_batched(short, MANIFESTS_AT_ONCE), *([digest] for digest in long)])
     return found
+
+
+def in_loads(files: Sequence[Wanted]) -> Iterator[Wanted | list[Wanted]]:
+    """What is brought at a time: a large one alone, the largest first, then small ones together."""
+    ordered = sorted(files, key=lambda file: -file.size)
+    yield from (file for file in ordered if file.size > SMALL_BYTES)
+    small = [file for file in files if file.size <= SMALL_BYTES]
+    yield from in_bodies(small, BODY_BYTES, BODY_FILES)
 
 
 def _decoded(content: bytes) -> Manifest:
@@ -152,25 +161,38 @@ class Downloader:
     def __init__(self, caller: Caller, folder: Path, progress: Progress, *, overwrite: bool) -> None:
         self._caller = caller
         self._target = Target(folder, overwrite=overwrite)
-        self._progress = progress
+        self.progress = progress
 
     async def fetch(self, selection: Selection) -> list[Fetched]:
         """All of it is in the folder and on its disk when this returns. Safe to repeat, and goes on then.
 
         Raises Conflict, with nothing written, where something else lies there and may not be replaced.
         """
-        await asyncio.to_thread(self._target.prepare)
+        await self.prepare()
         files = list({file.name: file for file in selection.files}.values())
-        present = await asyncio.to_thread(self._target.present, files)
+        left = await self.look(files)
+        await in_parallel(self.bring, in_loads(left))
+        await self.make_folders(selection.folders)
+        missed = {file.name for file in left}
+        return [self.fetched(file, present=file.name not in missed) for file in selection.files]
+
+    async def prepare(self) -> None:
+        """Make the folder if it is not there; counting begins."""
+        await asyncio.to_thread(self._target.prepare)
+        self.progress.begin("fetching", 0, 0)
+
+    async def look(self, files: Sequence[Wanted], *, so_far: str = "nothing was written") -> list[Wanted]:
+        """Those that do not lie there yet, counted as to come. Raises Conflict, StorageFailed."""
+        present = await asyncio.to_thread(lambda: self._target.present(files, so_far=so_far))
         left = [file for file in files if file.name not in present]
-        self._progress.begin("fetching", sum(file.size for file in left), len(left))
         await asyncio.to_thread(self._refuse_full, left)
-        large = sorted((file for file in left if file.size > SMALL_BYTES), key=lambda file: -file.size)
-        small = [file for file in left if file.size <= SMALL_BYTES]
-        jobs: list[Wanted | list[Wanted]] = [*large, *in_bodies(small, BODY_BYTES, BODY_FILES)]
-        await in_parallel(self._fetch, jobs)
-        await asyncio.to_thread(self._target.make_folders, selection.folders)
-        return [self._fetched(file, present=file.name in present) for file in selection.files]
+        self.progress.total_bytes += sum(file.size for file in left)
+        self.progress.total_files += len(left)
+        return left
+
+    async def make_folders(self, names: Iterable[str]) -> None:
+        """Those with nothing in them."""
+        await asyncio.to_thread(self._target.make_folders, names)
 
     def _refuse_full(self, files: Iterable[Wanted]) -> None:
         """Better said now than after an hour; what lies there of them already is not counted."""
@@ -183,15 +205,16 @@ class Downloader:
                 hint="Make room there, or name another folder: -o DIR",
             )
 
-    def _fetched(self, file: Wanted, *, present: bool) -> Fetched:
+    def fetched(self, file: Wanted, *, present: bool) -> Fetched:
         path = self._target.shown(file.name)
         return Fetched(file.index, file.name, path, file.size, file.digest, file.executable, present)
 
-    async def _fetch(self, job: Wanted | list[Wanted]) -> None:
-        if isinstance(job, list):
-            await self._fetch_together(job)
+    async def bring(self, load: Wanted | list[Wanted]) -> None:
+        """One large file, or several small ones: on the disk when this returns."""
+        if isinstance(load, list):
+            await self._fetch_together(load)
         else:
-            await self._fetch_alone(job)
+            await self._fetch_alone(load)
 
     # Small ones
 
@@ -199,8 +222,8 @@ class Downloader:
         digests = list(dict.fromkeys(file.digest for file in files))
         contents = await _read_together(self._caller, digests)
         await asyncio.to_thread(self._lay, files, contents)
-        self._progress.done_bytes += sum(file.size for file in files)
-        self._progress.done_files += len(files)
+        self.progress.done_bytes += sum(file.size for file in files)
+        self.progress.done_files += len(files)
 
     def _lay(self, files: list[Wanted], contents: dict[Digest, bytes]) -> None:
         for digest, content in contents.items():
@@ -217,17 +240,19 @@ class Downloader:
         part = await asyncio.to_thread(self._target.begin, file)
         try:
             went_on = part.have > 0
-            self._progress.done_bytes += part.have
+            self.progress.done_bytes += part.have
+            self.progress.kept_bytes += part.have
             await self._fill(part)
             if went_on and not part.is_right:
                 # What was there from before may have been something else.
-                self._progress.done_bytes -= part.have
+                self.progress.done_bytes -= part.have
+                self.progress.kept_bytes -= part.have
                 await asyncio.to_thread(part.restart)
                 await self._fill(part)
             await asyncio.to_thread(self._target.finish, part)
         finally:
             part.close()
-        self._progress.done_files += 1
+        self.progress.done_files += 1
 
     async def _fill(self, part: Part) -> None:
         """Until all of it is there; a coordinator that restarts is waited for."""
@@ -267,7 +292,7 @@ class Downloader:
                 writing.result()
 
     def _write(self, part: Part, pieces: list[bytes]) -> asyncio.Future[None]:
-        self._progress.done_bytes += sum(map(len, pieces))
+        self.progress.done_bytes += sum(map(len, pieces))
         return asyncio.get_running_loop().run_in_executor(None, part.write, pieces)
 
 

@@ -18,13 +18,15 @@ class Progress(msgspec.Struct):
     """`reading`, `sending` or `fetching`."""
     done_bytes: int = 0
     total_bytes: int = 0
+    kept_bytes: int = 0
+    """Of those done: what an earlier try had brought already, which says nothing of how quick this one is."""
     done_files: int = 0
     total_files: int = 0
 
     def begin(self, phase: str, total_bytes: int, total_files: int) -> None:
         self.phase = phase
         self.total_bytes, self.total_files = total_bytes, total_files
-        self.done_bytes = self.done_files = 0
+        self.done_bytes = self.kept_bytes = self.done_files = 0
 
 
 OnProgress = Callable[[Progress], None]

@@ -48,10 +48,10 @@ class Target:
                 f"The folder {self.folder} cannot be made: {error.strerror}.", hint="Name another: -o DIR"
             ) from error
 
-    def present(self, files: Iterable[Wanted]) -> set[str]:
+    def present(self, files: Iterable[Wanted], *, so_far: str = "nothing was written") -> set[str]:
         """Names of those that lie there already with the same content.
 
-        Raises Conflict where something else does, unless it may be replaced.
+        Raises Conflict where something else does, unless it may be replaced; `so_far` says what was written.
         """
         found: set[str] = set()
         other: list[str] = []
@@ -69,7 +69,7 @@ class Target:
             more = f" and {len(other) - SHOWN} more" if len(other) > SHOWN else ""
             verb = "exists" if len(other) == 1 else "exist"
             raise Conflict(
-                f"{', '.join(other[:SHOWN])}{more} {verb} already with other content; nothing was written.",
+                f"{', '.join(other[:SHOWN])}{more} {verb} already with other content; {so_far}.",
                 hint="--overwrite replaces them; -o DIR names another folder.",
             )
         return found

@@ -260,6 +260,7 @@ class _Passing:
         if start >= self.blob.size:
             start = 0  # it has all and yet not the blob: it begins anew
         self.start, self.sent = start, 0
+        self._progress.kept_bytes += start - self._counted
         self._count(start)
 
     def done(self) -> None:

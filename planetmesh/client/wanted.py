@@ -5,7 +5,7 @@ Manifests come from nodes: their names were checked one by one (`wire.manifest`)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from hashlib import sha256
 
 import msgspec
@@ -66,48 +66,72 @@ def select(manifests: Iterable[tuple[int, Manifest]], *, by_task: bool) -> Selec
 
     Raises Conflict where files of two tasks would take each other's place.
     """
-    files: list[Wanted] = []
-    folders: dict[str, None] = {}
+    chosen = Chosen(by_task=by_task)
     for index, manifest in manifests:
-        below = f"{index}/" if by_task else ""
-        files += (
+        chosen.add(index, manifest)
+    chosen.check("nothing was written")
+    return Selection(tuple(chosen.files), tuple(chosen.folders))
+
+
+class Chosen:
+    """Files of one task after the other, as they are to lie beside each other in the user's folder."""
+
+    def __init__(self, *, by_task: bool = False) -> None:
+        self.files: list[Wanted] = []
+        self.folders: dict[str, None] = {}
+        """Those with nothing in them."""
+        self._by_task = by_task
+        self._taken: dict[str, Wanted] = {}
+        self._parents: set[str] = set()
+        """Folders of others."""
+        self._clashes: dict[str, str] = {}
+
+    def add(self, index: int, manifest: Manifest) -> list[Wanted]:
+        """The files of one task."""
+        below = f"{index}/" if self._by_task else ""
+        files = [
             Wanted(index, below + file.name, file.digest, file.size, file.executable)
             for file in manifest.files
+        ]
+        folders = [below + name for name in manifest.folders]
+        if not self._by_task:
+            self._note_clashes(files, folders)
+        self.files += files
+        self.folders.update(dict.fromkeys(folders))
+        return files
+
+    def check(self, so_far: str) -> None:
+        """Raise Conflict if there were clashes; `so_far` says what was written in spite of them."""
+        if not self._clashes:
+            return
+        shown = "; ".join(list(self._clashes.values())[:SHOWN])
+        more = f"; and {len(self._clashes) - SHOWN} more" if len(self._clashes) > SHOWN else ""
+        raise Conflict(
+            f"Several tasks made files of one name, and {so_far}: {shown}{more}.",
+            hint="--by-task lays each task's files into a folder of its own, called by the task's number.",
         )
-        folders.update(dict.fromkeys(below + name for name in manifest.folders))
-    if not by_task:
-        _refuse_clashes(files, folders)
-    return Selection(tuple(files), tuple(folders))
+
+    def _note_clashes(self, files: list[Wanted], folders: list[str]) -> None:
+        for file in files:
+            key = folded(file.name)
+            other = self._taken.setdefault(key, file)
+            if (other.name, other.digest, other.executable) != (file.name, file.digest, file.executable):
+                self._clashes.setdefault(key, f"{file.name!a} of tasks {other.index} and {file.index}")
+            if key in self._parents:
+                self._note_above(file)
+        for name in (*(file.name for file in files), *(f"{folder}/" for folder in folders)):
+            for above in _above(name):
+                self._parents.add(above)
+                if above in self._taken:
+                    self._note_above(self._taken[above])
+
+    def _note_above(self, file: Wanted) -> None:
+        self._clashes.setdefault(folded(file.name), f"{file.name!a} of task {file.index}, a folder of others")
 
 
-def _refuse_clashes(files: list[Wanted], folders: Iterable[str]) -> None:
-    taken: dict[str, Wanted] = {}
-    clashes: dict[str, str] = {}
-    for file in files:
-        key = folded(file.name)
-        other = taken.setdefault(key, file)
-        if (other.name, other.digest, other.executable) != (file.name, file.digest, file.executable):
-            clashes.setdefault(key, f"{file.name!a} of tasks {other.index} and {file.index}")
-    for name in (*(file.name for file in files), *(f"{folder}/" for folder in folders)):
-        for above in _above(name, taken):
-            clashes.setdefault(
-                folded(above.name), f"{above.name!a} of task {above.index}, a folder of others"
-            )
-    if not clashes:
-        return
-    shown = "; ".join(list(clashes.values())[:SHOWN])
-    more = f"; and {len(clashes) - SHOWN} more" if len(clashes) > SHOWN else ""
-    raise Conflict(
-        f"Several tasks made files of one name, and nothing was written: {shown}{more}.",
-        hint="--by-task lays each task's files into a folder of its own, called by the task's number.",
-    )
-
-
-def _above(name: str, taken: Mapping[str, Wanted]) -> Iterable[Wanted]:
-    """Files that stand where this name needs a folder."""
+def _above(name: str) -> Iterable[str]:
+    """The folders that a name stands in, as names are compared."""
     end = name.find("/")
     while end != -1:
-        found = taken.get(folded(name[:end]))
-        if found is not None:
-            yield found
+        yield folded(name[:end])
         end = name.find("/", end + 1)

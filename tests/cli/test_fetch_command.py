@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
 from api_double import Does, Double
+
+from planetmesh.errors import MissingBlobs
 
 
 @pytest.fixture
@@ -42,7 +50,8 @@ def test_clashes_and_conflicts_name_the_command_that_gets_the_files_later(say, d
     assert "'out' of tasks 0 and 1" in said.error
     (job_id,) = double.jobs
     assert f"planetmesh fetch {job_id} -o DIR" in said.error
-    assert list(here.iterdir()) == []
+    assert [path.read_bytes() for path in here.iterdir()] == [b"0"]
+    (here / "out").unlink()
     assert say("fetch", job_id, "--by-task", "-o", "all").status == 0
     assert (here / "all/1/out").read_bytes() == b"1"
     assert say("fetch", f"{job_id}/1").status == 0
@@ -51,6 +60,88 @@ def test_clashes_and_conflicts_name_the_command_that_gets_the_files_later(say, d
     assert (said.status, "out exists already with other content" in said.error) == (2, True)
     assert say("fetch", f"{job_id}/0", "--overwrite").status == 0
     assert (here / "out").read_bytes() == b"0"
+
+
+def test_files_come_while_other_tasks_still_run(say, double: Double, here) -> None:
+    def plan(_spec, index: int) -> Does:
+        above = (lambda: (here / f"out{index - 1}").exists()) if index else None
+        return Does(files={f"out{index}": b"%d" % index, "LICENSE": b"same"}, until=above)
+
+    double.plan = plan
+    said = say("run", "--out", "*", "--json", "x", ":::", "a", "b", "c")
+    assert said.status == 0
+    kinds = [(line["kind"], line.get("file", {}).get("name")) for line in said.lines]
+    assert ("file", "out0") in kinds[: kinds.index(("file", "out2"))]
+    assert sum(name == "LICENSE" for _kind, name in kinds) == 3
+    assert sorted(path.name for path in here.iterdir()) == ["LICENSE", "out0", "out1", "out2"]
+
+
+def test_what_may_not_be_replaced_is_told_at_once_and_the_job_goes_on(say, double: Double, here) -> None:
+    (here / "out0").write_bytes(b"mine")
+
+    def plan(_spec, index: int) -> Does:
+        return Does(files={f"out{index}": b"x"}, seconds=0.3 * index, pieces=((1, b"%d" % index),))
+
+    double.plan = plan
+    said = say("run", "--out", "*", "x", ":::", "a", "b")
+    assert (said.status, said.text) == (2, "01")
+    (job_id,) = double.jobs
+    assert double.jobs[job_id].counts.completed == 2
+    assert said.error.count("out0 exists already with other content; nothing more was fetched.") == 2
+    assert "The job goes on, and its files stay on the mesh." in said.error
+    assert f"planetmesh fetch {job_id} -o DIR" in said.error
+    assert {path.name: path.read_bytes() for path in here.iterdir()} == {"out0": b"mine"}
+
+
+def test_an_interrupted_run_leaves_whole_files_and_says_how_to_go_on(double: Double, here, home) -> None:
+    double.plan = lambda _spec, index: Does(
+        files={f"out{index}": b"x" * 3_000_000}, seconds=60.0 if index else 0.0
+    )
+    with running("run", "--out", "*", "-o", "my films", "x", ":::", "a", "b", home=home) as process:
+        until = time.monotonic() + 20
+        while not (here / "my films/out0").exists() and time.monotonic() < until:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        error = process.stderr.read().decode()
+        assert process.wait(10) == 130
+    (job,) = double.jobs.values()
+    assert job.cancelled == "interrupted by its user"
+    assert f"1 file is in my films. To fetch all that its tasks have made: planetmesh fetch {job.id}" in error
+    assert "-o 'my films'" in error
+    assert (here / "my films/out0").read_bytes() == b"x" * 3_000_000
+    assert len(list((here / "my films").iterdir())) == 1
+
+
+def test_files_that_were_swept_before_the_submit_are_sent_once_more(say, double: Double, here) -> None:
+    (here / "a.txt").write_bytes(b"A")
+    real, refused = double._post_jobs, []
+
+    async def swept_once(request, *rest):
+        if not refused:
+            refused.append(True)
+            double.blobs.clear()
+            raise MissingBlobs("Of the files that this job names 1 is not here.")
+        return await real(request, *rest)
+
+    double._post_jobs = swept_once
+    assert say("run", "--in", "a.txt", "x").status == 0
+    assert list(double.blobs.values()) == [b"A"]
+    refused.clear()
+    double._post_jobs = swept_once
+    assert say("run", "--detach", "--in", "a.txt", "x").status == 0
+    assert list(double.blobs.values()) == [b"A"]
+
+
+def test_a_mesh_that_loses_the_files_again_is_told(say, double: Double, here) -> None:
+    (here / "a.txt").write_bytes(b"A")
+
+    async def never(_request, *_rest):
+        raise MissingBlobs("Of the files that this job names 1 is not here.")
+
+    double._post_jobs = never
+    said = say("run", "--in", "a.txt", "x")
+    assert said.status == 2
+    assert "is not here" in said.error
 
 
 def test_detached_jobs_leave_their_files_for_fetch(say, double: Double, here) -> None:
@@ -83,3 +174,12 @@ def test_what_fetch_refuses(say, double: Double, here) -> None:
     say("wait", job_id)
     said = say("fetch", job_id)
     assert (said.status, said.error) == (0, "No task has brought a file.\n")
+
+
+def running(*arguments: str, home) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "planetmesh", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PLANETMESH_HOME": str(home.root)},
+    )

@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planetmesh.cli.bytes_out import Stream, harmless
+from planetmesh.cli.last_line import bar, fitted
 from planetmesh.cli.output import Column, Shape, printer_for
-from planetmesh.cli.progress import ProgressLine, show_seconds
+from planetmesh.cli.progress import ProgressLine, Rate, show_rate, show_seconds
+from planetmesh.cli.transfer_line import TransferLine
+from planetmesh.client.progress import Progress
 from planetmesh.wire.api import TaskCounts
 
 SHAPE = Shape[dict](
@@ -99,10 +102,56 @@ def test_times_in_words(seconds, text) -> None:
 def test_the_progress_line() -> None:
     counts = TaskCounts(200, 70, 0, 10, 0, 117, 3, 0)
     line = ProgressLine(enabled=False)
-    assert line.text(counts, nodes=3) == "[==============>         ] 120/200  3 failed  3 nodes"
-    line._measure(0.0, 0)
-    line._measure(8.0, 120)
-    assert line.text(counts, nodes=1).endswith("15/s  0:05 left  1 node")
+    assert line.parts(counts, nodes=3) == ["120/200", "3 failed", "10 running", "3 nodes"]
+    line._rate.measure(0.0, 0)
+    line._rate.measure(8.0, 120)
+    assert line.parts(counts, nodes=1) == ["120/200", "3 failed", "0:05 left", "10 running", "15/s", "1 node"]
+    fetching = Progress("fetching", 3 * 2**20, 2**30, 0, 2, 9)
+    assert "fetched 3.0 MiB" in line.parts(counts, 1, fetching)
     full = TaskCounts(2, 0, 0, 0, 0, 2, 0, 0)
-    assert ProgressLine(enabled=False).text(full, 0) == f"[{'=' * 24}] 2/2"
-    assert ProgressLine(enabled=False, inputs=True).text(full, 0) == f"[{'=' * 24}] 2/2 inputs"
+    assert ProgressLine(enabled=False).parts(full, 0) == ["2/2"]
+    assert ProgressLine(enabled=False, inputs=True).parts(full, 0) == ["2/2 inputs"]
+
+
+def test_a_rate_is_calm_where_things_come_one_by_one() -> None:
+    rate = Rate()
+    for second in range(61):
+        rate.measure(float(second), second // 6)
+        assert rate.value is None or abs(rate.value - 1 / 6) < 0.001
+    for second in range(61, 200):
+        rate.measure(float(second), 10)
+    assert rate.value is not None
+    assert rate.value < 0.001
+    assert show_rate(1 / 6) == "10/min"
+
+
+def test_the_line_of_a_transfer() -> None:
+    line = TransferLine(printer_for(json=False, quiet=False))
+    progress = Progress("sending", 2**20, 3 * 2**20, 2**20, 1, 3)
+    assert line.parts(progress) == ["1.0 MiB of 3.0 MiB", "1/3 files"]
+    line._rate.measure(0.0, 0)
+    line._rate.measure(2.0, 2**20)
+    assert line.parts(progress) == ["1.0 MiB of 3.0 MiB", "0:04 left", "512.0 KiB/s", "1/3 files"]
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (79, "sending [============>           ] 1.2 GiB of 2.4 GiB  0:25 left  3/12 files"),
+        (60, "sending [====>   ] 1.2 GiB of 2.4 GiB  0:25 left  3/12 files"),
+        (39, "sending 1.2 GiB of 2.4 GiB  0:25 left"),
+        (36, "sending [===>   ] 1.2 GiB of 2.4 GiB"),
+        (30, "sending 1.2 GiB of 2.4 GiB"),
+        (15, "sending 1.2 GiB"),
+        (3, "sending 1."),
+    ],
+)
+def test_a_line_never_wraps_and_loses_the_least_first(width: int, shown: str) -> None:
+    text = fitted("sending", 0.5, ["1.2 GiB of 2.4 GiB", "0:25 left", "3/12 files"], width)
+    assert text == shown
+    assert len(text) <= max(width, 10)
+
+
+@pytest.mark.parametrize("share", [-1.0, 0.0, 0.999, 1.0, 1.5])
+def test_a_bar_is_as_long_as_it_is_to_be(share: float) -> None:
+    assert len(bar(share, 8)) == 10

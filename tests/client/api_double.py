@@ -68,6 +68,8 @@ class Does:
     first_fails: bool = False
     files: dict[str, bytes] = field(default_factory=dict)
     """What it brings."""
+    until: Callable[[], bool] | None = None
+    """It ends no sooner than this is so."""
 
 
 @dataclass
@@ -366,6 +368,8 @@ class Double(Blobs):
             for stream, data in does.pieces:
                 self._piece(job, index, 2 if does.first_fails else 1, stream, data)
             await asyncio.sleep(does.seconds)
+            while does.until and not does.until() and job.cancelled is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
             if job.cancelled is not None:
                 return
             end = TaskState.COMPLETED if does.exit_code == 0 else TaskState.FAILED
@@ -388,6 +392,7 @@ class Double(Blobs):
     ) -> None:
         job.counts.move(old, new)
         ended = new in ENDED
+        brought = next((each for each in self.brought.get(job.id, ()) if each.index == index and ended), None)
         failed = new in {TaskState.FAILED, TaskState.RETRYING}
         job.tasks[index] = TaskView(
             id=f"{job.id}/{index}", job_id=job.id, index=index, status=new, node=does.node,
@@ -395,6 +400,8 @@ class Double(Blobs):
             started_at=AT, finished_at=LATER if ended else None,
             last_error=(does.error or f"exit code {does.exit_code}") if failed else None,
             payload=" ".join(job.spec.items_of(index)) or None, outcome=does.outcome if ended else None,
+            files=brought.count if brought else 0, files_bytes=brought.bytes if brought else 0,
+            manifest=brought.manifest if brought else None,
         )  # fmt: skip
         self._event("tasks", [job.tasks[index]])
         self._tell(job)
