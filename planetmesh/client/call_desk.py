@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from planetmesh.client.async_client import AsyncMesh
 
 T = TypeVar("T")
+Item = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+"""A function and what to call it with."""
 
 CALLS_MOST = 20_000
 """In one job; more become several jobs."""
@@ -39,6 +41,8 @@ SENDERS = 2
 """Jobs that are handed in at a time: what comes meanwhile waits, and goes together."""
 EARLY_MOST = 10_000
 """Lines kept for jobs whose id has not come back yet."""
+PARTING_SECONDS = 2.0
+"""For what is being handed in or cancelled when the mesh is closed."""
 
 
 class CallDesk:
@@ -55,6 +59,9 @@ class CallDesk:
         self._jobs: dict[JobId, CallJob] = {}
         self._lost: BaseException | None = None
         self._some_cancelled = False
+        self._cancelling = 0
+        self._is_closing = False
+        self._is_quiet = asyncio.Event()
         # Lives as long as the mesh is open: `close` waits for it.
         self._work = self._loop.create_task(self._run())
 
@@ -62,21 +69,37 @@ class CallDesk:
         self, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
     ) -> RemoteCall[T]:
         """Take a call; from any thread. Raises BadInput if it cannot be sent."""
-        if not callable(function):
-            raise BadInput(f"A {type(function).__name__} cannot be called.", hint="Give a function first.")
+        return self.submit_together([(function, args, kwargs)], options)[0]
+
+    def submit_together(self, items: Iterable[Item], options: CallOptions) -> list[RemoteCall[Any]]:
+        """Take calls that go as one job where their function is the same; all of them or none."""
+        calls = [_call_of(item, options) for item in items]
         if self._work.done():
             raise BadInput("This mesh is closed.", hint="Open another one: Mesh().")
-        call: RemoteCall[T] = RemoteCall(function, pack_arguments(args, kwargs), options)
-        call.add_done_callback(self._on_done)
-        self._waiting.append(call)
+        for call in calls:
+            call.add_done_callback(self._on_done)
+        self._waiting.extend(calls)
         self._loop.call_soon_threadsafe(self._news.set)
-        return call
+        return calls
 
     async def close(self) -> None:
-        """Let go of all calls. Those that were handed in go on; nobody hears of their values."""
+        """Let go of all calls. Those that were handed in go on; nobody hears of their values.
+
+        Jobs of calls that were cancelled before are cancelled first.
+        """
+        self._is_closing = True
+        if self._is_busy and not self._work.done():
+            self._news.set()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PARTING_SECONDS):
+                    await self._is_quiet.wait()
         self._work.cancel()
         await asyncio.wait([self._work])
         self._drop(self._lost or CancelledError())
+
+    @property
+    def _is_busy(self) -> bool:
+        return bool(self._sending or self._cancelling or self._some_cancelled)
 
     def _on_done(self, call: Future[Any]) -> None:
         """Called in whatever thread ended it. A job that nobody waits for any more need not go on."""
@@ -115,6 +138,8 @@ class CallDesk:
             batch = self._next_batch()
             if not batch:
                 self._news.clear()
+                if self._is_closing and not self._is_busy:
+                    self._is_quiet.set()
                 continue
             self._sending += 1
             try:
@@ -131,7 +156,7 @@ class CallDesk:
         """The longest waiting call and those behind it that may go with it."""
         batch: list[RemoteCall[Any]] = []
         size = 0
-        while self._waiting and len(batch) < CALLS_MOST and size < BATCH_MOST_BYTES:
+        while self._waiting and not self._is_closing and len(batch) < CALLS_MOST and size < BATCH_MOST_BYTES:
             call = self._waiting[0]
             if call.cancelled():
                 self._waiting.popleft()
@@ -154,11 +179,22 @@ class CallDesk:
             await self._take(line)
         if handle.ended and job.id in self._jobs:
             await self._finish(job.id)
+        elif job.is_unwanted:
+            # Cancelled on its way.
+            self._some_cancelled = True
+            self._news.set()
 
     async def _cancel_unwanted(self) -> None:
         if not self._some_cancelled:
             return
         self._some_cancelled = False
+        self._cancelling += 1
+        try:
+            await self._cancel_jobs()
+        finally:
+            self._cancelling -= 1
+
+    async def _cancel_jobs(self) -> None:
         for job_id, job in list(self._jobs.items()):
             if job.is_unwanted:
                 del self._jobs[job_id]
@@ -224,6 +260,13 @@ class CallDesk:
                 pass  # forgotten already; the calls say so below
             job.close()
         self._jobs.pop(job_id, None)
+
+
+def _call_of(item: Item, options: CallOptions) -> RemoteCall[Any]:
+    function, args, kwargs = item
+    if not callable(function):
+        raise BadInput(f"A {type(function).__name__} cannot be called.", hint="Give a function first.")
+    return RemoteCall(function, pack_arguments(args, kwargs), options)
 
 
 def _spec(function: Callable[..., Any], options: CallOptions, arguments: tuple[str, ...]) -> JobSpec:

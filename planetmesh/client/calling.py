@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
-from planetmesh.client.call_desk import CallDesk
+from planetmesh.client.call_desk import CallDesk, Item
 from planetmesh.client.remote_call import CallGroup, CallOptions, RemoteCall
 from planetmesh.errors import BadInput
 from planetmesh.model.ids import NodeId
@@ -40,6 +40,13 @@ class Calls:
         """Call it as `function(*each)` for each of the arguments."""
         desk = self._open_desk()
         return CallGroup([desk.submit(function, tuple(each), {}, self.options) for each in arguments])
+
+    def submit_together(self, items: Iterable[Item]) -> list[RemoteCall[Any]]:
+        """Calls as (function, args, kwargs) that go as one job where their function is the same.
+
+        With `map` the first does not wait for those behind it. Here the job has all of them.
+        """
+        return self._open_desk().submit_together(items, self.options)
 
 
 def options_of(before: CallOptions, changes: dict[str, Any]) -> CallOptions:
