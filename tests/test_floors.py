@@ -26,7 +26,7 @@ FLOORS = (
     {"wire"},
     {"mesh", "jobtypes", "trust", "store", "blobs", "discovery"},
     {"coordinator", "agent", "client", "child"},
-    {"cli", "dashboard", "install"},
+    {"cli", "dashboard", "install", "joblib"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 GROUND_ORDER = ("errors", "groups", "model", "logs", "paths", "settings", "entry_points")
@@ -50,6 +50,7 @@ FACES_MAY_USE = {
         "agent.sandbox.probe",
         "agent.service.start_zygote",
     },
+    "joblib.py": {"child.nested"},
 }
 """The only faces that name a service other than the client."""
 OWNERS = {
@@ -450,7 +451,7 @@ def test_test_files_have_names_of_their_own():
 
 HEAVY = (
     "aiohttp", "aiosqlite", "asyncio", "click", "cryptography", "psutil", "rich", "spake2", "ssl", "textual",
-    "zeroconf",
+    "zeroconf", "joblib", "distributed", "dask",
 )  # fmt: skip
 
 

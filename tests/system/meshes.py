@@ -55,10 +55,17 @@ class Machine:
     """One home, on this machine or on a host of a LAN, with at most one `up` at a time."""
 
     def __init__(
-        self, home: Path, *, lan: Lan | None = None, host: str = "", env: Mapping[str, str] | None = None
+        self,
+        home: Path,
+        *,
+        lan: Lan | None = None,
+        host: str = "",
+        env: Mapping[str, str] | None = None,
+        python: str = sys.executable,
     ) -> None:
-        """`env`: added to the environment of all it starts."""
+        """`env`: added to the environment of all it starts; `python` runs them (see open_python.py)."""
         self.home = home
+        self._program = [python, *PROGRAM[1:]]
         self.env = dict(env or {})
         self.lan = lan
         self.host = host
@@ -82,7 +89,7 @@ class Machine:
         stdin = subprocess.PIPE if code is not None else subprocess.DEVNULL
         options += ("--code-stdin",) if code is not None else ()
         with self._log.open("ab") as log, self._events.open("wb") as events:
-            self.process = self._start([*PROGRAM, "--json", "up", *options], stdin, events, log)
+            self.process = self._start([*self._program, "--json", "up", *options], stdin, events, log)
         if code is not None:
             assert self.process.stdin is not None
             self.process.stdin.write(code.encode() + b"\n")
@@ -102,7 +109,7 @@ class Machine:
     def call(self, *arguments: str, stdin: str | None = None, seconds: float = CALL_SECONDS) -> Said:
         """Run one command to its end."""
         source = subprocess.PIPE if stdin is not None else subprocess.DEVNULL
-        process = self._start([*PROGRAM, *arguments], source, subprocess.PIPE, subprocess.PIPE)
+        process = self._start([*self._program, *arguments], source, subprocess.PIPE, subprocess.PIPE)
         try:
             out, error = process.communicate(stdin.encode() if stdin is not None else None, timeout=seconds)
         except subprocess.TimeoutExpired:
