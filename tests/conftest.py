@@ -2,20 +2,32 @@
 
 `quick` (the default) draws the same examples in every run, so a red test is red for everybody; set
 HYPOTHESIS_PROFILE=explore for fresh ones.
+
+The rest keeps the run short. Compiled modules are kept even where the environment says not to: every worker
+and every program that a test starts would compile them again. What the workers collected is no longer
+looked at by the garbage collector. And the folders of small tests lie in memory where the machine has room:
+no disk to wait for, which is what most of them did. Tests marked `slow` or `system` stay on the disk.
 """
 
 from __future__ import annotations
 
+import gc
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
 from planetmesh.paths import Home
+
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 sys.path.insert(0, str(Path(__file__).parent))
 pytest.register_assert_rewrite("transcript", "mesh_world")
@@ -30,6 +42,42 @@ settings.register_profile(
     "explore", max_examples=1000, deadline=timedelta(seconds=5), suppress_health_check=_NO_CHECKS
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+_MEMORY_DISK = Path("/dev/shm")
+_MEMORY_DISK_FREE_BYTES = 2 * 2**30
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def memory_disk() -> Iterator[Path | None]:
+    """A folder in memory; None where there is no such disk, or too small a one, or nothing on it may run."""
+    if not (os.path.ismount(_MEMORY_DISK) and os.access(_MEMORY_DISK, os.W_OK | os.X_OK)):
+        yield None
+        return
+    free = min(shutil.disk_usage(_MEMORY_DISK).free, psutil.virtual_memory().available)
+    if free < _MEMORY_DISK_FREE_BYTES or os.statvfs(_MEMORY_DISK).f_flag & os.ST_NOEXEC:
+        yield None
+        return
+    folder = Path(tempfile.mkdtemp(prefix="planetmesh-tests-", dir=_MEMORY_DISK))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, memory_disk: Path | None) -> Iterator[Path]:
+    """A folder of the test's own, in memory if it is neither slow nor a whole system."""
+    marks = {mark.name for mark in request.node.iter_markers()}
+    if memory_disk is None or marks & {"slow", "system"}:
+        yield request.getfixturevalue("tmp_path")
+        return
+    folder = Path(tempfile.mkdtemp(dir=memory_disk))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
