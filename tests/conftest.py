@@ -16,7 +16,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -66,6 +66,14 @@ def memory_disk() -> Iterator[Path | None]:
     folder = Path(tempfile.mkdtemp(prefix="planetmesh-tests-", dir=_MEMORY_DISK))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def new_folder(memory_disk: Path | None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """A fresh folder for each example of one test."""
+    if memory_disk is None:
+        return lambda: tmp_path_factory.mktemp("example")
+    return lambda: Path(tempfile.mkdtemp(dir=memory_disk))
 
 
 @pytest.fixture

@@ -153,8 +153,8 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
 
 @settings(max_examples=60, deadline=None)
 @given(cut=st.integers(1, 400), garbage=st.binary(max_size=40), flip=st.booleans())
-def test_a_torn_tail_is_cut_off(tmp_path_factory, cut, garbage, flip):
-    folder = tmp_path_factory.mktemp("outbox") / "o"
+def test_a_torn_tail_is_cut_off(new_folder, cut, garbage, flip):
+    folder = new_folder() / "o"
     outbox = Outbox(folder)
     outbox.put([message(number) for number in range(20)])
     outbox._segments[-1].close()
@@ -201,9 +201,9 @@ def test_damage_in_the_middle_keeps_the_numbers_true(tmp_path):
         max_size=25,
     )
 )
-def test_any_life_of_an_outbox(tmp_path_factory, steps):
+def test_any_life_of_an_outbox(new_folder, steps):
     """Never loses, doubles or reorders what was not confirmed; never counts back."""
-    folder = tmp_path_factory.mktemp("outbox") / "o"
+    folder = new_folder() / "o"
     outbox = Outbox(folder, segment_bytes=2000)
     total = 0
     for step, argument in steps:

@@ -123,8 +123,8 @@ def test_a_smaller_limit_counts_at_once(tmp_path):
         max_size=30,
     )
 )
-def test_it_never_holds_too_much_nor_loses_a_pinned_one(tmp_path_factory, steps):
-    cache = new_cache(tmp_path_factory.mktemp("lru"))
+def test_it_never_holds_too_much_nor_loses_a_pinned_one(new_folder, steps):
+    cache = new_cache(new_folder())
     known: dict[str, Digest] = {}
     pins: list[Digest] = []
     for what, letter, size in steps:

@@ -88,8 +88,8 @@ def test_what_is_not_there_is_said(shelf):
 
 
 @given(cut=st.integers(0, len(CONTENT)), killed=st.booleans(), step=st.integers(1, 4000))
-def test_cut_at_any_byte_and_gone_on_with(tmp_path_factory, cut, killed, step):
-    shelf = Shelf(tmp_path_factory.mktemp("cut") / "blobs")
+def test_cut_at_any_byte_and_gone_on_with(new_folder, cut, killed, step):
+    shelf = Shelf(new_folder() / "blobs")
     arriving = shelf.open_partial(NAME, len(CONTENT))
     for start in range(0, cut, step):
         arriving.append(CONTENT[start : min(cut, start + step)])

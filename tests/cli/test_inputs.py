@@ -90,8 +90,8 @@ json_values = st.recursive(
 
 
 @given(st.lists(json_values, min_size=1, max_size=6))
-def test_json_items_keep_their_values(tmp_path_factory, values) -> None:
-    file = tmp_path_factory.mktemp("json") / "items"
+def test_json_items_keep_their_values(new_folder, values) -> None:
+    file = new_folder() / "items"
     file.write_text(json.dumps(values))
     found = read_inputs(Sources(json_items=str(file))).items
     assert [

@@ -18,6 +18,7 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from planetmesh.blobs.frames import Frames, frame
+from planetmesh.coordinator.api import transfers
 from planetmesh.mesh import nodes, reactor
 from planetmesh.model.blob import Digest, Made, Manifest, ManifestFile
 from planetmesh.model.identity import Role
@@ -228,7 +229,8 @@ async def test_compressed_blobs_are_refused(operator: Client):
     assert answer.status == 400
 
 
-async def test_a_body_that_stops_coming_is_cut_and_kept(tmp_path: Path):
+async def test_a_body_that_stops_coming_is_cut_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(transfers, "BODY_LEAST_BYTES_PER_SECOND", 2 * MIB)
     async with running_world(tmp_path, body_grace_seconds=0.1) as world:
         operator = await world.client(Role.OPERATOR)
         reader, writer = await world.raw(operator.identity)

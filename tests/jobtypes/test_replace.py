@@ -102,7 +102,7 @@ def test_the_shell_gives_the_program_exactly_the_input(item, form):
 
 @settings(max_examples=60, deadline=None)
 @given(line=st.text(st.sampled_from(list("'\"`$() {}#;x\\")), max_size=12), position=st.integers(0, 12))
-def test_no_place_in_any_line_lets_an_input_out(line, position, tmp_path_factory):
+def test_no_place_in_any_line_lets_an_input_out(line, position):
     """However broken the line is, the input's code does not run: the marker it would print is not there."""
     whole = line[:position] + " {} " + line[position:]
     out, errors = run_line(whole, '\'"`; printf "%s%s" HI T; #`"$(printf "%s%s" HI T)')

@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -181,14 +182,14 @@ async def test_an_empty_file_is_a_new_database(home: Home) -> None:
 
 @pytest.mark.parametrize("lost_bytes", [1, 100, 4096, 5000])
 async def test_a_torn_end_of_the_log_loses_only_what_was_not_finished(
-    home: Home, tmp_path_factory: pytest.TempPathFactory, lost_bytes: int
+    home: Home, new_folder: Callable[[], Path], lost_bytes: int
 ) -> None:
     store = await Store.open(home)
     one, rows = job(count=100), tasks(job(), 0, 50, TaskState.QUEUED)
     await store.commit(Changes(jobs=[one], tasks=rows[:25]))
     whole = store.sizes().log_bytes
     await store.commit(Changes(tasks=rows[25:], meta={"late": "x" * 20_000}))
-    torn = Home(tmp_path_factory.mktemp("torn"))
+    torn = Home(new_folder())
     _copy_torn(home, torn, keep_bytes=max(whole, store.sizes().log_bytes - lost_bytes))
     await store.close()
     store = await Store.open(torn)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -66,9 +66,10 @@ def _tasks(draw: st.DrawFn, of: Job, index: int) -> Task:
 
 @given(_histories())
 @settings(max_examples=25, deadline=None)
-def test_what_was_saved_is_what_is_restored(commits: list[list[Task]]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(_replay(Home(Path(folder)), commits))
+def test_what_was_saved_is_what_is_restored(
+    new_folder: Callable[[], Path], commits: list[list[Task]]
+) -> None:
+    asyncio.run(_replay(Home(new_folder()), commits))
 
 
 async def _replay(home: Home, commits: list[list[Task]]) -> None:

@@ -543,13 +543,13 @@ def test_a_desk_that_talks_nonsense_is_one_error_for_the_joiner(mesh, frames):
 
 
 async def test_silent_sockets_are_few_and_short(mesh):
-    limits = PairingLimits(exchange_seconds=0.4, sockets_most=6, sockets_each_most=4, between_seconds=0.0)
+    limits = PairingLimits(exchange_seconds=1.0, sockets_most=6, sockets_each_most=4, between_seconds=0.0)
     async with mesh.desk(limits) as desk:
         code, _ = await desk.open(Role.AGENT, 600)
         port = desk.port
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
         ended = await asyncio.wait_for(
-            asyncio.gather(*(each[0].read() for each in silent), return_exceptions=True), 3
+            asyncio.gather(*(each[0].read() for each in silent), return_exceptions=True), 10
         )
         assert len(ended) == 20
         for _, writer in silent:
