@@ -109,6 +109,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disk_reserve_bytes: int = 512 * MIB
     """Files never take the rest of the disk: the databases, and the machine's owner, need it."""
     blob_most_bytes: int = 256 * 1024 * MIB
+    job_files_most_bytes: int = 1024 * 1024 * MIB
+    """Of all files that a job's tasks bring, in all their attempts: a node that went mad stops there."""
     blob_grace_seconds: float = DAY
     """From an upload to the submit that names it, and from a job's removal to that of its files."""
 
@@ -193,6 +195,9 @@ ABOUT: dict[str, About] = {
     ),
     "disk_reserve_bytes": About("Left free on the coordinator's disk, whatever else is allowed.", 0, 2**60),
     "blob_most_bytes": About("The largest file that goes into or comes out of a job.", MIB, 2**50),
+    "job_files_most_bytes": About(
+        "Files that the tasks of one job may bring back, together and in all attempts.", MIB, 2**60
+    ),
     "blob_grace_seconds": About("Files that no job uses are removed after so long.", 60, 3650 * DAY),
 }
 """By flat name, in the order of the fields. A setting whose name ends in `_seconds` or `_bytes` is a time or

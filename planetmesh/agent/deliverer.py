@@ -1,7 +1,7 @@
 """Brings what attempts made to the coordinator: read once, sent once, over however many links it takes.
 
 The files are sent from the task's own folder, which nobody can reach any more; the manifest goes last. Only
-then is the attempt's end told.
+then is the attempt's end told. What was sent is kept in the node's own cache too.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from typing import Protocol
 from planetmesh.agent.carrier import AttemptKey, Away, Carrier, Refused
 from planetmesh.agent.collecting import Collected, Found, OutputRefused, Reader, changed, collect
 from planetmesh.agent.file_threads import FileThreads
+from planetmesh.agent.keeping import keep
 from planetmesh.agent.reports import sentence_of
 from planetmesh.agent.stage import Left, Stage
 from planetmesh.agent.staging import Stopped
+from planetmesh.blobs.cache import Cache
 from planetmesh.blobs.frames import EACH_MOST_BYTES, frame
 from planetmesh.errors import MeshError, WrongDigest, WrongOffset
 from planetmesh.groups import TaskGroup, begin_in
@@ -31,6 +33,8 @@ from planetmesh.wire.manifest import encode_manifest
 log = logging.getLogger(__name__)
 
 TRANSFERS_MOST = 4
+KEEPERS = 1
+"""The cache is warmed beside work that somebody waits for."""
 ASKED_MOST = 5000
 """Digests in one question."""
 BATCH_MOST_BYTES = 8 * 1024 * 1024
@@ -54,9 +58,13 @@ class Deliverer:
         carrier: Carrier,
         threads: FileThreads,
         stage: Stage,
+        cache: Cache,
         listener: Listener,
         group: asyncio.TaskGroup,
     ) -> None:
+        self._cache = cache
+        self._keeping: set[_Delivery] = set()
+        self._keeps = asyncio.Semaphore(KEEPERS)
         self._carrier = carrier
         self._threads = threads
         self._stage = stage
@@ -90,13 +98,15 @@ class Deliverer:
     def close(self) -> None:
         for key in list(self._at_work):
             self.stop(key)
+        for delivery in self._keeping:
+            delivery.stop.set()
 
     async def _serve(self, delivery: _Delivery) -> None:
         delivery.work = asyncio.current_task()
-        made, sentence = None, ""
+        made, found, sentence = None, None, ""
         try:
             if not delivery.stop.is_set():
-                made = await self._bring(delivery)
+                made, found = await self._bring(delivery)
         except Stopped:
             log.debug("delivery.stopped", extra={"job_id": delivery.key.job_id})
         except OutputRefused as refusal:
@@ -107,7 +117,8 @@ class Deliverer:
             sentence = f"What it made cannot be read: {sentence_of(error)}"
         finally:
             delivery.work = None
-            self._stage.discard(delivery.left)
+            if found is None or not begin_in(self._group, self._keep(delivery, found)):
+                self._stage.discard(delivery.left)
         if self._at_work.get(delivery.key) is not delivery:
             return
         del self._at_work[delivery.key]
@@ -117,7 +128,17 @@ class Deliverer:
             log.warning("delivery.failed", extra={"job_id": delivery.key.job_id, "reason": sentence})
             self._listener.on_delivery_failed(delivery.key, sentence[0].upper() + sentence[1:])
 
-    async def _bring(self, delivery: _Delivery) -> Made:
+    async def _keep(self, delivery: _Delivery, found: Collected) -> None:
+        """Warm the cache with it, then let the folder go. Its end is told meanwhile."""
+        self._keeping.add(delivery)
+        try:
+            async with self._keeps:
+                await self._threads.run(partial(keep, self._cache, found, delivery.stop))
+        finally:
+            self._keeping.discard(delivery)
+            self._stage.discard(delivery.left)
+
+    async def _bring(self, delivery: _Delivery) -> tuple[Made, Collected]:
         left = delivery.left
         found = await self._threads.run(
             partial(
@@ -134,7 +155,7 @@ class Deliverer:
         await self._send_files(delivery, found)
         digest = Digest(sha256(content).hexdigest())
         await self._send_manifest(delivery.key, digest, content)
-        return Made(digest, len(found.files), found.size)
+        return Made(digest, len(found.files), found.size), found
 
     async def _send_files(self, delivery: _Delivery, found: Collected) -> None:
         key = delivery.key

@@ -96,7 +96,7 @@ async def open_files(
     carrier = Carrier(identity, listener.is_linked, group)
     fetcher = Fetcher(cache, carrier, Sources(identity, carrier), threads, listener, group)
     stage = Stage(work_root, cache.shelf, fetcher, threads, listener, group)
-    deliverer = Deliverer(carrier, threads, stage, listener, group)
+    deliverer = Deliverer(carrier, threads, stage, cache, listener, group)
     try:
         yield Files(cache, carrier, fetcher, stage, deliverer)
     finally:

@@ -19,6 +19,7 @@ from planetmesh.blobs.partial import Partial
 from planetmesh.blobs.reading import Reading
 from planetmesh.blobs.room import Room
 from planetmesh.blobs.shelf import Entry, Shelf
+from planetmesh.coordinator.bounds import Bounds
 from planetmesh.coordinator.manifests import Manifests
 from planetmesh.errors import Conflict, NotFound, TooLarge, WrongOffset
 from planetmesh.model.blob import Digest, StagedFile
@@ -48,6 +49,7 @@ class Depot:
         self.shelf = shelf
         self.ledger = ledger
         self.manifests = Manifests(self.read_small)
+        self.bounds = Bounds(ledger.brought, lambda: settings().job_files_most_bytes)
         self._settings = settings
         self._half = (shelf.room.used_bytes + shelf.room.free_bytes) // 2
         """The quota where none is set: with what lies there already, so that restarts do not change it."""
@@ -90,7 +92,7 @@ class Depot:
             if job_id is None:
                 await self.ledger.touch(sizes, time.time())
             else:
-                await self.ledger.add(sizes, time.time(), job_id)
+                await self._add(sizes, job_id)
         return sizes
 
     async def partial_sizes(self, digests: Iterable[Digest]) -> dict[Digest, int]:
@@ -190,6 +192,8 @@ class Depot:
         """Put some that came together on the shelf and enter them; returns how many were new."""
         if not blobs:
             return 0
+        if job_id is not None:
+            await self.bounds.promise(job_id, {digest: len(content) for digest, content in blobs})
         self._follow()
         new = await self.run(lambda: self.shelf.put_many(blobs))
         await self._enter({digest: len(content) for digest, content in blobs}, job_id)
@@ -200,7 +204,13 @@ class Depot:
             here = await self.run(lambda: all(map(self.shelf.has, sizes)))
             if not here:
                 raise Conflict("What had arrived was swept away at this moment.", hint="Send it once more.")
-            await self.ledger.add(sizes, time.time(), job_id)
+            await self._add(sizes, job_id)
+
+    async def _add(self, sizes: dict[Digest, int], job_id: JobId | None) -> None:
+        most = self._settings().job_files_most_bytes
+        await self.ledger.add(sizes, time.time(), job_id, brought_most=most)
+        if job_id is not None:
+            self.bounds.came(job_id, sizes)
 
     # What goes
 
@@ -219,6 +229,8 @@ class Depot:
                 removed += await self._remove(page.digests[start : start + SWEPT_AT_ONCE], before)
             after = page.after
         dropped = await self.run(lambda: self.shelf.sweep_partials(now, settings.blob_grace_seconds))
+        left = await self.partial_sizes(self.bounds.begun())
+        self.bounds.forget([digest for digest, have in left.items() if not have])
         if removed or dropped:
             log.info("blobs.swept", extra={"blobs": removed, "partial": dropped})
         await self.ledger.checkpoint()

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from planetmesh.errors import BadInput, MissingBlobs
+from planetmesh.errors import BadInput, MissingBlobs, TooLarge
 from planetmesh.model.blob import Digest
 from planetmesh.model.ids import JobId
+from planetmesh.model.resources import show_size
 from planetmesh.paths import Home
 from planetmesh.store.database import Database, Sizes
 from planetmesh.store.schema import BLOBS
@@ -56,9 +57,19 @@ class Ledger:
 
     # What is there
 
-    async def add(self, sizes: Mapping[Digest, int], now_wall: float, job_id: JobId | None = None) -> None:
-        """These are on the shelf now, and the job uses them. Safe to repeat."""
-        await self._database.write(lambda connection: _add(connection, sizes, now_wall, job_id))
+    async def add(
+        self,
+        sizes: Mapping[Digest, int],
+        now_wall: float,
+        job_id: JobId | None = None,
+        *,
+        brought_most: int | None = None,
+    ) -> None:
+        """These are on the shelf now, and the job uses them: its tasks brought them. Safe to repeat.
+
+        Raises TooLarge, and changes nothing, if they would have brought more than `brought_most` bytes.
+        """
+        await self._database.write(lambda connection: _add(connection, sizes, now_wall, job_id, brought_most))
 
     async def sizes_of(self, digests: Iterable[Digest]) -> dict[Digest, int]:
         """Of those that are there."""
@@ -112,6 +123,12 @@ class Ledger:
             lambda each: [JobId(row[0]) for row in each.execute(query, (before_wall, PAGE_ROWS))]
         )
 
+    async def brought(self, job_id: JobId) -> int:
+        """Bytes that its tasks have brought by now, in all attempts."""
+        query = "SELECT brought FROM jobs WHERE id = ?"
+        row = await self._database.read(lambda each: each.execute(query, (job_id,)).fetchone())
+        return int(row[0]) if row else 0
+
     # What goes
 
     async def loose(self, before_wall: float, after: int = 0) -> Loose:
@@ -146,7 +163,11 @@ def _slices(digests: Sequence[Digest]) -> Iterator[tuple[str, list[bytes]]]:
 
 
 def _add(
-    connection: sqlite3.Connection, sizes: Mapping[Digest, int], now_wall: float, job_id: JobId | None
+    connection: sqlite3.Connection,
+    sizes: Mapping[Digest, int],
+    now_wall: float,
+    job_id: JobId | None,
+    brought_most: int | None,
 ) -> None:
     connection.executemany(
         "INSERT INTO blobs(digest, size, created_at, used_at) VALUES (?, ?, ?, ?) "
@@ -154,7 +175,8 @@ def _add(
         ((_key(digest), size, now_wall, now_wall) for digest, size in sizes.items()),
     )
     if job_id is not None:
-        _add_uses(connection, job_id, sizes, now_wall)
+        job, new = _add_uses(connection, job_id, sizes, now_wall)
+        _count_brought(connection, job, new, brought_most)
 
 
 def _sizes(connection: sqlite3.Connection, digests: list[Digest]) -> dict[Digest, int]:
@@ -183,21 +205,46 @@ def _used(connection: sqlite3.Connection, digests: list[Digest]) -> set[Digest]:
 
 
 def _add_uses(
-    connection: sqlite3.Connection, job_id: JobId, sizes: Mapping[Digest, int], now_wall: float
-) -> None:
+    connection: sqlite3.Connection,
+    job_id: JobId,
+    sizes: Mapping[Digest, int],
+    now_wall: float,
+) -> tuple[int, int]:
+    """The job's number, and the bytes of those that it did not use before."""
     connection.execute("INSERT OR IGNORE INTO jobs(id, used_at) VALUES (?, ?)", (job_id, now_wall))
     (job,) = connection.execute("SELECT number FROM jobs WHERE id = ?", (job_id,)).fetchone()
-    numbers: list[int] = []
+    found: dict[int, int] = {}
     for marks, keys in _slices(list(sizes)):
         query = f"SELECT number, digest, size FROM blobs WHERE digest IN ({marks})"
         for number, key, size in connection.execute(query, keys):
             _refuse_other_size(_name(key), sizes, size)
-            numbers.append(number)
-    if len(numbers) != len(sizes):
+            found[number] = size
+    if len(found) != len(sizes):
         there = _sizes(connection, list(sizes))
         raise missing_blobs([each for each in sizes if each not in there])
-    numbers.sort()  # the tree of uses grows at its end
-    connection.executemany("INSERT OR IGNORE INTO uses VALUES (?, ?)", ((job, number) for number in numbers))
+    added = 0
+    for number in sorted(found):  # the tree of uses grows at its end
+        new = connection.execute("INSERT OR IGNORE INTO uses VALUES (?, ?)", (job, number)).rowcount
+        added += found[number] * new
+    return job, added
+
+
+def _count_brought(connection: sqlite3.Connection, job: int, size: int, most: int | None) -> None:
+    if not size:
+        return
+    query = "UPDATE jobs SET brought = brought + ? WHERE number = ? RETURNING brought"
+    (brought,) = connection.execute(query, (size, job)).fetchone()
+    if most is not None and brought > most:
+        raise brought_too_much(brought, most)
+
+
+def brought_too_much(together: int, most: int) -> TooLarge:
+    """The error of a task whose job has brought, or would have, more than it may."""
+    return TooLarge(
+        f"The job's tasks would have brought {show_size(together)} together; {show_size(most)} is the limit "
+        "of one job ('job_files_most_bytes').",
+        hint="An operator can raise it, or let the tasks make less.",
+    )
 
 
 def _refuse_other_size(digest: Digest, said: Mapping[Digest, int], size: int) -> None:

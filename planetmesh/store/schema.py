@@ -148,4 +148,8 @@ BLOBS = (
     ) WITHOUT ROWID;
     CREATE INDEX uses_by_blob ON uses(blob);
     """,
+    # jobs.brought: bytes that nodes have brought for it, over all attempts; its inputs are not among them.
+    """
+    ALTER TABLE jobs ADD COLUMN brought INTEGER NOT NULL DEFAULT 0;
+    """,
 )

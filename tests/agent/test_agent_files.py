@@ -130,10 +130,46 @@ async def test_what_a_task_needs_arrives_and_what_it_makes_comes_back(coordinato
         whose = {"job": JOB, "index": "0", "attempt": "1"}
         assert all(query == whose for _, _, query in coordinator.store.asked)
         await coordinator.until(lambda: not running.folders(), "the folder is gone")
-        held = {digest for message in coordinator.of(BlobsHeld) for digest in message.gained}
-        await coordinator.until(lambda: coordinator.of(BlobsHeld) and coordinator.of(BlobsHeld)[-1].gained)
-        held = {digest for message in coordinator.of(BlobsHeld) for digest in message.gained}
-        assert held == {files[0].digest}
+        expected = {files[0].digest, manifest.files[0].digest}
+        await coordinator.until(lambda: held(coordinator) == expected, "what lies there is told")
+
+
+def held(coordinator):
+    return {digest for message in coordinator.of(BlobsHeld) for digest in message.gained}
+
+
+async def test_what_a_node_made_it_need_not_fetch(coordinator):
+    files = [staged(coordinator, "in.bin", LARGE)]
+    script = "cat in.bin in.bin > twice.bin; echo small > small; touch empty"
+    async with agent(coordinator) as running:
+        result = await run(coordinator, script, files, ["twice.bin", "small", "empty"])
+        content, manifest = made(coordinator, result)
+        await coordinator.until(lambda: not running.folders(), "the folder is gone")
+        asked = coordinator.store.count("GET"), coordinator.store.count("POST", "read")
+        again = [StagedFile(file.name, file.digest, file.size) for file in manifest.files if file.size]
+        await coordinator.open_job(OTHER, ["sh", "-c", "cat twice.bin small | cksum"], files=tuple(again))
+        await coordinator.assign(OTHER, [1])
+        await coordinator.until(lambda: 1 in coordinator.results(), "the result")
+        assert coordinator.results()[1].outcome is Outcome.OK
+        assert (coordinator.store.count("GET"), coordinator.store.count("POST", "read")) == asked
+        assert content["twice.bin"] == LARGE * 2
+
+
+async def test_what_it_made_never_takes_most_of_a_nodes_cache(coordinator):
+    settings = msgspec.structs.replace(SETTINGS, blob_cache_bytes=3 * len(LARGE))
+    files = [staged(coordinator, "in.bin", LARGE)]
+    async with agent(coordinator, settings=settings) as running:
+        result = await run(
+            coordinator,
+            "cat in.bin - > out.bin < in.bin; head -c 2000000 in.bin > part",
+            files,
+            ["out.bin", "part"],
+        )
+        assert result.outcome is Outcome.OK
+        await coordinator.until(lambda: not running.folders(), "the folder is gone")
+        _content, manifest = made(coordinator, result)
+        part = next(file.digest for file in manifest.files if file.name == "part")
+        await coordinator.until(lambda: held(coordinator) == {files[0].digest, part})
 
 
 async def test_each_task_gets_the_file_that_its_input_names(coordinator):

@@ -463,6 +463,42 @@ async def test_what_an_attempt_brings_is_its_jobs(world: World, operator: Client
     assert (await viewer.get(f"/v1/blobs/{names[0]}")).body == b"made"
 
 
+async def test_a_job_brings_no_more_than_one_may(tmp_path: Path):
+    settings = Settings(job_files_most_bytes=1_000_000)
+    async with running_world(tmp_path, settings=settings) as world:
+        operator = await world.client(Role.OPERATOR)
+        desk = await hand(world, "desk", operator, outputs=["*"])
+        first, second = b"1" * 600_000, b"2" * 500_000
+        assert (await put(desk.client, first, desk.query)).status == 201
+        assert (await put(desk.client, first, desk.query)).status == 200
+        for answer in (
+            await put(desk.client, second, desk.query),
+            await desk.client.post(f"/v1/blobs{desk.query}", frame(name_of(second), second)),
+        ):
+            assert (answer.status, answer.code) == (413, "too_large")
+            assert "job_files_most_bytes" in answer.json["error"]["message"]
+        assert not world.depot.shelf.has(name_of(second))
+        # What is here already counts too: it stays for the job.
+        await stored(operator, second)
+        answer = await desk.client.post(f"/v1/blobs/missing{desk.query}", {"digests": [name_of(second)]})
+        assert (answer.status, answer.code) == (413, "too_large")
+        assert await world.depot.ledger.used([name_of(second)]) == set()
+        # One that broke off counts until it is swept, and not twice when it goes on.
+        half = b"3" * 300_000
+        path = f"/v1/blobs/{name_of(half)}{desk.query}"
+        span = {"Content-Range": "bytes 0-99/300000"}
+        answer = await desk.client.ask("PUT", path, half[:100], headers=span)
+        assert answer.status == 202
+        assert (await put(desk.client, b"4" * 200_000, desk.query)).status == 413
+        await world.depot.sweep()
+        assert (await put(desk.client, b"4" * 200_000, desk.query)).status == 413
+        span = {"Content-Range": "bytes 100-299999/300000"}
+        answer = await desk.client.ask("PUT", path, half[100:], headers=span)
+        assert answer.status == 201
+        assert (await put(desk.client, b"4" * 100_000, desk.query)).status == 201
+        assert (await put(operator, b"5" * 200_000)).status == 201
+
+
 async def test_a_job_that_asked_for_nothing_gets_nothing(world: World, operator: Client):
     desk = await hand(world, "desk", operator)
     answer = await put(desk.client, b"unasked", desk.query)

@@ -73,6 +73,8 @@ async def put_blob(call: Call) -> web.StreamResponse:
     async with call.parts.turns.turn(call.principal.id):
         if digest in await depot.claim([digest], job_id):
             return call.answer(StoredBlobs(0))
+        if job_id is not None:
+            await depot.bounds.promise(job_id, {digest: span.size})
         arriving = await depot.begin(digest, span.size, span.offset)
         try:
             return await _receive(call, arriving, span, job_id)
