@@ -9,7 +9,7 @@ from planetmesh.cli.output import Column, Shape
 from planetmesh.cli.progress import show_seconds
 from planetmesh.model.job import JobState, TaskState
 from planetmesh.model.node import NodeState
-from planetmesh.model.resources import MILLIS, show_size
+from planetmesh.model.resources import show_resources, show_size
 from planetmesh.wire.api import JobView, NodeView, TaskCode, TaskView
 
 _COLOURS = {
@@ -247,8 +247,4 @@ def _requests(job: JobView) -> str:
     if job.spec is None:
         return ""
     wants = job.spec.requests
-    parts = [f"{wants.cpu_millis / MILLIS:g} CPU"]
-    parts += [show_size(wants.memory_bytes)] if wants.memory_bytes else []
-    parts += [f"{wants.gpus} GPU"] if wants.gpus else []
-    parts += [f"tag {tag}" for tag in job.spec.tags]
-    return ", ".join(parts)
+    return ", ".join([show_resources(wants), *(f"tag {tag}" for tag in job.spec.tags)])

@@ -15,7 +15,7 @@ from planetmesh.mesh.live_job import LiveJob, Signature
 from planetmesh.mesh.live_node import LiveNode
 from planetmesh.model.ids import JobId
 from planetmesh.model.node import NodeState
-from planetmesh.model.resources import MILLIS, Resources, show_size
+from planetmesh.model.resources import Resources, show_resources
 from planetmesh.settings import Settings
 
 HELD_MOST = 4096
@@ -93,7 +93,9 @@ def _too_small(signature: Signature, live: LiveNode) -> Reason | None:
     if live.node.info is None or wanted.fits_in(offer):
         return None
     return Reason(
-        "too_small", f"it offers only {_show(offer)} and the task asks for {_show(wanted)}", lasting=True
+        "too_small",
+        f"it offers only {show_resources(offer)} and the task asks for {show_resources(wanted)}",
+        lasting=True,
     )
 
 
@@ -198,13 +200,3 @@ def has_backlog_room(
 def full(live: LiveNode) -> Reason:
     tasks = "1 task" if len(live.held) == 1 else f"{len(live.held)} tasks"
     return Reason("full", f"all it offers is taken ({tasks} in hand)")
-
-
-def _show(amount: Resources) -> str:
-    cpus = amount.cpu_millis / MILLIS
-    words = [f"{cpus:g} CPU{'' if cpus == 1 else 's'}"]
-    if amount.memory_bytes:
-        words.append(show_size(amount.memory_bytes))
-    if amount.gpus:
-        words.append(f"{amount.gpus} GPU{'' if amount.gpus == 1 else 's'}")
-    return ", ".join(words)

@@ -114,3 +114,14 @@ def show_size(size_bytes: float) -> str:
             return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
         size_bytes /= 1024
     raise AssertionError
+
+
+def show_resources(amount: Resources) -> str:
+    """`2 CPUs, 4 GiB, 1 GPU`; what is not asked for is left out."""
+    cpus = amount.cpu_millis / MILLIS
+    words = [f"{cpus:g} CPU{'' if cpus == 1 else 's'}"]
+    if amount.memory_bytes:
+        words.append(show_size(amount.memory_bytes))
+    if amount.gpus:
+        words.append(f"{amount.gpus} GPU{'' if amount.gpus == 1 else 's'}")
+    return ", ".join(words)

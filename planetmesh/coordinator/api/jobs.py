@@ -33,7 +33,7 @@ from planetmesh.mesh.live_job import LiveJob
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
 from planetmesh.model.ids import JobId, is_node_id, new_job_id
-from planetmesh.model.job import Job, JobSpec, staged_files
+from planetmesh.model.job import Job, JobSpec, JobState, staged_files
 from planetmesh.wire.api import CancelJob, JobPage, JobView, SubmitJob, SubmittedJob
 
 PAGE_MOST = 1000
@@ -170,5 +170,12 @@ async def cancel_job(call: Call) -> web.StreamResponse:
             raise Conflict(f"Job {job_id} has ended already.", hint=f"planetmesh job {job_id}")
         return jobs.on_cancel(state, job_id, reason, now)
 
-    await call.parts.engine.do(happen, also=call.audited("cancel", job_id, reason))
+    try:
+        await call.parts.engine.do(happen, also=call.audited("cancel", job_id, reason))
+    except Conflict:
+        # Asked twice, as by a client whose first answer was lost: it is so already.
+        view = await view_of(call, job_id)
+        if view.status is not JobState.CANCELLED:
+            raise
+        return call.answer(view)
     return call.answer(await view_of(call, job_id))
