@@ -158,7 +158,10 @@ def parse_range(text: str) -> Range:
 def _refuse_too_many(count: int) -> None:
     most = Settings().tasks_most
     if count > most:
-        raise TooLarge(f"This would be {count:,} tasks; one job holds at most {most:,}.".replace(",", " "))
+        raise TooLarge(
+            f"This would be {count:,} tasks; one job holds at most {most:,}.".replace(",", " "),
+            hint="--chunk N gives each task N of the inputs; else make several jobs of it.",
+        )
 
 
 def _read(name: str, option: str) -> bytes:
