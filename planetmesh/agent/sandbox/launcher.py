@@ -333,7 +333,7 @@ class Launcher:
             return
         strays = self._offspring.strays(self._running)
         for attempt in ended:
-            if strays and self._offspring.left_by(attempt, strays, self._open.values()):
+            if self._offspring.is_left(attempt, strays, self._running, self._open.values()):
                 self._linger(attempt)
             else:
                 self._finish(attempt)
@@ -344,7 +344,7 @@ class Launcher:
         if attempt is None or attempt.over:
             return
         strays = self._offspring.strays(self._running)
-        is_left = strays and self._offspring.left_by(attempt, strays, self._open.values())
+        is_left = self._offspring.is_left(attempt, strays, self._running, self._open.values())
         if attempt.why is None and not is_left and self._workers.is_free(worker):
             del self._running[attempt.pid]
             self._finish(attempt)
@@ -364,7 +364,8 @@ class Launcher:
     def _check_lingering(self, attempt: Attempt) -> None:
         now = time.monotonic()
         strays = self._offspring.strays(self._running)
-        if not self._offspring.left_by(attempt, strays, self._open.values()) or now > attempt.give_up_at:
+        is_left = self._offspring.is_left(attempt, strays, self._running, self._open.values())
+        if not is_left or now > attempt.give_up_at:
             self._finish(attempt)
             return
         if now >= attempt.kill_at:

@@ -41,14 +41,28 @@ class Offspring:
         """Children of the launcher that are not a task's first process: somebody's orphans."""
         return [pid for pid in self._direct() if pid not in running and pid not in self.workers]
 
-    def left_by(self, attempt: Attempt, strays: list[int], others: Collection[Attempt]) -> list[int]:
-        """Those of the strays that live and are this attempt's, or nobody's who still runs."""
-        found: list[int] = []
-        for pid in strays:
-            process = tree.look_at(pid)
-            if process is not None and process.state not in "ZX" and self._is_his(attempt, process, others):
-                found.append(pid)
-        return found
+    def is_left(
+        self, attempt: Attempt, strays: list[int], running: Mapping[int, Attempt], others: Collection[Attempt]
+    ) -> bool:
+        """Whether one of the strays lives and is this attempt's, or nobody's who still runs.
+
+        One that has ended since the strays were listed has left its children to the launcher: only when no
+        new ones are there has everybody been seen.
+        """
+        seen: set[int] = set()
+        for _ in range(tree.STOP_ROUNDS):
+            fresh = [pid for pid in strays if pid not in seen]
+            if not fresh:
+                return False
+            for pid in fresh:
+                process = tree.look_at(pid)
+                if process is None or process.state in "ZX":
+                    continue
+                if self._is_his(attempt, process, others):
+                    return True
+            seen.update(fresh)
+            strays = self.strays(running)
+        return True
 
     def members(
         self,
@@ -104,7 +118,10 @@ class Offspring:
         return [int(pid) for pid in os.pread(self._children, CHILDREN_MOST_BYTES, 0).split()]
 
     def _is_his(self, attempt: Attempt, process: Process, others: Collection[Attempt]) -> bool:
-        """By session, then by the marker that it inherited. What hides both belongs to who ends first."""
+        """By session, then by the marker that it inherited. What hides both belongs to who ends first.
+
+        A process in the middle of an exec has no marker to be read, for as long as the kernel takes.
+        """
         if process.session == attempt.pid:
             return True
         if any(process.session == other.pid for other in others):
@@ -114,7 +131,7 @@ class Offspring:
             return True
         if any(mark == self._mark(other) for other in others):
             return False
-        return attempt.exit_status is not None
+        return attempt.exit_status is not None or attempt.said is not None
 
     def _mark(self, attempt: Attempt) -> str:
         return environment.marker(self._job_folder, *attempt.key)

@@ -171,13 +171,18 @@ def daemon(how):
         if os.fork() == 0:
             if how == "exec":
                 os.execv("/bin/sleep", ["sleep", "300"])
+            if how == "no marker":
+                os.execve("/bin/sleep", ["sleep", "300"], {})
+            for _ in range(1000 if how == "hopping" else 0):
+                if os.fork():
+                    os._exit(0)
             time.sleep(300)
         os._exit(0)
     if how != "unreaped":
         os.wait()
 
 
-@pytest.mark.parametrize("how", ["exec", "fork", "unreaped"])
+@pytest.mark.parametrize("how", ["exec", "no marker", "fork", "unreaped", "hopping"])
 async def test_what_a_call_leaves_running_ends_with_it(job, how):
     before = await goes_on(job)
     end = await make(job, daemon, (how,))
