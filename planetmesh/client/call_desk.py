@@ -1,7 +1,8 @@
 """Takes calls, hands them in as jobs, and gives each its value as it comes.
 
-Calls of one function that come together go as one job: the first flies at once, those that come while it
-is handed in follow together. One stream has the values of all of them (`GET /v1/values`).
+Calls of one function that come together go as one job: one that comes alone flies at once, those of a
+burst wait for its end, since each job costs its nodes a worker. One stream has the values of all of them
+(`GET /v1/values`).
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ BATCH_MOST_BYTES = 4 * 1024 * 1024
 """Of their arguments together."""
 SENDERS = 2
 """Jobs that are handed in at a time: what comes meanwhile waits, and goes together."""
+LULL_SECONDS = 0.001
+"""A burst is over when nothing came for so long."""
+BURST_SECONDS = 0.1
+"""Of a burst that does not end, what has come by then is handed in."""
 EARLY_MOST = 10_000
 """Lines kept for jobs whose id has not come back yet."""
 PARTING_SECONDS = 2.0
@@ -62,6 +67,8 @@ class CallDesk:
         self._cancelling = 0
         self._is_closing = False
         self._is_quiet = asyncio.Event()
+        self._is_told = False
+        """The loop will look at what waits: to say so again for each call would cost more than the call."""
         # Lives as long as the mesh is open: `close` waits for it.
         self._work = self._loop.create_task(self._run())
 
@@ -79,7 +86,7 @@ class CallDesk:
         for call in calls:
             call.add_done_callback(self._on_done)
         self._waiting.extend(calls)
-        self._loop.call_soon_threadsafe(self._news.set)
+        self._tell()
         return calls
 
     async def close(self) -> None:
@@ -105,7 +112,17 @@ class CallDesk:
         """Called in whatever thread ended it. A job that nobody waits for any more need not go on."""
         if call.cancelled() and not self._loop.is_closed():
             self._some_cancelled = True
-            self._loop.call_soon_threadsafe(self._news.set)
+            self._tell()
+
+    def _tell(self) -> None:
+        """From any thread: what is to be seen was put there before."""
+        if not self._is_told:
+            self._is_told = True
+            self._loop.call_soon_threadsafe(self._look)
+
+    def _look(self) -> None:
+        self._is_told = False
+        self._news.set()
 
     async def _run(self) -> None:
         try:
@@ -135,6 +152,7 @@ class CallDesk:
         while True:
             await self._news.wait()
             await self._cancel_unwanted()
+            await self._gather()
             batch = self._next_batch()
             if not batch:
                 self._news.clear()
@@ -151,6 +169,14 @@ class CallDesk:
                 self._sending -= 1
                 if not self._sending:
                     self._early.clear()
+
+    async def _gather(self) -> None:
+        """If many come at once, wait for the rest of them, but not for long."""
+        until = self._loop.time() + BURST_SECONDS
+        before, count = 1, len(self._waiting)
+        while before < count < CALLS_MOST and self._loop.time() < until:
+            await asyncio.sleep(LULL_SECONDS)
+            before, count = count, len(self._waiting)
 
     def _next_batch(self) -> list[RemoteCall[Any]]:
         """The longest waiting call and those behind it that may go with it."""

@@ -3,11 +3,12 @@
     python tests/benchmarks/calls.py                                  planetmesh alone
     python tests/benchmarks/calls.py --venvs DIR --rounds 3           beside Ray, Dask, Parsl, Celery
 
-planetmesh is measured as people use it: coordinator and agent as real processes on loopback, mutual TLS, every
-submit and value on the disk, sandbox on, by the SDK's `Mesh`. `--venvs` holds a virtual environment for each peer
-(`DIR/ray`: ray psutil, `DIR/dask`: distributed psutil, `DIR/parsl`: parsl psutil, `DIR/celery`: celery redis packaging
-psutil; Celery also needs `redis-server`, Dask and Celery `openssl`); a peer without one is left out. One thing
-runs at a time; everything is bounded in count and time. Machines are noisy: compare within one run.
+planetmesh is measured as people use it: coordinator and agent as real processes on loopback, mutual TLS,
+every submit and value on the disk, sandbox on, by the SDK's `Mesh`. `--venvs` holds a virtual environment
+for each peer (`DIR/ray`: ray psutil, `DIR/dask`: distributed psutil, `DIR/parsl`: parsl psutil, `DIR/celery`:
+celery redis packaging psutil; Celery needs `redis-server` too, Dask and Celery `openssl`); a peer without one
+is left out. One thing runs at a time; everything is bounded in count and time. Machines are noisy: compare
+within one run.
 
 Prints a JSON line for each measurement and a table of medians at the end.
 """

@@ -203,9 +203,11 @@ PEERS = {"ray": ray, "dask": dask, "parsl": parsl, "celery": celery}
 
 def main() -> None:
     name, calls, sequential = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    with tempfile.TemporaryDirectory(prefix="calls-", ignore_cleanup_errors=True) as folder:
-        with PEERS[name](folder) as (many, one):
-            found = measure(many, one, calls, sequential)
+    with (
+        tempfile.TemporaryDirectory(prefix="calls-", ignore_cleanup_errors=True) as folder,
+        PEERS[name](folder) as (many, one),
+    ):
+        found = measure(many, one, calls, sequential)
     print(json.dumps({"name": name, "calls": calls, **found}), flush=True)
 
 

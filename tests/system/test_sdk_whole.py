@@ -63,6 +63,20 @@ def test_calls_of_a_program_without_a_loop(desk: Machine) -> None:
         assert len(mesh.jobs(limit=200)) < 20
 
 
+def test_calls_that_come_one_soon_after_the_other_share_jobs(desk: Machine) -> None:
+    async def call() -> int:
+        async with AsyncMesh(desk.home) as mesh:
+            assert await mesh.submit(abs, -1) == 1
+            calls = []
+            for x in range(3000):
+                calls.append(mesh.submit(abs, -x))
+                await asyncio.sleep(0)
+            assert list(await asyncio.gather(*calls)) == list(range(3000))
+            return len({call.job for call in calls})
+
+    assert asyncio.run(call()) <= 5
+
+
 def test_what_calls_raise_comes_back_with_its_traceback(desk: Machine) -> None:
     with Mesh(desk.home) as mesh:
         with pytest.raises(ValueError, match="no luck") as caught:
