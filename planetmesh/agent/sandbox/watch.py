@@ -1,7 +1,8 @@
 """Limits of a whole task tree that rlimits cannot give: memory and number of processes.
 
 A look every half second. A tree's memory is judged by its resident sum first, and only if that is too
-much by its proportional share, so that forked workers are not charged twice for pages they share.
+much by its proportional share, so that forked workers are not charged for pages that they share with each
+other or, warm ones, with the launcher.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def find_greedy(
 
 def _memory_bytes(members: list[int], processes: dict[int, Process], limit_bytes: int) -> int:
     resident = sum(processes[pid].rss_pages for pid in members) * PAGE_BYTES
-    if resident <= limit_bytes or len(members) == 1:
+    if resident <= limit_bytes:
         return resident
     return sum(_share_bytes(processes[pid]) for pid in members)
 
