@@ -156,6 +156,7 @@ class Launcher:
         now = time.monotonic()
         self._listen_to_fresh(now)
         self._deadlines.run_due(now)
+        self._workers.trim_if_due(now, self._slots - len(self._open))
         if now >= self._watch_at:
             self._watch(now)
         self._start_waiting()
@@ -163,7 +164,7 @@ class Launcher:
 
     def _patience(self) -> float | None:
         """How long there is nothing to do but wait for an event."""
-        moments = [self._deadlines.next_at()]
+        moments = [self._deadlines.next_at(), self._workers.trim_at]
         if self._fresh:
             moments.append(self._fresh[0].listen_at)
         if self._reports:
@@ -198,7 +199,7 @@ class Launcher:
                 self._kill(command)
             case Slots(count):
                 self._slots = count
-                self._workers.trim(count - len(self._open))
+                self._workers.trim_later()
             case Recall(count):
                 back = [self._waiting.pop() for _ in range(min(count, len(self._waiting)))]
                 self._report(Recalled([(start.index, start.attempt) for start in back]))

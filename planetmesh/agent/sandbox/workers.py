@@ -37,6 +37,8 @@ MEMORY_SHARE = 0.75
 """Of the limit: a worker that holds more after a call would soon be stopped for what others used."""
 NONSENSE = "The call spoke to the launcher in its worker's name."
 END_SECONDS = 0.5
+SPARE_SECONDS = 2.0
+"""An idle worker that there is no room for any more is kept so long."""
 END_LOOK_SECONDS = 0.0002
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -83,6 +85,7 @@ class Workers:
         """Killed, to be reaped."""
         self._calls = 0
         """Since `end`."""
+        self.trim_at: float | None = None
 
     def begin(self, start: Start, folder: str, env: dict[str, str], ground: Ground) -> Attempt:
         """Have a worker make this call. Raise OSError if there can be none."""
@@ -149,8 +152,18 @@ class Workers:
         self._selector.unregister(worker.peer)
         worker.peer.close()
 
-    def trim(self, count: int) -> None:
-        """Keep so many idle ones at most."""
+    def trim_later(self) -> None:
+        """There is less room: let idle ones go in a while, for often it comes back with the next task.
+
+        What a worker has loaded may be half a second of work.
+        """
+        self.trim_at = time.monotonic() + SPARE_SECONDS
+
+    def trim_if_due(self, now: float, count: int) -> None:
+        """Keep so many idle ones at most, once it is time."""
+        if self.trim_at is None or now < self.trim_at:
+            return
+        self.trim_at = None
         for worker in self._idle[: max(0, len(self._idle) - max(0, count))]:
             self.retire(worker)
 
