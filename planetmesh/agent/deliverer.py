@@ -45,7 +45,8 @@ PIECE_BYTES = 1024 * 1024
 class Listener(Protocol):
     """Who hears what came of it; the desk."""
 
-    def on_delivered(self, key: AttemptKey, made: Made) -> None: ...
+    def on_delivered(self, key: AttemptKey, made: Made | None) -> None:
+        """None: there was nothing, and there need not be."""
 
     def on_delivery_failed(self, key: AttemptKey, sentence: str) -> None: ...
 
@@ -122,7 +123,7 @@ class Deliverer:
         if self._at_work.get(delivery.key) is not delivery:
             return
         del self._at_work[delivery.key]
-        if made is not None:
+        if found is not None:
             self._listener.on_delivered(delivery.key, made)
         else:
             log.warning("delivery.failed", extra={"job_id": delivery.key.job_id, "reason": sentence})
@@ -138,7 +139,7 @@ class Deliverer:
             self._keeping.discard(delivery)
             self._stage.discard(delivery.left)
 
-    async def _bring(self, delivery: _Delivery) -> tuple[Made, Collected]:
+    async def _bring(self, delivery: _Delivery) -> tuple[Made | None, Collected]:
         left = delivery.left
         found = await self._threads.run(
             partial(
@@ -151,6 +152,8 @@ class Deliverer:
                 needs_all=delivery.needs_all,
             )
         )
+        if not found.files and not delivery.needs_all:
+            return None, found
         content = await self._threads.run(lambda: encode_manifest(found.manifest))
         await self._send_files(delivery, found)
         digest = Digest(sha256(content).hexdigest())

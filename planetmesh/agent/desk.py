@@ -263,7 +263,7 @@ class Desk:
             self._put([words.failed(task, Outcome.STAGING, error)])
         self.work()
 
-    def on_delivered(self, key: AttemptKey, made: Made) -> None:
+    def on_delivered(self, key: AttemptKey, made: Made | None) -> None:
         self._on_left(key, lambda end: msgspec.structs.replace(end, made=made))
 
     def on_delivery_failed(self, key: AttemptKey, sentence: str) -> None:
