@@ -215,7 +215,8 @@ def _read_file(path: Path, payload: EmbeddingPayload) -> list[str]:
     if len(content) > FILE_MOST_BYTES:
         raise TextRefused(f"it is longer than {FILE_MOST_BYTES} bytes")
     try:
-        text = content.decode("utf-8-sig")
+        # Not `utf-8-sig`: that is a module of its own, which a confined worker might not be able to load.
+        text = content.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise TextRefused(f"it is no UTF-8 text (byte {error.start})") from error
     if payload.per == "file":

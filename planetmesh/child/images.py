@@ -113,7 +113,7 @@ def _make_sheet(call: Call, payload: ImagePayload, wanted: ContactSheet) -> None
         except ImageRefused as error:
             faults[number] = error
             print(f"{item}: {error}", file=sys.stderr)
-        places.append(sheet.put(number, item, picture))
+        places.append(sheet.put(number, wanted.titles[number] if wanted.titles else item, picture))
     if len(faults) == len(call.items):
         for number, refusal in faults.items():
             _emit_refused(call, number, refusal)

@@ -11,17 +11,14 @@ from typing import IO, Any
 
 import msgspec
 
-ALIGN = 64
-MAGIC = b"\x93NUMPY\x01\x00"
+from planetmesh.jobtypes.npy import npy_head
 
 
 def write_npy(path: Path, vectors: Sequence[array[float]]) -> None:
     """A matrix of float32 with a row for each vector; all are of one length."""
     width = len(vectors[0]) if vectors else 0
-    head = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({len(vectors)}, {width}), }}".encode()
-    room = -(len(MAGIC) + 2 + len(head) + 1) % ALIGN
     with _whole(path) as file:
-        file.write(MAGIC + (len(head) + room + 1).to_bytes(2, "little") + head + b" " * room + b"\n")
+        file.write(npy_head(len(vectors), width))
         for vector in vectors:
             file.write(_little(vector))
 

@@ -26,6 +26,8 @@ Examples:
   planetmesh fetch last --list
 
 Which files a job brings back was said when it was handed in: run --out PATTERN.
+A job that makes one thing of all (images --contact-sheet, embed) brings that;
+--by-task has what each of its tasks made.
 A file that is here with the same content is left alone; one with other content
 is never replaced without --overwrite, and then nothing is written at all. Cut
 off, the same command goes on where it ended. Of a job that goes on you get
@@ -53,10 +55,11 @@ def fetch(face: Face, /, target: str, **values: Any) -> int:
 async def _fetch(face: Face, target: str, values: dict[str, Any]) -> int:
     from planetmesh.cli.interrupt import INTERRUPTED, Interruption
     from planetmesh.cli.logs import parse_target
+    from planetmesh.cli.whole import Place, bring_whole, whole_of, with_spec
 
     name, index = parse_target(target)
     async with face.mesh() as mesh:
-        view = await mesh.job(name)
+        view = await with_spec(mesh, await mesh.job(name))
         _refuse_nothing(view, index)
         if values["list_only"]:
             files = await mesh.files(view.id, index=index, by_task=values["by_task"])
@@ -64,14 +67,18 @@ async def _fetch(face: Face, target: str, values: dict[str, Any]) -> int:
         else:
             folder = values["folder"] or "."
             with Interruption() as interruption:
-                fetched = await interruption.interruptible(
-                    bring(face, mesh, view.id, folder, index=index, by_task=values["by_task"],
-                          overwrite=values["overwrite"])
-                )  # fmt: skip
+                is_whole = index is None and not values["by_task"] and whole_of(view.spec) is not None
+                if is_whole:
+                    work = bring_whole(face, mesh, view, Place(folder, folder, values["overwrite"]))
+                else:
+                    work = bring(face, mesh, view.id, folder, index=index, by_task=values["by_task"],
+                                 overwrite=values["overwrite"])  # fmt: skip
+                fetched = await interruption.interruptible(work)
             if fetched is None:
                 say_interrupted(face, view.id, folder)
                 return INTERRUPTED
-            _report(face, fetched, folder)
+            if not is_whole or face.printer.form != "table":
+                _report(face, fetched, folder)
     return _status(face, view, index)
 
 

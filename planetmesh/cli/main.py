@@ -28,6 +28,8 @@ COMMANDS = {
     "login": Listed("planetmesh.cli.login:login", "Make this user an operator or viewer of a mesh."),
     "status": Listed("planetmesh.cli.status:status", "Who am I, which mesh, is it reachable?"),
     "run": Listed("planetmesh.cli.run:run", "Run a command, or one task for each input."),
+    "images": Listed("planetmesh.cli.images:images", "Resize, convert, crop or show many images."),
+    "embed": Listed("planetmesh.cli.embed:embed", "Turn texts into vectors, in one file."),
     "submit": Listed("planetmesh.cli.submit:submit", "Hand in a job from a file."),
     "jobs": Listed("planetmesh.cli.jobs:jobs", "List the jobs."),
     "job": Listed("planetmesh.cli.job:job", "Show one job, or its tasks."),

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from msgspec.structs import replace
 
 from planetmesh.errors import BadInput, NotFound, TooLarge
 from planetmesh.jobtypes.replace import STRINGS
+from planetmesh.model.blob import StagedFile
 from planetmesh.model.job import AUTO_CHUNK, Condition, Inputs, JobSpec, Limits, One
 from planetmesh.model.patterns import check_pattern
 from planetmesh.model.resources import Resources, parse_cpus, parse_duration, parse_size
@@ -79,7 +81,7 @@ class JobOptions:
         )
 
 
-_OPTIONS = (
+_FILE_OPTIONS = (
     click.option("--in", "stage_in", multiple=True, metavar="PATH",
                  help="Take this file, folder or pattern along, into each task's folder (repeatable)."),
     click.option("--out", multiple=True, metavar="PATTERN",
@@ -87,6 +89,8 @@ _OPTIONS = (
     click.option("--no-stage", is_flag=True,
                  help="Inputs and a program that are local files are not taken along by themselves."),
     click.option("--env", multiple=True, metavar="K=V", help="Set a variable; K alone: this shell's value."),
+)  # fmt: skip
+_OPTIONS = (
     click.option("--cpus", metavar="N", help="CPUs for each task, like 2 or 0.5 (default 1)."),
     click.option("--memory", metavar="SIZE", help="Memory for each task, like 500MB or 2g."),
     click.option("--gpus", type=click.IntRange(0, 64), default=0, metavar="N", help="GPUs for each task."),
@@ -124,14 +128,24 @@ _OPTIONS = (
 
 def job_options(command: C) -> C:
     """Give a click command the options of `JobOptions`."""
-    for option in reversed(_OPTIONS):
+    return work_options(_given(_FILE_OPTIONS, command))
+
+
+def work_options(command: C) -> C:
+    """The same without those about files and variables: for commands that know what to take along."""
+    return _given(_OPTIONS, command)
+
+
+def _given(options: tuple[Callable[[C], C], ...], command: C) -> C:
+    for option in reversed(options):
         command = option(command)
     return command
 
 
 def take_options(values: dict[str, Any]) -> JobOptions:
     """Move the options of `JobOptions` out of what click gave."""
-    return JobOptions(**{name: values.pop(name) for name in JobOptions.__dataclass_fields__})
+    known = JobOptions.__dataclass_fields__
+    return JobOptions(**{name: values.pop(name) for name in list(values) if name in known})
 
 
 def command_payload(command: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
@@ -164,8 +178,14 @@ def script_payload(
     return "script", payload
 
 
-def build_spec(kind: tuple[str, dict[str, Any]], inputs: Inputs, options: JobOptions) -> JobSpec:
-    """The spec, checked as the coordinator will check it.
+def build_spec(
+    kind: tuple[str, dict[str, Any]],
+    inputs: Inputs,
+    options: JobOptions,
+    *,
+    planned: tuple[StagedFile, ...] = (),
+) -> JobSpec:
+    """The spec, checked as the coordinator will check it. `planned`: files that all tasks will get.
 
     `node` and the jobs to wait for are looked up later: that needs the mesh.
     """
@@ -193,7 +213,7 @@ def build_spec(kind: tuple[str, dict[str, Any]], inputs: Inputs, options: JobOpt
     known = find_job_type(spec.type)
     if known is not None:
         spec = known.complete(spec)
-        known.check(spec)
+        known.check(replace(spec, files=planned))
     return spec
 
 

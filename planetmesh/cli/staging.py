@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from planetmesh.cli.face import Face
 from planetmesh.cli.spec import JobOptions, build_spec
 from planetmesh.client.plan import Plan
+from planetmesh.model.blob import Digest, StagedFile
 from planetmesh.model.job import Inputs, Items, JobSpec
 from planetmesh.model.resources import show_size
 
@@ -56,7 +57,14 @@ def make_order(
             inputs = plan.add_own(inputs)
         notes += _left_arguments(kind, plan, folder)
     plan.check()
-    return Order(build_spec(kind, inputs, options), options, plan, (*_renamed(plan), *notes))
+    spec = build_spec(kind, inputs, options, planned=_planned(plan))
+    return Order(spec, options, plan, (*_renamed(plan), *notes))
+
+
+def _planned(plan: Plan) -> tuple[StagedFile, ...]:
+    """What all tasks will get, as far as it is known before it was read."""
+    files = [StagedFile(file.name, Digest(""), file.size) for file in plan.files.values()]
+    return (*files, *(StagedFile(tree.name, Digest(""), 0, is_tree=True) for tree in plan.trees))
 
 
 def _with_program(plan: Plan, folder: Path, argv: list[str]) -> list[str]:

@@ -15,6 +15,7 @@ import msgspec
 from planetmesh.cli.bringing import Bringing
 from planetmesh.cli.bytes_out import Outputs
 from planetmesh.cli.face import Face
+from planetmesh.cli.faults import Fate, fates
 from planetmesh.cli.fetch import say_interrupted
 from planetmesh.cli.follow import exit_status, failure_sentence, follow_single
 from planetmesh.cli.gather import Gatherer
@@ -22,12 +23,13 @@ from planetmesh.cli.interrupt import INTERRUPTED, Interruption
 from planetmesh.cli.shapes import noun_of, reason_of
 from planetmesh.cli.spec import JobOptions
 from planetmesh.cli.staging import Order, say_notes, send_files, submit_with
+from planetmesh.cli.whole import Place, is_one_file, make_whole, whole_of
 from planetmesh.client.async_client import AsyncMesh
 from planetmesh.client.handles import JobHandle
 from planetmesh.errors import Conflict, MeshError
 from planetmesh.groups import TaskGroup
 from planetmesh.model.ids import JobId
-from planetmesh.model.job import After, JobSpec, One, TaskState
+from planetmesh.model.job import After, Inputs, JobSpec, One, TaskState
 from planetmesh.wire.api import FeedEvent, TaskView
 
 FAILURES_SHOWN = 20
@@ -44,6 +46,10 @@ class How(msgspec.Struct, frozen=True):
     folder: str = "."
     """Where files that tasks made are laid."""
     overwrite: bool = False
+    whole_folder: str = "."
+    """Where the one file of the whole job is laid, if there is one."""
+    noun: str = ""
+    """`images`: what the job's inputs are, which are told of one by one then."""
 
 
 async def submit_and_watch(face: Face, order: Order, how: How) -> int:
@@ -91,6 +97,7 @@ class Watching:
         self._how = how
         self._handle: JobHandle | None = None
         self._bringing: Bringing | None = None
+        self._inputs: Inputs = One()
 
     async def run(self, order: Order, spec: JobSpec) -> int:
         """Send its files, submit, watch, report; gives the exit status."""
@@ -126,17 +133,37 @@ class Watching:
         self, spec: JobSpec, handle: JobHandle, watching: Coroutine[Any, Any, int]
     ) -> int:
         """Watch; meanwhile bring what the completed tasks made, whatever becomes of the others."""
+        self._inputs = spec.inputs
         if not spec.outputs:
             return await watching
         how = self._how
+        if is_one_file(spec):
+            status = await watching
+            await self._bring_whole(handle, spec)
+            return status
         self._bringing = Bringing(self._printer, self._mesh, handle.id, how.folder, overwrite=how.overwrite)
         async with TaskGroup() as group:
             work = group.create_task(self._bringing.run())
             status = await watching
             await self._bringing.finish()
             work.cancel()
-        self._bringing.report(is_any=handle.view.tasks.completed > 0)
+        self._bringing.report(is_any=bool(handle.view.tasks.completed or how.noun))
+        if whole_of(spec) is not None:
+            await self._bring_whole(handle, spec)
         return status
+
+    async def _bring_whole(self, handle: JobHandle, spec: JobSpec) -> None:
+        """What is made of the results of all tasks; those that lie here themselves have come before."""
+        view = msgspec.structs.replace(handle.view, spec=spec)
+        place = Place(self._how.folder, self._how.whole_folder, self._how.overwrite)
+        try:
+            files = await make_whole(self._face, self._mesh, view, place)
+        except MeshError as error:
+            again = f"Its results stay on the mesh: planetmesh fetch {handle.id} -o DIR"
+            error.hint = f"{error.hint} {again}".strip()
+            raise
+        for file in files:
+            self._printer.event({"kind": "file", "file": file})
 
     async def _watch_single(self, handle: JobHandle) -> int:
         task = await follow_single(
@@ -160,13 +187,33 @@ class Watching:
 
     async def _list_failures(self, handle: JobHandle) -> None:
         counts = handle.view.tasks
-        if counts.failed:
+        if counts.failed and self._how.noun:
+            await self._list_faults(handle)
+        elif counts.failed:
             self._printer.warn(f"{counts.failed} of {counts.total} {noun_of(handle.view)} failed.")
             await self._name_failures(handle)
         if counts.cancelled:
             noun = noun_of(handle.view)
             reason = f": {handle.view.cancel_reason}" if handle.view.cancel_reason else ""
             self._printer.warn(f"{counts.cancelled} of {counts.total} {noun} were cancelled{reason}")
+
+    async def _list_faults(self, handle: JobHandle) -> None:
+        """One line for each input without a result, with the reason."""
+        found: list[Fate] = []
+        count = 0
+        async with aclosing(fates(self._mesh, handle.id)) as inputs:
+            async for fate in inputs:
+                if fate.error:
+                    count += 1
+                    found += [fate] * (len(found) < FAILURES_SHOWN)
+                    self._printer.event({"kind": "fault", "input": fate.input, "error": fate.error})
+        of_all = f"{count} of {self._inputs.count} {self._how.noun}"
+        self._printer.warn(f"{of_all} {'has' if count == 1 else 'have'} no result:")
+        for fate in found:
+            self._printer.note(f"  {fate.sentence}")
+        if count > len(found):
+            more = f"planetmesh results {handle.id} --failed --json"
+            self._printer.note(f"  … and {count - len(found)} more: {more}")
 
     async def _name_failures(self, handle: JobHandle) -> None:
         shown = 0

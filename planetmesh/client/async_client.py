@@ -144,7 +144,9 @@ class AsyncMesh(MeshFiles):
     # Jobs
 
     @overload
-    def submit(self, work: JobSpec, /, *, wait_seconds: float = 0.0) -> Coroutine[Any, Any, JobHandle]: ...
+    def submit(
+        self, work: JobSpec, /, *, wait_seconds: float = 0.0, key: str = ""
+    ) -> Coroutine[Any, Any, JobHandle]: ...
     @overload
     def submit(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> RemoteCall[T]: ...
     def submit(self, work: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -157,11 +159,11 @@ class AsyncMesh(MeshFiles):
             return self._submit_job(work, *args, **kwargs)
         return self.using().submit(work, *args, **kwargs)
 
-    async def _submit_job(self, spec: JobSpec, *, wait_seconds: float = 0.0) -> JobHandle:
+    async def _submit_job(self, spec: JobSpec, *, wait_seconds: float = 0.0, key: str = "") -> JobHandle:
         """With `wait_seconds` the answer comes when the job has ended, or after that time: one round trip
-        for a short job, see `JobHandle.view`.
+        for a short job, see `JobHandle.view`. A `key` that was used before finds that job.
         """
-        body = SubmitJob(spec, key=secrets.token_hex(16))
+        body = SubmitJob(spec, key=key or secrets.token_hex(16))
         query = {"wait": f"{wait_seconds:g}"} if wait_seconds > 0 else {}
         answer = await self._ask(
             "POST", "/v1/jobs", SubmittedJob, query=query, body=body, wait_seconds=wait_seconds
@@ -172,9 +174,13 @@ class AsyncMesh(MeshFiles):
         """A handle on a job that was handed in before, by id, prefix or `last`."""
         return JobHandle(self, await self.job(job))
 
-    async def job(self, job: str, *, wait_seconds: float = 0.0) -> JobView:
-        """One job with its spec; with `wait_seconds` as soon as it has ended, or after that time."""
+    async def job(self, job: str, *, wait_seconds: float = 0.0, whole: bool = False) -> JobView:
+        """One job with its spec; with `wait_seconds` as soon as it has ended, or after that time.
+
+        A spec with more than a thousand inputs comes only if the `whole` is asked for.
+        """
         query = {"wait": f"{wait_seconds:g}"} if wait_seconds > 0 else {}
+        query |= {"spec": "1"} if whole else {}
         return await self._ask("GET", job_path(job), JobView, query=query, wait_seconds=wait_seconds)
 
     async def jobs(self, *, limit: int = 50, mine: bool = False) -> list[JobView]:

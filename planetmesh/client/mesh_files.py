@@ -12,7 +12,7 @@ from planetmesh.client.calls import Caller
 from planetmesh.client.downloads import Downloader, Fetched, read_selection
 from planetmesh.client.plan import Plan
 from planetmesh.client.progress import OnProgress, Progress, telling
-from planetmesh.client.staging import stage
+from planetmesh.client.staging import stage, stage_made
 from planetmesh.client.wanted import Wanted
 from planetmesh.errors import BadInput, MissingBlobs
 from planetmesh.model.job import JobSpec
@@ -33,6 +33,11 @@ class MeshFiles:
         progress = Progress()
         with telling(progress, on_progress):
             return await stage(self._open, plan, spec, progress)
+
+    async def stage_made(self, job: str, spec: JobSpec) -> JobSpec:
+        """Give the tasks of a job to come all that this one's have brought; nothing of it comes here."""
+        job_path(job)
+        return await stage_made(self._open, job, spec)
 
     async def submit_with(
         self,
@@ -105,7 +110,7 @@ class MeshFiles:
     def _open(self) -> Caller:
         raise NotImplementedError
 
-    async def _submit_job(self, spec: JobSpec, *, wait_seconds: float = 0.0) -> JobHandle:
+    async def _submit_job(self, spec: JobSpec, *, wait_seconds: float = 0.0, key: str = "") -> JobHandle:
         raise NotImplementedError
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from planetmesh.client.calls import Caller
+from planetmesh.client.downloads import read_selection
 from planetmesh.client.local_files import LocalFile
 from planetmesh.client.plan import Plan
 from planetmesh.client.progress import Progress
@@ -40,6 +41,23 @@ async def stage(caller: Caller, plan: Plan, spec: JobSpec, progress: Progress) -
         own = tuple(None if file is None else _staged(file, digests) for file in plan.own)
         spec = msgspec.structs.replace(spec, inputs=Items(spec.inputs.items, own))
     return spec
+
+
+async def stage_made(caller: Caller, job: str, spec: JobSpec) -> JobSpec:
+    """The spec with all that another job's tasks have brought, as files of each of its tasks.
+
+    Only the list of them is sent: their content is there already. Raises Conflict for clashes of names.
+    """
+    made = await read_selection(caller, job)
+    files = {
+        file.name: ManifestFile(file.name, file.digest, file.size, file.executable) for file in made.files
+    }
+    content = await asyncio.to_thread(encode_manifest, Manifest(tuple(files.values()), made.folders))
+    listed = Outgoing.of_bytes(content)
+    await Uploader(caller, Progress()).send([listed])
+    return msgspec.structs.replace(
+        spec, files=(*spec.files, StagedFile("", listed.digest, listed.size, is_tree=True))
+    )
 
 
 def _staged(file: LocalFile, digests: dict[str, Digest]) -> StagedFile:

@@ -57,6 +57,8 @@ class EmbeddingPayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is longer is cut; 0: what the model takes."""
     result: Literal["values", "npy", "jsonl"] = "values"
     """Vectors as the tasks' values, or a file from each task."""
+    join: str = ""
+    """A name: whoever fetches the results gets one file, called so, in the order of the inputs."""
     threads: int = 0
     """Of one task; 0: as many as it asks for CPUs."""
     chunk: int = 1
@@ -132,9 +134,21 @@ def read_embedding(payload: dict[str, Any]) -> EmbeddingPayload:
     _within("batch", found.batch, 1, BATCH_MOST)
     _within("tokens_most", found.tokens_most, 0, TOKENS_MOST)
     _within("threads", found.threads, 0, 1024)
+    if found.join and (found.result == "values" or "/" in found.join or found.join.startswith(".")):
+        raise BadInput(
+            "join names the one file that all vectors are put into.",
+            hint='Say it like: result = "npy", join = "vectors.npy"',
+        )
+    if found.join:
+        safe_parts(found.join)
     if len(found.prefix) > PREFIX_MOST:
         raise BadInput(f"The prefix is longer than {PREFIX_MOST} letters.")
     return found
+
+
+def is_row_each(payload: EmbeddingPayload) -> bool:
+    """Has each input one vector? Else a file has as many as lines."""
+    return payload.source != "file" or payload.per == "file"
 
 
 def text_in(line: str | bytes, key: str, where: str) -> str:

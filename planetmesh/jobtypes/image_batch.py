@@ -115,6 +115,17 @@ class ContactSheet(
     gap: int = 12
     labels: Literal["name", "number", "none"] = "name"
     background: str = "white"
+    titles: tuple[str, ...] = ()
+    """As labels, one for each image, instead of the names of the files."""
+
+
+class Overview(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A contact sheet of all results, for whoever fetches them (client/overview.py)."""
+
+    sheet: ContactSheet = ContactSheet()
+    output: str = "contact-sheet.jpg"
+    alone: bool = False
+    """The results are there for the sheet only, and not fetched themselves."""
 
 
 Operation = Resize | Thumbnail | Convert | Crop | Rotate | Strip | ContactSheet
@@ -126,6 +137,8 @@ class ImagePayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`{/.}.{ext}` and the like; empty: that, or `contact-sheet.jpg`."""
     pixels_most: int = USUAL_PIXELS
     """An image with more, also as a result, is refused before its pixels are read."""
+    overview: Overview | None = None
+    """Made by a small job of its own, once this one has ended; that one has all machines."""
     chunk: int = 1
     """How many inputs each task has, where that is fixed: `{#}` counts inputs. Follows from the job."""
 
@@ -191,12 +204,15 @@ class ImageBatch(CallType):
         items = spec.inputs.items
         if payload.sheet is None:
             refuse_doubles([(item, output_of(payload, item, index).name) for index, item in enumerate(items)])
+            if payload.overview is not None:
+                _check_overview(payload, payload.overview, len(items))
             return
+        if payload.overview is not None:
+            raise BadInput("A job makes a contact sheet, or has one made of its results, not both.")
         output_of(payload, "", 0)
-        if len(items) > SHEET_IMAGES_MOST:
-            raise TooLarge(
-                f"{len(items)} images are too many for one sheet; {SHEET_IMAGES_MOST} is the limit."
-            )
+        _check_count(len(items))
+        if payload.sheet.titles and len(payload.sheet.titles) != len(items):
+            raise BadInput(f"There are {len(payload.sheet.titles)} titles for {len(items)} images.")
         if 0 < spec.chunk < len(items) or spec.chunk == 0:
             raise BadInput(
                 "A contact sheet is one task over all its images.", hint="Leave the chunk away: it follows."
@@ -241,7 +257,10 @@ def read_images(payload: dict[str, Any]) -> ImagePayload:
 
 def output_of(payload: ImagePayload, item: str, index: int) -> Output:
     """Name and format of what an input becomes; `index` counts inputs. Raises BadInput."""
-    name = fill_name(payload.pattern, item, index, payload.extension_for(item))
+    extension = payload.extension_for(item)
+    if not extension and EXTENSION in payload.pattern:
+        raise _no_format(item)
+    name = fill_name(payload.pattern, item, index, extension)
     by_name = FORMAT_OF.get(extension_of(name))
     convert = payload.convert
     if convert is not None:
@@ -251,11 +270,15 @@ def output_of(payload: ImagePayload, item: str, index: int) -> Output:
             )
         return Output(name, convert.format)
     if by_name is None:
-        raise BadInput(
-            f"Nothing says in which format {name[:80]!a} is to be written.",
-            hint=f"Convert it, for instance to jpeg. Known: {', '.join(FORMATS)}.",
-        )
+        raise _no_format(name)
     return Output(name, by_name)
+
+
+def _no_format(name: str) -> BadInput:
+    return BadInput(
+        f"Nothing says in which format {name[:80]!a} is to be written.",
+        hint=f"If it is an image, convert it, for instance to jpeg. Known: {', '.join(FORMATS)}.",
+    )
 
 
 def sheet_grid(sheet: ContactSheet, count: int) -> tuple[int, int]:
@@ -276,6 +299,29 @@ def sheet_size(sheet: ContactSheet, count: int) -> tuple[int, int]:
         columns * (sheet.width + sheet.gap) + sheet.gap,
         rows * (sheet.height + label_height(sheet) + sheet.gap) + sheet.gap,
     )
+
+
+def sheet_payload(overview: Overview, titles: tuple[str, ...], pixels_most: int) -> dict[str, Any]:
+    """The payload of the job that makes the sheet."""
+    sheet = msgspec.structs.replace(overview.sheet, titles=titles)
+    found: dict[str, Any] = msgspec.to_builtins(
+        {"operations": [sheet], "output": overview.output, "pixels_most": pixels_most}
+    )
+    return found
+
+
+def _check_overview(payload: ImagePayload, overview: Overview, count: int) -> None:
+    _check_count(count)
+    _check_operation(overview.sheet)
+    if "/" in overview.output or "{" in overview.output:
+        raise BadInput("The output of an overview is the name of one file.")
+    sheet_job = read_images(sheet_payload(overview, (), payload.pixels_most))
+    _check_sheet_size(sheet_job, overview.sheet, count)
+
+
+def _check_count(count: int) -> None:
+    if count > SHEET_IMAGES_MOST:
+        raise TooLarge(f"{count} images are too many for one sheet; {SHEET_IMAGES_MOST} is the limit.")
 
 
 def _check_sheet_size(payload: ImagePayload, sheet: ContactSheet, count: int) -> None:
