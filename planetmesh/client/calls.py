@@ -16,7 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from planetmesh.client.connect import Call, Link
-from planetmesh.client.failures import ConnectionLost, read_error
+from planetmesh.client.failures import AnsweredNot, ConnectionLost, read_error
 from planetmesh.errors import CertificateRefused, MeshError, PeerMisbehaved, TooLarge, Unreachable
 
 PATIENCE_SECONDS = 120.0
@@ -92,6 +92,7 @@ class Patience:
         self._on_wait = on_wait
         self._until: float | None = None
         self._pause_seconds = 0.0
+        self._is_told = False
 
     async def wait(self, error: Unreachable) -> None:
         """Pause before the next try; raises the error when there is no more time."""
@@ -100,8 +101,10 @@ class Patience:
             self._until = now + self._seconds
         elif now >= self._until:
             raise error
-        if self._pause_seconds == PAUSE_FIRST_SECONDS and self._on_wait is not None:
-            self._on_wait(error)
+        if not self._is_told and (self._pause_seconds > 0 or isinstance(error, AnsweredNot)):
+            self._is_told = True
+            if self._on_wait is not None:
+                self._on_wait(error)
         # The first repeat is immediate: a kept connection that the coordinator closed is no outage.
         await asyncio.sleep(self._pause_seconds * random.uniform(0.75, 1.25))  # noqa: S311  a spread, no secret
         self._pause_seconds = min(PAUSE_LONGEST_SECONDS, max(PAUSE_FIRST_SECONDS, self._pause_seconds * 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import shutil
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from coordinator_double import SETTINGS
+from cutting_proxy import DOWN, UP, CuttingProxy
 
 from planetmesh.agent import reconnect
 from planetmesh.agent import service as service_module
@@ -224,6 +226,33 @@ async def test_a_transfer_that_is_cut_anywhere_goes_on(coordinator):
     assert result.outcome is Outcome.OK
     assert coordinator.output(0).decode().strip() == files[0].digest
     assert coordinator.store.count("GET") == 6
+
+
+async def test_any_cut_of_a_connection_is_gone_on_with(coordinator):
+    """In and out, at random bytes of the connections: of handshakes, of headers, of files."""
+    draw = random.Random(7)
+    async with CuttingProxy(coordinator.port) as proxy:
+        own, coordinator.port = coordinator.port, proxy.port
+        home = coordinator.agent_home()
+        coordinator.port = own
+        async with agent(coordinator, home):
+            for number in range(8):
+                content = draw.randbytes(2_500_000)
+                files = [staged(coordinator, "in", content), staged(coordinator, "small", b"%d" % number)]
+                most = (6000, 2_600_000)
+                proxy.cuts = [(draw.choice([UP, DOWN]), draw.randrange(draw.choice(most))) for _ in range(4)]
+                proxy.drop(but_first=1)  # that is the link
+                job = f"{JOB[:-1]}{number}"
+                script = "cat in in small > out; cp small again"
+                await coordinator.open_job(
+                    job, ["sh", "-c", script], files=tuple(files), outputs=("out", "again")
+                )
+                await coordinator.assign(job, [number])
+                await coordinator.until(lambda: number in coordinator.results(), "the result")  # noqa: B023
+                result = coordinator.results()[number]
+                assert result.outcome is Outcome.OK, result
+                assert made(coordinator, result)[0]["out"] == content * 2 + b"%d" % number
+        assert proxy.done >= 8
 
 
 async def test_small_files_that_are_cut_come_again(coordinator):
