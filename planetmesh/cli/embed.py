@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from planetmesh.cli.face import Face
+from planetmesh.cli.sections import SectionedCommand
 from planetmesh.cli.spec import work_options
 
 if TYPE_CHECKING:
@@ -48,11 +49,20 @@ Exit status: 0 if every text has a vector, 1 if not.
 """
 
 
-@click.command(epilog=_EXAMPLES)
-@click.option("--model", metavar="FOLDER", help="Use this model folder of this machine.")
+class _Embed(SectionedCommand):
+    sections = (
+        ("Model", ("model", "server", "server_kind", "prefix", "batch", "no_normalise", "tokens_most")),
+        ("Texts and results", ("output", "overwrite", "per", "key", "detach", "dry_run")),
+    )
+
+
+@click.command(cls=_Embed, epilog=_EXAMPLES)
+@click.option("--model", type=click.Path(), metavar="FOLDER", help="Use this model folder of this machine.")
 @click.option("--server", metavar="MODEL", help="Use this model of the nodes' own servers.")
 @click.option("--server-kind", type=click.Choice(["ollama", "openai"]), help="Of --server (default ollama).")
-@click.option("-o", "output", metavar="FILE", required=True, help="The new file: .npy or .jsonl.")
+@click.option(
+    "-o", "output", type=click.Path(), metavar="FILE", required=True, help="The new file: .npy or .jsonl."
+)
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 @click.option("--per", type=click.Choice(["line", "file"]), default="line", help="What is a text.")
 @click.option("--key", default=None, metavar="NAME", help="Of JSON lines: where the text is (default text).")
@@ -63,7 +73,7 @@ Exit status: 0 if every text has a vector, 1 if not.
 @click.option("--detach", is_flag=True, help="Print the job's id and leave.")
 @click.option("--dry-run", is_flag=True, help="Show the tasks, send nothing.")
 @work_options
-@click.argument("files", nargs=-1, metavar="FILES…")
+@click.argument("files", nargs=-1, type=click.Path(), metavar="FILES…")
 @click.pass_obj
 def embed(face: Face, /, files: tuple[str, ...], **values: Any) -> int:
     """Turn texts into vectors on all machines, and put them into one file."""

@@ -9,6 +9,7 @@ import click
 
 from planetmesh.cli.face import Face
 from planetmesh.cli.image_options import operation_options, take_operations, take_sheet
+from planetmesh.cli.sections import SectionedCommand
 from planetmesh.cli.spec import work_options
 
 if TYPE_CHECKING:
@@ -55,14 +56,31 @@ Exit status: 0 if there is a result of every image, 1 if not.
 """
 
 
-@click.command(epilog=_EXAMPLES)
+class _Images(SectionedCommand):
+    sections = (
+        ("Operations, in the order in which they stand",
+         ("resize", "thumbnail", "crop", "rotate", "convert", "strip", "quality", "lossless", "enlarge",
+          "background")),
+        ("Contact sheet", ("sheet", "columns", "cell", "labels", "sheet_background")),
+        ("Results", ("folder", "pattern", "overwrite", "only_new", "pixels_most", "detach", "dry_run")),
+    )  # fmt: skip
+
+
+@click.command(cls=_Images, epilog=_EXAMPLES)
 @operation_options
-@click.option("--contact-sheet", "sheet", metavar="FILE", help="All images small on one, like sheet.jpg.")
+@click.option(
+    "--contact-sheet",
+    "sheet",
+    type=click.Path(),
+    metavar="FILE",
+    help="All images small on one, like sheet.jpg.",
+)
 @click.option("--columns", type=click.IntRange(1), metavar="N", help="Of the contact sheet.")
 @click.option("--cell", metavar="SIZE", help="Of a picture on the sheet: 240 or 320x240 (default 240).")
 @click.option("--labels", type=click.Choice(["name", "number", "none"]), help="Below each picture.")
 @click.option("--sheet-background", metavar="COLOUR", help="Of the contact sheet (default white).")
-@click.option("-o", "folder", metavar="DIR", help="Where images are laid (default: the current folder).")
+@click.option("-o", "folder", type=click.Path(), metavar="DIR",
+              help="Where images are laid (default: the current folder).")  # fmt: skip
 @click.option("--as", "pattern", metavar="PATTERN", help="What they are called, like '{/.}-small.{ext}'.")
 @click.option("--overwrite", is_flag=True, help="Replace what is there.")
 @click.option("--only-new", is_flag=True, help="Leave out images whose result is there already.")
@@ -71,7 +89,7 @@ Exit status: 0 if there is a result of every image, 1 if not.
 @click.option("--detach", is_flag=True, help="Print the job's id and leave.")
 @click.option("--dry-run", is_flag=True, help="Show the tasks, send nothing.")
 @work_options
-@click.argument("files", nargs=-1, metavar="FILES…")
+@click.argument("files", nargs=-1, type=click.Path(), metavar="FILES…")
 @click.pass_context
 def images(context: click.Context, /, files: tuple[str, ...], **values: Any) -> int:
     """Do something to many images on all machines, or put them onto one contact sheet."""

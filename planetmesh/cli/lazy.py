@@ -18,6 +18,7 @@ from click.shell_completion import CompletionItem
 
 from planetmesh import __version__
 from planetmesh.cli.face import Face
+from planetmesh.cli.sections import Sections, in_sections
 
 BELOW = {"node": frozenset({"drain", "rename", "tag", "revoke", "forget"})}
 """Commands of a group that people look for at the top."""
@@ -37,9 +38,10 @@ class Listed:
 class LazyGroup(click.Group):
     """Lists its commands from a table and imports the one that is called."""
 
-    def __init__(self, table: Mapping[str, Listed], **options: Any) -> None:
+    def __init__(self, table: Mapping[str, Listed], sections: Sections = (), **options: Any) -> None:
         super().__init__(**options)
         self._table = table
+        self._sections = sections
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
         return [name for name, listed in self._table.items() if not listed.hidden]
@@ -64,9 +66,10 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(name, self._table[name].short_help) for name in self.list_commands(ctx)]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
+        table = {name: (name, self._table[name].short_help) for name in self.list_commands(ctx)}
+        for title, some in in_sections(table, self._sections, "More"):
+            with formatter.section(title):
+                formatter.write_dl(some)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]

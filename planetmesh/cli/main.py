@@ -56,10 +56,21 @@ COMMANDS = {
 }
 
 
+SECTIONS = (
+    ("Take part", ("up", "code", "login", "status", "doctor", "leave")),
+    ("Give work", ("run", "images", "embed", "submit")),
+    ("Look after jobs", ("jobs", "job", "wait", "logs", "results", "fetch", "explain", "pause", "resume",
+                         "edit", "retry", "cancel")),
+    ("Look after machines", ("nodes", "node", "settings")),
+)  # fmt: skip
+"""As `--help` shows them; what is not named here comes last."""
+
+
 def make_group() -> LazyGroup:
     """The whole command line as one click group."""
     return LazyGroup(
         COMMANDS,
+        SECTIONS,
         name=PROGRAM,
         params=[*global_options()],
         context_settings={"help_option_names": ["-h", "--help"]},

@@ -159,7 +159,7 @@ def test_the_group_lists_the_contract() -> None:
 
 def test_run_without_arguments_shows_help(capfd) -> None:
     assert run([]) == 0
-    assert "Commands:" in capfd.readouterr().out
+    assert "Give work:" in capfd.readouterr().out
 
 
 def test_json_errors_are_one_document(say) -> None:

@@ -32,6 +32,8 @@ def signature(**changes) -> Signature:
         ({"info": {"tags": ("gpu",)}}, {"tags": ("gpu", "fast")}, "tags", True, "lacks the tag fast"),
         ({}, {"tags": ("python3.99",)}, "tags", True, "the job needs 3.99"),
         ({}, {"type": "embedding"}, "job_type", True, "jobs of type embedding"),
+        ({}, {"type": "image_batch"}, "job_type", True, "no Pillow"),
+        ({}, {"tags": ("image:heic",)}, "tags", True, "cannot read or write HEIC"),
         ({"info": {"refuses": "no sandbox"}}, {}, "refuses", True, "no sandbox"),
         ({}, {"requests": builders.resources(3)}, "too_small", True, "offers only 2 CPUs, 1.0 GiB"),
         (
