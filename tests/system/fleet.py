@@ -60,6 +60,10 @@ class Diary:
         shutil.rmtree(self.folder)
 
 
+HURRIED = {"suspect_after_seconds": 4.0, "offline_after_seconds": 8.0, "restart_grace_seconds": 8.0}
+"""Settings for tests that wait until a node is given up; with the defaults that takes 15 s."""
+
+
 class Fleet:
     """Made for one test; `close` ends everything."""
 

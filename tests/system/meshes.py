@@ -196,8 +196,15 @@ def join(coordinator: Machine, newcomer: Machine, *options: str) -> None:
 
 
 def wait_until(reached: Callable[[], bool], seconds: float, story: Callable[[], str] = lambda: "") -> None:
-    """Look again and again until it is so; fail with the story if it does not come true in time."""
+    """Look again and again until it is so; fail with the story if it does not come true in time.
+
+    A look that takes long, as one by a command does, is followed by as long a pause: the machine is
+    somebody's whose progress we wait for.
+    """
     end_at = time.monotonic() + seconds
-    while not reached():
+    while True:
+        began = time.monotonic()
+        if reached():
+            return
         assert time.monotonic() < end_at, f"not reached within {seconds} s\n{story()}"
-        time.sleep(0.05)
+        time.sleep(min(max(0.05, time.monotonic() - began), 0.5))
