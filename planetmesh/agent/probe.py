@@ -77,14 +77,24 @@ def offered_types() -> tuple[str, ...]:
     return tuple(name for name, kind in JOB_TYPES.items() if all(find_spec(module) for module in kind.needs))
 
 
+LAG_MOST_SECONDS = 1e6
+"""A machine that slept for longer says so no more exactly."""
+
+
 class LoadMeter:
     """What the node does now. psutil compares with its last call, so one meter belongs to one agent."""
 
     def __init__(self, work_folder: Path) -> None:
         self._work_folder = work_folder
+        self._lag_seconds = 0.0
         psutil.cpu_percent(interval=None)
 
-    def read(self, running: int, backlog: int) -> NodeLoad:
+    def note_lag(self, seconds: float) -> None:
+        """So much later than asked for did the event loop come back to a timer."""
+        self._lag_seconds = min(LAG_MOST_SECONDS, max(self._lag_seconds, seconds))
+
+    def read(self, running: int, backlog: int, *, outbox_bytes: int = 0, cache_bytes: int = 0) -> NodeLoad:
+        lag, self._lag_seconds = self._lag_seconds, 0.0
         try:
             disk_free = psutil.disk_usage(str(self._work_folder)).free
         except OSError:
@@ -95,6 +105,9 @@ class LoadMeter:
             disk_free_bytes=disk_free,
             running=running,
             backlog=backlog,
+            outbox_bytes=outbox_bytes,
+            cache_bytes=cache_bytes,
+            lag_seconds=lag,
         )
 
 

@@ -36,6 +36,7 @@ from planetmesh.agent.sandbox.messages import Share
 from planetmesh.agent.state import AgentState, Phase
 from planetmesh.agent.warm import Surroundings
 from planetmesh.agent.worklist import Worklist
+from planetmesh.blobs.cache import Cache
 from planetmesh.entry_points import JOB_TYPES, offers
 from planetmesh.errors import BadInput, MeshError
 from planetmesh.groups import TaskGroup
@@ -190,11 +191,12 @@ async def run_agent(
                 peering = Peering(options.home, identity, server)
                 if options.settings.peer_staging:
                     desk.link.beside = partial(_serve_peers, desk, peering)
+                meter = LoadMeter(folder)
                 loops = [
                     group.create_task(reconnector.keep_connected()),
                     group.create_task(reconnector.search()),
-                    group.create_task(_beat(desk, LoadMeter(folder))),
-                    group.create_task(_tick(desk)),
+                    group.create_task(_beat(desk, meter, files.cache)),
+                    group.create_task(_tick(desk, meter)),
                     group.create_task(desk.runner.warm.tend()),
                     group.create_task(files.tell(threads, desk.link.post)),
                 ]
@@ -235,16 +237,24 @@ class Stops:
 # Loops
 
 
-async def _beat(desk: Desk, meter: LoadMeter) -> None:
+async def _beat(desk: Desk, meter: LoadMeter, cache: Cache) -> None:
     """Tell the coordinator that we live, whatever the tasks do."""
     while True:
-        desk.link.post(Heartbeat(meter.read(desk.worklist.running, desk.worklist.backlog)))
+        load = meter.read(
+            desk.worklist.running,
+            desk.worklist.backlog,
+            outbox_bytes=desk.outbox.size_bytes,
+            cache_bytes=cache.used_bytes,
+        )
+        desk.link.post(Heartbeat(load))
         await asyncio.sleep(desk.link.settings.heartbeat_seconds)
 
 
-async def _tick(desk: Desk) -> None:
+async def _tick(desk: Desk, meter: LoadMeter) -> None:
     while True:
+        asked_at = time.monotonic()
         await asyncio.sleep(TICK_SECONDS)
+        meter.note_lag(time.monotonic() - asked_at - TICK_SECONDS)
         desk.tick(time.monotonic())
         if not desk.link.is_up:
             # Nobody else has these messages: power loss must not cost them either.

@@ -48,6 +48,7 @@ RULES: MappingProxyType[tuple[str, str], frozenset[Role]] = MappingProxyType(
         ("POST", "/v1/blobs/{digest}/sources"): AGENT,
         ("DELETE", "/v1/members/{member}"): OPERATORS,
         ("GET", "/v1/status"): READERS,
+        ("GET", "/metrics"): READERS,
         ("GET", "/v1/feed"): READERS,
         ("GET", "/v1/values"): OPERATORS,
         ("GET", "/v1/openapi.json"): READERS,

@@ -49,6 +49,9 @@ class Depot:
         self.shelf = shelf
         self.ledger = ledger
         self.manifests = Manifests(self.read_small)
+        self.bytes_in = 0
+        """That came since the start, and `bytes_out` that went."""
+        self.bytes_out = 0
         self.bounds = Bounds(ledger.brought, lambda: settings().job_files_most_bytes)
         self._settings = settings
         self._half = (shelf.room.used_bytes + shelf.room.free_bytes) // 2

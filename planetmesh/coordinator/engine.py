@@ -272,7 +272,7 @@ class Engine:
                 is_whole: bool = ended.value
                 break
             turn.take(reactor.on_placed(self.state, placement, now))
-            self.meters.placements += 1
+            self.meters.placements[placement.node_id] += 1
         self.meters.passes.note(time.monotonic() - began)
         self._cut_short = not is_whole
         if not is_whole:
@@ -281,6 +281,14 @@ class Engine:
 
     def _let_out(self, turn: Turn, now: Moment) -> None:
         self._follow_settings()
+        self.meters.note_turn(
+            self.state,
+            turn.tasks.values(),
+            [attempt.outcome for attempt in turn.attempts],
+            len(turn.new_jobs),
+            turn.job_ends,
+            now.wall,
+        )
         for node_id, messages in turn.sends.items():
             self.switchboard.send(node_id, messages)
         for hang_up in turn.hang_ups:

@@ -42,6 +42,13 @@ JUMP_MOST = 1_000_000_000
 """How far a subscriber that has seen higher numbers than we know may move us up: far below 2^53."""
 
 
+class FeedSize(msgspec.Struct, frozen=True):
+    number: int
+    """Of the last event."""
+    kept_bytes: int
+    subscribers: int
+
+
 class Subscriber:
     """One listener's place in the ring."""
 
@@ -117,6 +124,11 @@ class Feed:
             self._number += 1
             self._floor = self._number
         return self._number
+
+    @property
+    def size(self) -> FeedSize:
+        """For metrics: looking changes nothing."""
+        return FeedSize(self._number, self._ring_bytes, len(self._subscribers))
 
     def expect(self, now: Moment) -> int:
         """The newest number for somebody who is going to subscribe after it; events are kept meanwhile."""

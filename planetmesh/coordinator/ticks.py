@@ -29,7 +29,9 @@ async def tick(engine: Engine) -> None:
     """Let the reactor look at the clock; after a sleep nobody is blamed for the silence."""
     before = time.time()
     while True:
+        asked_at = time.monotonic()
         await asyncio.sleep(TICK_SECONDS)
+        engine.meters.lags.note(max(0.0, time.monotonic() - asked_at - TICK_SECONDS))
         gap = time.time() - before - TICK_SECONDS
         before = time.time()
         if gap > STALL_SECONDS:

@@ -74,6 +74,12 @@ class NodeLoad(msgspec.Struct, frozen=True):
     disk_free_bytes: Amount = 0
     running: Amount = 0
     backlog: Amount = 0
+    outbox_bytes: Amount = 0
+    """Ends of tasks that the coordinator has not acknowledged."""
+    cache_bytes: Amount = 0
+    """Files of jobs that are kept for the next ones."""
+    lag_seconds: Annotated[float, Meta(ge=0.0, le=1e6)] = 0.0
+    """How late the agent's event loop came back to a timer since the last heartbeat, at most."""
 
 
 class Confined(msgspec.Struct, frozen=True):

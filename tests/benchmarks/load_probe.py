@@ -76,7 +76,7 @@ class Probe:
             "at": time.monotonic(),
             "cpu_seconds": used.ru_utime + used.ru_stime,
             "happenings": meters.happenings,
-            "placements": meters.placements,
+            "placements": meters.placements.total(),
             "turns": meters.turns.count,
             "passes": meters.passes.count,
             "pass_seconds": meters.passes.total,

@@ -35,7 +35,7 @@ INFO = NodeInfo(
 
 FROM_AGENT: tuple[wire.FromAgent, ...] = (
     wire.RegisterNode(PROTOCOL, INFO, "i1", (HELD,), 5),
-    wire.Heartbeat(NodeLoad(0.5, 1024, 2048, 3, 4)),
+    wire.Heartbeat(NodeLoad(0.5, 1024, 2048, 3, 4, 5, 6, 0.25)),
     wire.Pong(9),
     wire.TaskStarted(JOB, 7, 2),
     wire.TaskOutput(JOB, 7, 2, 1, 100, b"hello\xff"),

@@ -171,7 +171,9 @@ async def read_blobs(call: Call) -> web.StreamResponse:
 
     async def write(answer: Stream) -> None:
         for some in _batches(asked, sizes):
-            await answer.write(await depot.run(partial(read, some)))
+            frames = await depot.run(partial(read, some))
+            await answer.write(frames)
+            depot.bytes_out += len(frames)
 
     async with call.parts.turns.turn(call.principal.id):
         return await stream(call, write, content_type=BYTES, head=Head(length=length))

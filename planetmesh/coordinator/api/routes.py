@@ -16,6 +16,7 @@ from planetmesh.coordinator.api import (
     explanations,
     feed,
     jobs,
+    metrics,
     nodes,
     outputs,
     pairing,
@@ -105,6 +106,13 @@ ROUTES: tuple[Route, ...] = (
         handler=status.show_status,
         about="The mesh at a glance, and who is asking.",
         answer=MeshStatus,
+    ),
+    Route(
+        method="GET",
+        path="/metrics",
+        handler=metrics.show_metrics,
+        about="The coordinator and its nodes in numbers, in Prometheus' form.",
+        raw=True,
     ),
     Route(
         method="GET",

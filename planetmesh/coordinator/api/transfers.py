@@ -132,6 +132,7 @@ async def pieces_of(call: Call) -> AsyncIterator[list[bytes]]:
                     piece.append(data)
                     size += len(data)
             call.still_allowed()
+            call.parts.depot.bytes_in += size
             yield piece
     except TimeoutError as error:
         call.connection.abort()
@@ -182,3 +183,4 @@ async def give(depot: Depot, answer: Stream, reading: Reading, count: int) -> No
         if left > 0:
             following = depot.run(partial(reading.read, min(PIECE_BYTES, left)))
         await answer.write(piece)
+        depot.bytes_out += len(piece)
