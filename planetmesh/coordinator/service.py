@@ -38,16 +38,16 @@ from planetmesh.mesh import nodes
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.blob import Digest
 from planetmesh.model.endpoint import DEFAULT_PORT, format_endpoint
-from planetmesh.paths import Home
+from planetmesh.paths import Home, write_private
 from planetmesh.settings import Settings
 from planetmesh.store.outputs import Outputs
 from planetmesh.store.store import Store
 from planetmesh.trust import renewal
-from planetmesh.trust.authority import Authority
+from planetmesh.trust.authority import Authority, host_name
 from planetmesh.trust.identity import Identity
 from planetmesh.trust.pairing_server import PairingDesk
 from planetmesh.trust.serials import ActiveSerials
-from planetmesh.trust.tls import reload_certificate, serve_context
+from planetmesh.trust.tls import answer_to_name, reload_certificate, serve_context
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ RENEWAL_CHECK_SECONDS = 3600.0
 """Asked by wall time each hour: a timer of days would miss its day while the machine sleeps."""
 
 CERTIFICATE_SWEEP_SECONDS = 60.0
+NAMED = "named.pem"
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ async def running_coordinator(options: CoordinatorOptions) -> AsyncIterator[Coor
 
         access = Access(engine, serials)
         context = serve_context(identity)
+        _show_name(home, enrolment, context)
         distribution = Distribution()
         parts = Parts(engine, access, enrolment, desk, depot, failures=failures, distribution=distribution)
         app = build_from(parts, _agent_handler(engine, access, identity, distribution))
@@ -218,4 +220,13 @@ async def _keep_certificates(home: Home, enrolment: Enrolment, context: ssl.SSLC
     if renewal.due(identity.principal, time.time()):
         enrolment.authority.renew_local(identity)
         reload_certificate(context, identity)
+        _show_name(home, enrolment, context)
         log.info("coordinator.renewed_certificate")
+
+
+def _show_name(home: Home, enrolment: Enrolment, context: ssl.SSLContext) -> None:
+    """Let programs that know servers by host names be sure whom they ask (docs/adr/0009)."""
+    authority, identity = enrolment.authority, enrolment.coordinator
+    path = home.coordinator / NAMED
+    write_private(path, authority.name_certificate(identity.certificate_der))
+    answer_to_name(context, host_name(authority.mesh_id), identity, path)

@@ -162,7 +162,8 @@ class Authority:
             raise BadInput("An identity's id is 32 hex digits.")
         if not isinstance(public_key.curve, ec.SECP256R1):
             raise BadInput("Only P-256 keys are accepted.")
-        certificate = self._leaf(PROFILES[role], f"spiffe://{self.mesh_id}/{role}/{id}", public_key)
+        name = x509.UniformResourceIdentifier(f"spiffe://{self.mesh_id}/{role}/{id}")
+        certificate = self._leaf(PROFILES[role], name, public_key)
         spki = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return Leaf(
             role=role,
@@ -191,7 +192,20 @@ class Authority:
         identity.replace_certificate(leaf.cert_pem, key_to_pem(key))
         return leaf
 
-    def _leaf(self, profile: Profile, name: str, public_key: ec.EllipticCurvePublicKey) -> x509.Certificate:
+    def name_certificate(self, certificate_der: bytes) -> bytes:
+        """Another certificate for the key of this one, with a host's name in place of who it is.
+
+        Programs like Prometheus know servers by such names only. It is nobody's identity: no member takes it.
+        """
+        public_key = x509.load_der_x509_certificate(certificate_der).public_key()
+        if not isinstance(public_key, ec.EllipticCurvePublicKey):
+            raise BadInput("Only P-256 keys are accepted.")
+        name = x509.DNSName(host_name(self.mesh_id))
+        return self._leaf(PROFILES[Role.COORDINATOR], name, public_key).public_bytes(Encoding.PEM)
+
+    def _leaf(
+        self, profile: Profile, name: x509.GeneralName, public_key: ec.EllipticCurvePublicKey
+    ) -> x509.Certificate:
         authority = self._certificate
         # A clock that fell behind the mesh's own beginning is wrong; go on from there.
         now = max(datetime.fromtimestamp(self._clock(), UTC), authority.not_valid_before_utc)
@@ -207,11 +221,16 @@ class Authority:
             .add_extension(_key_usage(digital_signature=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage([profile.usage]), critical=False)
             # The subject is empty, so the standard wants the name that counts marked critical.
-            .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(name)]), critical=True)
+            .add_extension(x509.SubjectAlternativeName([name]), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
             .add_extension(_authority_key(authority), critical=False)
         )
         return builder.sign(self._key, hashes.SHA256())
+
+
+def host_name(mesh_id: str) -> str:
+    """What the coordinator is called by programs that know servers by host names. No resolver knows it."""
+    return f"{mesh_id}.planetmesh"
 
 
 def public_key_of(csr: bytes) -> ec.EllipticCurvePublicKey:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from pathlib import Path
 from typing import Any, TypeVar
 
 from planetmesh.errors import NotAllowed
@@ -71,13 +72,33 @@ class _CheckedSocket(ssl.SSLSocket):
 
 def serve_context(identity: Identity) -> ssl.SSLContext:
     """For a listener that only members can reach: no valid client certificate, no handshake."""
+    context = _serving(identity)
+    reload_certificate(context, identity)
+    return context
+
+
+def answer_to_name(context: ssl.SSLContext, name: str, identity: Identity, certificate: Path) -> None:
+    """Show this other certificate of the same key to who calls by that name.
+
+    The caller must show a member's certificate all the same. Call it again when one of the two was renewed.
+    """
+    named = _serving(identity)
+    named.load_cert_chain(certificate, identity.key_path)
+
+    def choose(connection: ssl.SSLObject, asked: str | None, _context: ssl.SSLContext) -> None:
+        if asked == name:
+            connection.context = named
+
+    context.sni_callback = choose
+
+
+def _serving(identity: Identity) -> ssl.SSLContext:
     context = _bare(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     # A resumed session would skip the certificate, also one that has expired since.
     context.num_tickets = 0
     context.load_verify_locations(cadata=identity.ca_pem.decode("ascii"))
-    reload_certificate(context, identity)
     return context
 
 
@@ -222,6 +243,7 @@ def _explain(error: ssl.SSLError) -> NotAllowed | None:
 __all__ = [
     "HANDSHAKE_SECONDS",
     "WrongPeer",
+    "answer_to_name",
     "client_context",
     "cut",
     "pairing_client_context",

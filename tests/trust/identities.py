@@ -97,10 +97,10 @@ async def echo_server(context: ssl.SSLContext) -> AsyncIterator[tuple[int, list]
         yield server.sockets[0].getsockname()[1], came
 
 
-async def say(port: int, context: ssl.SSLContext, line: bytes = b"hello\n") -> bytes:
+async def say(port: int, context: ssl.SSLContext, name: str = "x", line: bytes = b"hello\n") -> bytes:
     """Send one line and return the echo; raises whatever TLS or the network says."""
     async with asyncio.timeout(5):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="x")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=name)
         try:
             writer.write(line)
             await writer.drain()

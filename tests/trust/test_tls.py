@@ -23,7 +23,7 @@ import planetmesh
 from planetmesh.errors import NotAllowed
 from planetmesh.model.identity import Role
 from planetmesh.trust import tls
-from planetmesh.trust.authority import PROFILES
+from planetmesh.trust.authority import PROFILES, host_name
 from planetmesh.trust.identity import Identity, key_to_pem
 
 loops = [asyncio.DefaultEventLoopPolicy]
@@ -278,6 +278,68 @@ def test_aiohttp_reaches_the_true_coordinator_and_is_known_to_it(mesh, policy):
             await runner.cleanup()
 
     _run(policy, call)
+
+
+def answering_to_name(mesh: Mesh) -> ssl.SSLContext:
+    context = tls.serve_context(mesh.coordinator)
+    path = mesh.folder / "named.pem"
+    path.write_bytes(mesh.authority.name_certificate(mesh.coordinator.certificate_der))
+    tls.answer_to_name(context, host_name(mesh.mesh_id), mesh.coordinator, path)
+    return context
+
+
+def by_name(mesh: Mesh, identity: Identity | None) -> ssl.SSLContext:
+    """A program that knows servers by host names only, as Prometheus does."""
+    context = ssl.create_default_context(cadata=mesh.coordinator.ca_pem.decode())
+    if identity is not None:
+        context.load_cert_chain(identity.certificate_path, identity.key_path)
+    return context
+
+
+@pytest.mark.parametrize("policy", loops)
+def test_who_knows_host_names_only_is_sure_whom_it_calls(mesh, policy):
+    async def call() -> None:
+        viewer, name = mesh.member(Role.VIEWER), host_name(mesh.mesh_id)
+        async with echo_server(answering_to_name(mesh)) as (port, came):
+            assert await say(port, by_name(mesh, viewer), name) == b"hello\n"
+            assert [each.id for each in came] == [viewer.principal.id]
+            for wrong in ("localhost", f"x.{name}", f"{'0' * 32}.planetmesh"):
+                with pytest.raises(ssl.SSLCertVerificationError):
+                    await say(port, by_name(mesh, viewer), wrong)
+            # Members go on as before, whatever name they send.
+            agent = mesh.member(Role.AGENT)
+            assert await say(port, tls.client_context(agent), "x") == b"hello\n"
+
+    _run(policy, call)
+
+
+@pytest.mark.parametrize("policy", loops)
+def test_by_that_name_too_only_members_come_in(mesh, tmp_path, policy):
+    stranger = Mesh(tmp_path / "other").member(Role.VIEWER)
+
+    async def call() -> None:
+        async with echo_server(answering_to_name(mesh)) as (port, came):
+            for identity in (None, stranger):
+                with pytest.raises((ssl.SSLError, ConnectionError, EOFError)):
+                    await say(port, by_name(mesh, identity), host_name(mesh.mesh_id))
+            assert came == []
+
+    _run(policy, call)
+
+
+async def test_the_named_certificate_is_nobodys_identity(mesh, tmp_path):
+    """Who has it and its key is no coordinator to a member, and no member to the coordinator."""
+    named = tmp_path / "named.pem"
+    named.write_bytes(mesh.authority.name_certificate(mesh.coordinator.certificate_der))
+    pretender = tls.serve_context(mesh.coordinator)
+    pretender.load_cert_chain(named, mesh.coordinator.key_path)
+    async with echo_server(pretender) as (port, came):
+        with pytest.raises(tls.WrongPeer):
+            await say(port, tls.client_context(mesh.member(Role.AGENT)), host_name(mesh.mesh_id))
+        assert came == []
+    context = anonymous()
+    context.load_cert_chain(named, mesh.coordinator.key_path)
+    await refused(mesh, context)
 
 
 def _run(policy, call) -> None:
