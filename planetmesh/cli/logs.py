@@ -20,6 +20,7 @@ Examples:
   planetmesh logs last
   planetmesh logs k3v/17
   planetmesh logs last -f
+  planetmesh logs --mesh
 
 Tasks' stdout goes to stdout and their stderr to stderr, byte for byte; on a
 terminal control characters are replaced (--raw passes them on).
@@ -27,12 +28,22 @@ terminal control characters are replaced (--raw passes them on).
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument("target", metavar="ID[/TASK]")
+@click.argument("target", metavar="[ID[/TASK]]", required=False)
+@click.option("--mesh", "of_mesh", is_flag=True, help="What happens in the mesh instead, as it happens.")
 @click.option("-f", "--follow", is_flag=True, help="Go on until it has ended, in the order of arrival.")
 @click.option("--raw", is_flag=True, help="Pass control characters on to this terminal.")
 @click.pass_obj
-def logs(face: Face, target: str, *, follow: bool, raw: bool) -> None:
+def logs(face: Face, target: str | None, *, of_mesh: bool, follow: bool, raw: bool) -> None:
     """Show what a job's tasks, or one task, wrote."""
+    if of_mesh:
+        if target is not None:
+            raise click.UsageError("--mesh follows all of the mesh, not one job.")
+        from planetmesh.cli.mesh_events import follow as follow_mesh
+
+        face.run(follow_mesh(face))
+        return
+    if target is None:
+        raise click.UsageError("Say which job: ID, ID/TASK or 'last'; or --mesh for the whole mesh.")
     job_id, index = parse_target(target)
     face.run(_show(face, job_id, index, follow=follow, raw=raw))
 

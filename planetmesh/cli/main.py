@@ -45,6 +45,8 @@ COMMANDS = {
     "cancel": Listed("planetmesh.cli.cancel:cancel", "Stop jobs."),
     "nodes": Listed("planetmesh.cli.nodes:nodes", "List the machines of the mesh."),
     "node": Listed("planetmesh.cli.node:node", "Drain, resume, rename, tag, revoke or forget a machine."),
+    "metrics": Listed("planetmesh.cli.metrics:metrics", "The mesh in numbers, and how Prometheus gets them."),
+    "audit": Listed("planetmesh.cli.audit:audit", "Who did what to the mesh."),
     "settings": Listed("planetmesh.cli.settings:settings", "Show or change the numbers the mesh goes by."),
     "doctor": Listed("planetmesh.cli.doctor:doctor", "Check this machine and its way to the mesh."),
     "leave": Listed("planetmesh.cli.leave:leave", "Give up this machine's place in its mesh."),

@@ -37,6 +37,7 @@ from planetmesh.model.job import JOB_ENDED, JobSpec, TaskState
 from planetmesh.paths import Home, default_home
 from planetmesh.settings import Settings
 from planetmesh.wire.api import (
+    AuditView,
     CancelJob,
     ChangeJob,
     ChangeNode,
@@ -128,6 +129,15 @@ class AsyncMesh(MeshFiles):
         async with aclosing(follow(self._open, Call("GET", "/v1/feed"), FeedEvent, after=after)) as events:
             async for event in events:
                 yield event
+
+    async def metrics(self) -> str:
+        """The mesh in numbers, in Prometheus' text form."""
+        return (await self._read("GET", "/metrics")).decode()
+
+    async def audit(self, *, limit: int = 100, before: int | None = None) -> list[AuditView]:
+        """Who did what, newest first: `limit` rows (1000 at most) with numbers below `before`."""
+        query = {"limit": str(limit)} | ({} if before is None else {"before": str(before)})
+        return await self._ask("GET", "/v1/audit", list[AuditView], query=query)
 
     async def settings(self) -> list[SettingView]:
         """Every setting as it is now."""
@@ -421,13 +431,21 @@ class AsyncMesh(MeshFiles):
         repeatable: bool = True,
         wait_seconds: float = 0.0,
     ) -> T:
+        caller = await self._renewed()
+        encoded = _encode(body) if body is not None else None
+        call = Call(method, path, query or {}, encoded, repeatable, wait_seconds)
+        return await caller.ask(call, kind)
+
+    async def _read(self, method: str, path: str) -> bytes:
+        """An answer that is no JSON."""
+        return await (await self._renewed()).read(Call(method, path))
+
+    async def _renewed(self) -> Caller:
         caller = self._open
         if not self._renewal_checked:
             self._renewal_checked = True
             await renew_if_due(caller)
-        encoded = _encode(body) if body is not None else None
-        call = Call(method, path, query or {}, encoded, repeatable, wait_seconds)
-        return await caller.ask(call, kind)
+        return caller
 
 
 def _encode(body: msgspec.Struct | ChangeSettings) -> bytes:

@@ -32,6 +32,7 @@ from planetmesh.errors import BadInput
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import JobSpec, TaskState
 from planetmesh.wire.api import (
+    AuditView,
     ChangeJob,
     ChangeNode,
     ChangeSettings,
@@ -93,6 +94,14 @@ class Mesh:
 
     def status(self) -> MeshStatus:
         return self._call(self._mesh.status())
+
+    def metrics(self) -> str:
+        """See `AsyncMesh.metrics`."""
+        return self._call(self._mesh.metrics())
+
+    def audit(self, *, limit: int = 100, before: int | None = None) -> list[AuditView]:
+        """See `AsyncMesh.audit`."""
+        return self._call(self._mesh.audit(limit=limit, before=before))
 
     def settings(self) -> list[SettingView]:
         return self._call(self._mesh.settings())

@@ -89,13 +89,13 @@ class Enrolment:
     async def _admit(self, folder: Path, role: Role, name: str) -> Identity:
         if not Identity.exists(folder):
             identity, leaf = self.authority.issue_local(folder, self._membership(role, new_node_id(), name))
-            await self._keep(leaf, CertificateState.ACTIVE)
+            await self._keep(leaf, CertificateState.ACTIVE, name)
             return identity
         identity = Identity.load(folder, accept_expired=True)
         record = self.serials.get(identity.principal.serial)
         if record is None:
             # The machine stopped between writing the identity and recording it.
-            await self._keep(self.authority.renew_local(identity), CertificateState.ACTIVE)
+            await self._keep(self.authority.renew_local(identity), CertificateState.ACTIVE, name)
         elif record.state is not CertificateState.REVOKED and renewal.due(identity.principal, time.time()):
             await self._renew_local(identity)
         return identity
@@ -130,7 +130,7 @@ class Enrolment:
         leaf = self.authority.issue_from_csr(request.role, member_id, request.csr_der)
         name = self.free_name(request.display_name)
         changes = Changes(
-            certificates=list(self.serials.allow(leaf.record(), time.time())),
+            certificates=list(self.serials.allow(leaf.record(name=name), time.time())),
             audit=[AuditRow(time.time(), "pairing", "enrol", f"{request.role} {name}", request.peer_address)],
         )
         happening = self._enrolled(member_id, name) if request.role is Role.AGENT else _nothing
@@ -191,8 +191,8 @@ class Enrolment:
 
         return happen
 
-    async def _keep(self, leaf: Leaf, state: CertificateState) -> None:
-        rows = self.serials.allow(leaf.record(state), time.time())
+    async def _keep(self, leaf: Leaf, state: CertificateState, name: str) -> None:
+        rows = self.serials.allow(leaf.record(state, name), time.time())
         await self.engine.do(_nothing, Changes(certificates=list(rows)))
 
 

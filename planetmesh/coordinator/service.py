@@ -43,8 +43,8 @@ from planetmesh.settings import Settings
 from planetmesh.store.outputs import Outputs
 from planetmesh.store.store import Store
 from planetmesh.trust import renewal
-from planetmesh.trust.authority import Authority, host_name
-from planetmesh.trust.identity import Identity
+from planetmesh.trust.authority import Authority
+from planetmesh.trust.identity import Identity, host_name
 from planetmesh.trust.pairing_server import PairingDesk
 from planetmesh.trust.serials import ActiveSerials
 from planetmesh.trust.tls import answer_to_name, reload_certificate, serve_context

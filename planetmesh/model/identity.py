@@ -53,3 +53,5 @@ class CertificateRecord(msgspec.Struct, frozen=True):
     state: CertificateState
     successor: str = ""
     """Serial of the certificate that was issued to replace this one."""
+    name: str = ""
+    """What the member was called when it came; for people only."""

@@ -7,19 +7,21 @@ from collections.abc import Iterable
 
 from planetmesh.model.identity import CertificateRecord, CertificateState, Role
 
-_COLUMNS = "serial, role, id, spki_hash, not_after, state, successor"
+_COLUMNS = "serial, role, id, spki_hash, not_after, state, successor, name"
 
 
 def save_certificates(connection: sqlite3.Connection, records: Iterable[CertificateRecord]) -> None:
-    rows = ((r.serial, r.role, r.id, r.spki_hash, r.not_after, r.state, r.successor) for r in records)
-    connection.executemany(f"INSERT OR REPLACE INTO certificates({_COLUMNS}) VALUES(?,?,?,?,?,?,?)", rows)
+    rows = ((r.serial, r.role, r.id, r.spki_hash, r.not_after, r.state, r.successor, r.name) for r in records)
+    connection.executemany(f"INSERT OR REPLACE INTO certificates({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?)", rows)
 
 
 def read_certificates(connection: sqlite3.Connection) -> list[CertificateRecord]:
     rows = connection.execute(f"SELECT {_COLUMNS} FROM certificates ORDER BY not_after, serial")
     return [
-        CertificateRecord(serial, Role(role), id_, spki_hash, not_after, CertificateState(state), successor)
-        for serial, role, id_, spki_hash, not_after, state, successor in rows
+        CertificateRecord(
+            serial, Role(role), id_, spki_hash, not_after, CertificateState(state), successor, name
+        )
+        for serial, role, id_, spki_hash, not_after, state, successor, name in rows
     ]
 
 

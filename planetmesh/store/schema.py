@@ -108,6 +108,10 @@ MESH = (
     """
     ALTER TABLE jobs ADD COLUMN by_input INTEGER NOT NULL DEFAULT 0;
     """,
+    # name: what the member was called when it came, so that the audit trail can be read.
+    """
+    ALTER TABLE certificates ADD COLUMN name TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 OUTPUTS = (

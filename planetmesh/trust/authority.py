@@ -28,7 +28,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from planetmesh.errors import BadInput, Conflict, NotAllowed, StorageFailed, UnsafeHome
 from planetmesh.model.identity import CertificateRecord, CertificateState, Role
 from planetmesh.paths import read_private, refuse_if_shared
-from planetmesh.trust.identity import Identity, Membership, fingerprint_of, key_to_pem, shorten
+from planetmesh.trust.identity import Identity, Membership, fingerprint_of, host_name, key_to_pem, shorten
 
 KEY = "key.pem"
 CERTIFICATE = "ca.pem"
@@ -72,7 +72,7 @@ class Leaf(msgspec.Struct, frozen=True):
     not_after: float
     spki_hash: str
 
-    def record(self, state: CertificateState = CertificateState.PENDING) -> CertificateRecord:
+    def record(self, state: CertificateState = CertificateState.PENDING, name: str = "") -> CertificateRecord:
         """The row to store before the certificate is handed out."""
         return CertificateRecord(
             serial=self.serial,
@@ -81,6 +81,7 @@ class Leaf(msgspec.Struct, frozen=True):
             spki_hash=self.spki_hash,
             not_after=self.not_after,
             state=state,
+            name=name,
         )
 
 
@@ -226,11 +227,6 @@ class Authority:
             .add_extension(_authority_key(authority), critical=False)
         )
         return builder.sign(self._key, hashes.SHA256())
-
-
-def host_name(mesh_id: str) -> str:
-    """What the coordinator is called by programs that know servers by host names. No resolver knows it."""
-    return f"{mesh_id}.planetmesh"
 
 
 def public_key_of(csr: bytes) -> ec.EllipticCurvePublicKey:

@@ -68,6 +68,11 @@ _UNREADABLE = (
 )
 
 
+def host_name(mesh_id: str) -> str:
+    """What the coordinator is called by programs that know servers by host names. No resolver knows it."""
+    return f"{mesh_id}.planetmesh"
+
+
 class Membership(msgspec.Struct, frozen=True):
     """What a member knows about its mesh (mesh.json)."""
 

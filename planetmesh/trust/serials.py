@@ -47,6 +47,11 @@ class ActiveSerials:
     def get(self, serial: str) -> CertificateRecord | None:
         return self._records.get(serial)
 
+    def name_of(self, member_id: str) -> str:
+        """What a member was called when it came; nothing for who is not known or not any more."""
+        names = (self._records[serial].name for serial in sorted(self._by_id.get(member_id, ())))
+        return next(filter(None, names), "")
+
     def allow(self, record: CertificateRecord, now: float) -> Rows:
         """Accept a new certificate: PENDING until its first use, or ACTIVE at once for a local identity."""
         self._put(record)
@@ -61,6 +66,7 @@ class ActiveSerials:
         unused = self._records.get(old.successor)
         if unused is not None and unused.state is CertificateState.PENDING:
             changed.append(self._set(unused, state=CertificateState.REVOKED))
+        new = msgspec.structs.replace(new, name=new.name or old.name)
         self._put(new)
         changed += [new, self._set(old, successor=new.serial)]
         return tuple(changed)

@@ -438,6 +438,21 @@ class TaskFiles(msgspec.Struct, frozen=True):
     """Of all of them together."""
 
 
+class AuditView(msgspec.Struct, frozen=True):
+    """One line of the audit trail."""
+
+    number: int
+    """A row that came later has a higher one."""
+    at: str
+    actor: str
+    """A member's id, or `pairing` for who came with a code."""
+    who: str
+    """What that member is called, if that is known."""
+    action: str
+    object: str
+    detail: str = ""
+
+
 class FeedEvent(msgspec.Struct, frozen=True):
     """One line of GET /v1/feed (NDJSON, `?after=N`).
 

@@ -23,8 +23,8 @@ import planetmesh
 from planetmesh.errors import NotAllowed
 from planetmesh.model.identity import Role
 from planetmesh.trust import tls
-from planetmesh.trust.authority import PROFILES, host_name
-from planetmesh.trust.identity import Identity, key_to_pem
+from planetmesh.trust.authority import PROFILES
+from planetmesh.trust.identity import Identity, host_name, key_to_pem
 
 loops = [asyncio.DefaultEventLoopPolicy]
 try:

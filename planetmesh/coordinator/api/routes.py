@@ -28,8 +28,8 @@ from planetmesh.coordinator.api import (
     values,
 )
 from planetmesh.coordinator.api.door import Handler
-from planetmesh.store.changes import AuditRow
 from planetmesh.wire.api import (
+    AuditView,
     BlobSource,
     CancelJob,
     ChangeJob,
@@ -123,7 +123,7 @@ ROUTES: tuple[Route, ...] = (
             Parameter("limit", "integer", "Rows, 1000 at most."),
             Parameter("before", "integer", "Only rows with a lower number."),
         ),
-        answer=list[AuditRow],
+        answer=list[AuditView],
     ),
     Route(
         method="GET",

@@ -11,7 +11,8 @@ from planetmesh.coordinator.api.call import Call
 from planetmesh.model.ids import NodeId
 from planetmesh.model.job import JobState
 from planetmesh.model.node import NodeState
-from planetmesh.wire.api import MeshStatus
+from planetmesh.store.changes import AuditRow
+from planetmesh.wire.api import AuditView, MeshStatus, rfc3339
 
 AUDIT_PAGE_MOST = 1000
 AUDIT_PAGE_USUAL = 100
@@ -45,4 +46,19 @@ async def show_audit(call: Call) -> web.StreamResponse:
     """Who did what, newest first."""
     limit = call.number("limit", AUDIT_PAGE_USUAL, least=1, most=AUDIT_PAGE_MOST)
     before = call.number("before", 0, most=2**53) or None
-    return call.answer(await call.parts.engine.store.audit(limit, before))
+    rows = await call.parts.engine.store.audit(limit, before)
+    return call.answer([_audit_view(call, row) for row in rows])
+
+
+def _audit_view(call: Call, row: AuditRow) -> AuditView:
+    nodes = call.parts.engine.state.nodes
+    live = nodes.get(NodeId(row.actor))
+    return AuditView(
+        number=row.number,
+        at=rfc3339(row.at) or "",
+        actor=row.actor,
+        who=live.node.name if live is not None else call.parts.access.serials.name_of(row.actor),
+        action=row.action,
+        object=row.object,
+        detail=row.detail,
+    )
