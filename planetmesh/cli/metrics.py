@@ -86,6 +86,7 @@ def _show_config(face: Face) -> None:
         sys.stdout.write(config)
     if membership.role is not Role.VIEWER:
         face.printer.warn(
-            "This is an operator's credential: who has it runs commands on all machines. Pair a viewer for "
-            "Prometheus: `planetmesh code --role viewer` here, `planetmesh --home DIR login --role viewer` there."
+            "This is an operator's credential: who has it runs commands on all machines. For Prometheus pair "
+            "a viewer: `planetmesh code --role viewer` here, "
+            "`planetmesh --home DIR login --role viewer` there."
         )
