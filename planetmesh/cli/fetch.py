@@ -79,7 +79,21 @@ async def _fetch(face: Face, target: str, values: dict[str, Any]) -> int:
                 return INTERRUPTED
             if not is_whole or face.printer.form != "table":
                 _report(face, fetched, folder)
+            if await _told_faults(face, mesh, view, index):
+                return 1
     return _status(face, view, index)
+
+
+async def _told_faults(face: Face, mesh: AsyncMesh, view: JobView, index: int | None) -> bool:
+    """Say which inputs have no result, and why, if that is all that is missing."""
+    from planetmesh.cli.faults import NOUNS, tell_faults
+
+    counts, noun = view.tasks, NOUNS.get(view.type)
+    is_all = counts.failed and counts.failed + counts.completed == counts.total
+    if index is not None or noun is None or view.spec is None or not is_all:
+        return False
+    await tell_faults(face.printer, mesh, view.id, noun, view.spec.inputs.count)
+    return True
 
 
 def _refuse_nothing(view: JobView, index: int | None) -> None:

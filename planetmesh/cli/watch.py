@@ -15,7 +15,7 @@ import msgspec
 from planetmesh.cli.bringing import Bringing
 from planetmesh.cli.bytes_out import Outputs
 from planetmesh.cli.face import Face
-from planetmesh.cli.faults import Fate, fates
+from planetmesh.cli.faults import tell_faults
 from planetmesh.cli.fetch import say_interrupted
 from planetmesh.cli.follow import exit_status, failure_sentence, follow_single
 from planetmesh.cli.gather import Gatherer
@@ -188,7 +188,7 @@ class Watching:
     async def _list_failures(self, handle: JobHandle) -> None:
         counts = handle.view.tasks
         if counts.failed and self._how.noun:
-            await self._list_faults(handle)
+            await tell_faults(self._printer, self._mesh, handle.id, self._how.noun, self._inputs.count)
         elif counts.failed:
             self._printer.warn(f"{counts.failed} of {counts.total} {noun_of(handle.view)} failed.")
             await self._name_failures(handle)
@@ -196,24 +196,6 @@ class Watching:
             noun = noun_of(handle.view)
             reason = f": {handle.view.cancel_reason}" if handle.view.cancel_reason else ""
             self._printer.warn(f"{counts.cancelled} of {counts.total} {noun} were cancelled{reason}")
-
-    async def _list_faults(self, handle: JobHandle) -> None:
-        """One line for each input without a result, with the reason."""
-        found: list[Fate] = []
-        count = 0
-        async with aclosing(fates(self._mesh, handle.id)) as inputs:
-            async for fate in inputs:
-                if fate.error:
-                    count += 1
-                    found += [fate] * (len(found) < FAILURES_SHOWN)
-                    self._printer.event({"kind": "fault", "input": fate.input, "error": fate.error})
-        of_all = f"{count} of {self._inputs.count} {self._how.noun}"
-        self._printer.warn(f"{of_all} {'has' if count == 1 else 'have'} no result:")
-        for fate in found:
-            self._printer.note(f"  {fate.sentence}")
-        if count > len(found):
-            more = f"planetmesh results {handle.id} --failed --json"
-            self._printer.note(f"  … and {count - len(found)} more: {more}")
 
     async def _name_failures(self, handle: JobHandle) -> None:
         shown = 0

@@ -117,6 +117,8 @@ def again_later(machine: Machine, folder: Path) -> None:
     for target in ("one", "two"):
         said = machine.call("fetch", job, "-o", str(folder / target))
         assert said.status == 1, said.error
+        assert "1 of 3 images has no result:" in said.error
+        assert "cut.jpg: It is cut off" in said.error
         assert [path.name for path in (folder / target).iterdir()] == ["later.jpg"]
     assert (folder / "one/later.jpg").read_bytes() == (folder / "two/later.jpg").read_bytes()
     sheets = [job for job in machine.json("jobs") if job["name"].startswith("contact sheet")]
