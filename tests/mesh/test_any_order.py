@@ -304,5 +304,5 @@ def test_any_order():
 @pytest.mark.timeout(900)
 def test_any_order_for_long():
     run_state_machine_as_test(
-        AnyOrder, settings=settings(max_examples=2000, stateful_step_count=80, derandomize=False)
+        AnyOrder, settings=settings(max_examples=600, stateful_step_count=80, derandomize=False)
     )
