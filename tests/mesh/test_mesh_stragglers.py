@@ -93,6 +93,19 @@ def test_the_second_one_fails_and_the_next_has_a_number_of_its_own(late: Transcr
     late.skip()
 
 
+def test_bad_inputs_are_an_end_for_both(late: Transcript):
+    late.end(late.idle, "a", 1, attempt=2, outcome=Outcome.INPUTS, exit_code=1, error="1 of 20")
+    late.expect(f"""
+        {late.lagging} <- StopTask a/1 #1
+        save a/1 FAILED #2 on {late.idle} inputs
+        job a changed
+        save job a started completed
+        slow <- CloseJob a
+        fast <- CloseJob a
+        job a ended FAILED: 1 of 20
+    """)
+
+
 @pytest.mark.parametrize("gone", ["idle", "lagging"])
 def test_a_node_of_the_two_goes_away(late: Transcript, gone: str):
     other = late.lagging if gone == "idle" else late.idle

@@ -164,4 +164,11 @@ def model_servers(machine: Machine, folder: Path, server: Double) -> None:
         )
         assert found[0]["status"] == "COMPLETED", found[0]["error"]
         assert [each["value"]["vector"] for each in found] == [vector_of(text) for text in TEXTS]
+    (folder / "texts.txt").write_text("\n".join(TEXTS))
+    out = folder / "vectors.npy"
+    said = machine.call(
+        "embed", "--server", "nomic-embed-text", "--no-normalise", "-o", str(out), str(folder / "texts.txt")
+    )
+    assert said.status == 0, said.error
+    np.testing.assert_allclose(np.load(out), [vector_of(text) for text in TEXTS], rtol=1e-6)
     assert {path for path, _ in server.asked} == {"/api/embed", "/v1/embeddings"}
