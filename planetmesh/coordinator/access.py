@@ -45,6 +45,7 @@ RULES: MappingProxyType[tuple[str, str], frozenset[Role]] = MappingProxyType(
         ("GET", "/v1/agent"): AGENT,
         ("POST", "/v1/certs/renew"): MEMBERS,
         ("POST", "/v1/certs/peer"): AGENT,
+        ("POST", "/v1/certs/cluster"): OPERATORS,
         ("POST", "/v1/blobs/{digest}/sources"): AGENT,
         ("DELETE", "/v1/members/{member}"): OPERATORS,
         ("GET", "/v1/status"): READERS,

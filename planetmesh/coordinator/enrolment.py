@@ -162,6 +162,13 @@ class Enrolment:
         await self.engine.do(_nothing, Changes(audit=[row]))
         return leaf
 
+    async def certify_cluster(self, principal: Principal, csr_der: bytes) -> bytes:
+        """A certificate (PEM) for a Dask cluster of an operator's: known to its own processes only."""
+        certificate, serial = self.authority.issue_cluster(new_node_id(), csr_der)
+        row = AuditRow(time.time(), principal.id, "certify_cluster", principal.id, serial)
+        await self.engine.do(_nothing, Changes(audit=[row]))
+        return certificate
+
     def ticket(self, grant: Grant) -> str:
         """Our word that one node may read a blob from another, signed by the certificate of today."""
         if self._office is None or self._office.serial != self.coordinator.principal.serial:

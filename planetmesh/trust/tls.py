@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -129,6 +133,27 @@ def pairing_client_context() -> ssl.SSLContext:
     return context
 
 
+def pinned_context(key_pem: str, certificate_pem: str, trusted_pem: str, *, serves: bool) -> ssl.SSLContext:
+    """Show a certificate, and take the other side's only if it is `trusted_pem` itself, whoever signed that.
+
+    For clusters (`trust.cluster`). Closed by default: without the flag that lets OpenSSL trust a single
+    certificate it would trust none. The key stays in memory. Raises NotAllowed if it is for another one.
+    """
+    context = _bare(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if serves else ssl.PROTOCOL_TLS_CLIENT))
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if serves:
+        context.num_tickets = 0
+    context.load_verify_locations(cadata=trusted_pem)
+    try:
+        with _as_file(f"{key_pem.strip()}\n{certificate_pem}") as path:
+            context.load_cert_chain(path)
+    except ssl.SSLError as error:
+        raise NotAllowed("The key does not belong to the cluster's certificate.") from error
+    return context
+
+
 def reload_certificate(context: ssl.SSLContext, identity: Identity) -> None:
     """Use the identity's present certificate for all handshakes to come; live links stay."""
     context.load_cert_chain(identity.certificate_path, identity.key_path)
@@ -193,6 +218,24 @@ def _calling(identity: Identity, expected: Expected) -> ssl.SSLContext:
     return context
 
 
+@contextlib.contextmanager
+def _as_file(text: str) -> Iterator[str]:
+    """For OpenSSL, which reads keys from files only: one in memory where there is such a thing."""
+    if sys.platform == "linux":
+        descriptor = os.memfd_create("key", os.MFD_CLOEXEC)
+        try:
+            os.write(descriptor, text.encode())
+            yield f"/proc/self/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "key.pem")  # noqa: PTH118
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+        yield path
+
+
 def _bare(context: _Context) -> _Context:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.maximum_version = ssl.TLSVersion.TLSv1_3
@@ -249,6 +292,7 @@ __all__ = [
     "pairing_client_context",
     "pairing_serve_context",
     "peer_client_context",
+    "pinned_context",
     "principal_of",
     "refusal_in",
     "reload_certificate",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -14,6 +16,7 @@ from planetmesh.model.identity import CertificateState, Role
 from planetmesh.settings import Settings
 from planetmesh.trust.codes import parse_code
 from planetmesh.trust.renewal import make_csr
+from planetmesh.trust.tls import pinned_context
 
 NODE_KEYS = set(
     "id name state cpus memory_bytes gpus tags running load rtt_ms reliability last_heartbeat_at "  # noqa: SIM905
@@ -114,6 +117,26 @@ def _pem(der: bytes) -> str:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     return x509.load_der_x509_csr(der).public_bytes(Encoding.PEM).decode()
+
+
+async def test_a_cluster_certificate_opens_nothing_here(world: World):
+    operator = await world.client()
+    key_pem, csr_der = make_csr()
+    answer = await operator.post("/v1/certs/cluster", {"csr_pem": _pem(csr_der)})
+    assert answer.status == 200, answer.body
+    assert (await operator.post("/v1/certs/cluster", {"csr_pem": "nonsense"})).status == 400
+    for role in (Role.VIEWER, Role.AGENT):
+        refused = await (await world.client(role)).post("/v1/certs/cluster", {"csr_pem": _pem(csr_der)})
+        assert refused.status == 403
+    rows = (await operator.get("/v1/audit")).json
+    assert "certify_cluster" in str(rows)
+    certificate, ca_pem = answer.json["certificate_pem"], answer.json["ca_pem"]
+    context = pinned_context(key_pem.decode(), certificate, ca_pem, serves=False)
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port, ssl=context, server_hostname="x")
+    writer.write(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
+    with contextlib.suppress(ConnectionError):
+        assert await reader.read() == b""
+    writer.transport.abort()
 
 
 async def test_a_member_renews_its_own_certificate(world: World):

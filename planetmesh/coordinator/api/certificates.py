@@ -47,6 +47,15 @@ async def certify_peer(call: Call) -> web.StreamResponse:
     return call.answer(answer)
 
 
+async def certify_cluster(call: Call) -> web.StreamResponse:
+    """A certificate for the processes of a Dask cluster that the caller is about to start."""
+    asked = await call.body(RenewCertificate, most_bytes=BODY_MOST_BYTES)
+    enrolment = call.parts.enrolment
+    certificate = await enrolment.certify_cluster(call.principal, _der(asked.csr_pem))
+    ca_pem = enrolment.authority.ca_pem.decode("ascii")
+    return call.answer(RenewedCertificate(certificate_pem=certificate.decode("ascii"), ca_pem=ca_pem))
+
+
 def _der(pem: str) -> bytes:
     match = _PEM.fullmatch(pem)
     try:

@@ -453,6 +453,14 @@ ROUTES: tuple[Route, ...] = (
         answer=RenewedCertificate,
     ),
     Route(
+        method="POST",
+        path="/v1/certs/cluster",
+        handler=certificates.certify_cluster,
+        about="A certificate for the processes of a Dask cluster; no member's, so it opens nothing here.",
+        body=RenewCertificate,
+        answer=RenewedCertificate,
+    ),
+    Route(
         method="DELETE",
         path="/v1/members/{member}",
         handler=certificates.revoke_member,
