@@ -12,6 +12,7 @@ import platform
 import socket
 import sys
 import uuid
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from planetmesh.jobtypes.image_batch import HEIC_TAG
 from planetmesh.jobtypes.registry import JOB_TYPES
 from planetmesh.model.node import Gpu, NodeInfo, NodeLoad, Sandbox
 from planetmesh.model.resources import MILLIS, Resources
+from planetmesh.wire.dask import dask_tag
 from planetmesh.wire.python import tag_of
 
 log = logging.getLogger(__name__)
@@ -45,7 +47,7 @@ def look(
     """What this node can do.
 
     Besides the owner's `tags` it has one for its Python, which functions pickled elsewhere ask for, and
-    `image:heic` where that can be read.
+    `image:heic` where that can be read, and one for the version of Dask.
     `offers` is the owner's word on what tasks may use; 0 CPUs or memory and -1 GPUs stand for "not said".
     """
     cpus, memory, gpus = count_cpus(), memory_limit(), find_gpus()
@@ -59,7 +61,7 @@ def look(
         memory_bytes=memory,
         gpus=gpus,
         offer=_offer(offers or Resources(0, 0, -1), cpus, memory, len(gpus)),
-        tags=tuple(dict.fromkeys((*tags, tag_of(platform.python_version()), *_image_tags()))),
+        tags=tuple(dict.fromkeys((*tags, tag_of(platform.python_version()), *_image_tags(), *_dask_tags()))),
         shares=shares,
         sandbox=sandbox or Sandbox(),
         job_types=offered_types(),
@@ -70,6 +72,14 @@ def look(
 
 def _image_tags() -> tuple[str, ...]:
     return (HEIC_TAG,) if find_spec("PIL") and find_spec("pillow_heif") else ()
+
+
+def _dask_tags() -> tuple[str, ...]:
+    """The processes of a cluster must have one version."""
+    try:
+        return (dask_tag(metadata.version("distributed")),) if find_spec("distributed") else ()
+    except metadata.PackageNotFoundError:
+        return ()
 
 
 def offered_types() -> tuple[str, ...]:

@@ -9,13 +9,14 @@ from typing import cast
 from planetmesh.errors import BadInput
 from planetmesh.jobtypes.command import Command
 from planetmesh.jobtypes.contract import JobType
+from planetmesh.jobtypes.dask import Dask
 from planetmesh.jobtypes.embedding import Embedding
 from planetmesh.jobtypes.image_batch import ImageBatch
 from planetmesh.jobtypes.python import Python
 from planetmesh.jobtypes.script import Script
 
 JOB_TYPES: dict[str, JobType] = {
-    kind.name: kind for kind in (Command(), Script(), Python(), ImageBatch(), Embedding())
+    kind.name: kind for kind in (Command(), Script(), Python(), ImageBatch(), Embedding(), Dask())
 }
 NAME_MOST = 40
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")

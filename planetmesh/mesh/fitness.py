@@ -17,9 +17,12 @@ from planetmesh.model.ids import JobId
 from planetmesh.model.node import NodeState
 from planetmesh.model.resources import Resources, show_resources
 from planetmesh.settings import Settings
+from planetmesh.wire.dask import dask_tag
 
 HELD_MOST = 4096
 """Tasks that one node may have in hand: a bound for tasks that ask for (nearly) nothing."""
+DASK = dask_tag("")
+"""How the tags of all versions begin."""
 
 
 IMAGES_HINT = "there: pip install 'planetmesh[images]', then `planetmesh up` again"
@@ -52,6 +55,12 @@ def _missing_tags(signature: Signature, live: LiveNode) -> Reason | None:
         asked = missing[0].removeprefix("python")
         return Reason(
             "tags", f"it has Python {live.node.info.python}, and the job needs {asked}", lasting=True
+        )
+    if missing[0].startswith(DASK):
+        has = [tag.removeprefix(DASK) for tag in live.node.all_tags if tag.startswith(DASK)]
+        found = f"it has Dask {has[0]}" if has else "it has no Dask (planetmesh[dask])"
+        return Reason(
+            "tags", f"{found}, and the cluster's owner has {missing[0].removeprefix(DASK)}", lasting=True
         )
     if missing[0].startswith("embed:"):
         # Nodes find out by themselves; with the tag alone nothing would be there.

@@ -31,6 +31,8 @@ def signature(**changes) -> Signature:
         ({}, {"tags": ("gpu", "fast")}, "tags", True, "lacks the tag gpu, fast"),
         ({"info": {"tags": ("gpu",)}}, {"tags": ("gpu", "fast")}, "tags", True, "lacks the tag fast"),
         ({}, {"tags": ("python3.99",)}, "tags", True, "the job needs 3.99"),
+        ({}, {"tags": ("dask2026.8.0",)}, "tags", True, "it has no Dask (planetmesh[dask])"),
+        ({"info": {"tags": ("dask1.0",)}}, {"tags": ("dask2.0",)}, "tags", True, "has Dask 1.0, and the"),
         ({}, {"type": "embedding"}, "job_type", True, "jobs of type embedding"),
         ({}, {"type": "image_batch"}, "job_type", True, "no Pillow"),
         ({}, {"tags": ("image:heic",)}, "tags", True, "cannot read or write HEIC"),
