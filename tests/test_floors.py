@@ -26,7 +26,7 @@ FLOORS = (
     {"wire"},
     {"mesh", "jobtypes", "trust", "store", "blobs", "discovery"},
     {"coordinator", "agent", "client", "child"},
-    {"cli", "dashboard", "install", "joblib"},
+    {"cli", "dashboard", "install", "joblib", "dask"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 GROUND_ORDER = ("errors", "groups", "model", "logs", "paths", "settings", "entry_points")
@@ -51,6 +51,7 @@ FACES_MAY_USE = {
         "agent.service.start_zygote",
     },
     "joblib.py": {"child.nested"},
+    "dask.py": {"child.dask_security"},
 }
 """The only faces that name a service other than the client."""
 OWNERS = {
