@@ -60,6 +60,7 @@ RULES: MappingProxyType[tuple[str, str], frozenset[Role]] = MappingProxyType(
         ("POST", "/v1/jobs"): OPERATORS,
         ("GET", "/v1/jobs/{job}"): READERS,
         ("PATCH", "/v1/jobs/{job}"): OPERATORS,
+        ("POST", "/v1/jobs/{job}/inputs"): OPERATORS,
         ("POST", "/v1/jobs/{job}/cancel"): OPERATORS,
         ("POST", "/v1/jobs/{job}/retry"): OPERATORS,
         ("GET", "/v1/jobs/{job}/explain"): READERS,

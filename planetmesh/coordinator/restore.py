@@ -39,6 +39,8 @@ def _take_job(state: MeshState, record: RestoredJob, now: Moment) -> None:
         _take_task(state, live, task, now)
     limits.restore(live, now.steady)
     state.add_job(live)
+    if not live.counts.live:
+        state.lingering[record.job.id] = now.steady
 
 
 def _take_task(state: MeshState, live: LiveJob, task: Task, now: Moment) -> None:

@@ -9,7 +9,7 @@ from planetmesh.mesh.state import MeshState
 from planetmesh.model.ids import JobId, NodeId, TaskKey
 from planetmesh.model.job import Attempt, Counts, Job, Task
 from planetmesh.model.node import Node
-from planetmesh.store.changes import Changes, FeedRow
+from planetmesh.store.changes import Changes, FeedRow, MoreInputs
 from planetmesh.wire.agent import ToAgent
 
 
@@ -22,6 +22,7 @@ class Turn:
         self.tasks: dict[TaskKey, Task] = {}
         self.attempts: list[Attempt] = []
         self.jobs: dict[JobId, Job] = {}
+        self.inputs: list[MoreInputs] = []
         self.nodes: dict[NodeId, Node] = {}
         self.removed_nodes: list[NodeId] = []
         self.sends: dict[NodeId, list[ToAgent]] = {}
@@ -57,8 +58,10 @@ class Turn:
 
     def _take_rare(self, effect: fx.Effect) -> None:
         match effect:
-            case fx.SaveJob(job, new):
+            case fx.SaveJob(job, new, more):
                 self.jobs[job.id] = job
+                if more:
+                    self.inputs.append(MoreInputs(job.id, job.spec.inputs.count - len(more), more))
                 self.urgent = True
                 if new:
                     self.new_jobs.append(job.id)
@@ -92,6 +95,7 @@ class Turn:
         """All rows of this turn as one transaction."""
         merged = Changes(
             jobs=list(self.jobs.values()),
+            inputs=self.inputs,
             tasks=list(self.tasks.values()),
             attempts=self.attempts,
             counts=self._counts(state),

@@ -31,6 +31,8 @@ class SaveJob(msgspec.Struct, frozen=True):
     job: Job
     new: bool = False
     """It was just handed in."""
+    more: tuple[str, ...] = ()
+    """The last of its inputs, which it just got."""
 
 
 class SaveNode(msgspec.Struct, frozen=True):

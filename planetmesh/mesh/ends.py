@@ -86,9 +86,21 @@ def take_from_hands(state: MeshState, task: Task) -> fx.Effects:
 
 
 def finish_if_done(state: MeshState, live: LiveJob, now: Moment) -> fx.Effects:
-    """When its last task has ended the job leaves the tables, and those that waited for it are settled."""
+    """When its last task has ended the job leaves the tables, and those that waited for it are settled.
+
+    One that lingers stays for now; see `lingering`.
+    """
     if live.counts.live:
         return []
+    job = live.job
+    if job.spec.linger_seconds and job.cancelled_at is None and job.rest is None:
+        state.lingering.setdefault(job.id, now.steady)
+        return []
+    return finish(state, live, now)
+
+
+def finish(state: MeshState, live: LiveJob, now: Moment) -> fx.Effects:
+    """A job of which nothing is left leaves the tables."""
     found: fx.Effects = []
     over = deque([live])
     while over:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from planetmesh.mesh import effects as fx
-from planetmesh.mesh import fitness, health, limits, quarantine, reactor, stragglers
+from planetmesh.mesh import fitness, health, limits, lingering, quarantine, reactor, stragglers
 from planetmesh.mesh.lifecycle import NodeCause, advance_node
 from planetmesh.mesh.live_job import Signature
 from planetmesh.mesh.live_node import LiveNode
@@ -214,6 +214,7 @@ def on_tick(state: MeshState, now: Moment) -> fx.Effects:
     for live in list(state.nodes.values()):
         found += _watch(state, live, now)
     found += limits.on_tick(state, now)
+    found += lingering.on_tick(state, now)
     found += reactor.save_standing(state, quarantine.on_tick(state, now.steady))
     found += _pull_back(state, now)
     for twin in stragglers.twins(state, now.steady):

@@ -63,6 +63,8 @@ class MeshState:
         """What the tasks of each submitter take up on all nodes together."""
         self.dependents: dict[JobId, set[JobId]] = {}
         """Live jobs that wait for this one."""
+        self.lingering: dict[JobId, float] = {}
+        """Jobs whose tasks have all ended and which stay open for more inputs; since when (steady)."""
         self.limited: set[JobId] = set()
         """Jobs that have a time limit which the coordinator keeps."""
         self.learned: set[NodeId] = set()
@@ -273,7 +275,7 @@ def _check_job(state: MeshState, job_id: JobId, live: LiveJob) -> None:
     seen.completed, seen.failed, seen.cancelled = counts.completed, counts.failed, counts.cancelled
     assert seen == counts, f"job {job_id} counts {counts}, its tasks {seen}"
     assert counts.total == live.total
-    assert counts.live, f"job {job_id} has ended but is still in the table"
+    assert counts.live or job_id in state.lingering, f"job {job_id} has ended but is still in the table"
     assert list(live.runs.values()) == sorted(live.runs.values())
     for index, node_id in live.runs:
         assert (job_id, index) in state.nodes[node_id].held, f"{job_id}/{index} is not in hand and runs"

@@ -151,7 +151,10 @@ class After(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the submitter asked for; never changed after the submit was acknowledged."""
+    """What the submitter asked for; never changed after the submit was acknowledged.
+
+    But for `inputs` of a job that lingers: more may come behind them.
+    """
 
     type: str
     payload: dict[str, Any]
@@ -178,6 +181,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Its last stragglers may run a second time on idle machines; the first result counts."""
     files: tuple[StagedFile, ...] = ()
     """What lies in the folder of each of its tasks."""
+    linger_seconds: float = 0.0
+    """So long after its last task has ended it stays open for more inputs; 0: it ends with that task."""
     outputs: tuple[str, ...] = ()
     """Patterns, relative to a task's folder: the files that are taken from there when it has ended well."""
 

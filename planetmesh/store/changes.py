@@ -22,6 +22,14 @@ class FeedRow(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class MoreInputs(msgspec.Struct, frozen=True):
+    """Inputs that a job got after its submit, from its input number `first` on."""
+
+    job_id: JobId
+    first: int
+    items: tuple[str, ...]
+
+
 class AuditRow(msgspec.Struct, frozen=True):
     """Who did what to what. `number` is drawn when it is written."""
 
@@ -41,6 +49,7 @@ class Changes(msgspec.Struct):
     """
 
     jobs: list[Job] = []
+    inputs: list[MoreInputs] = []
     tasks: list[Task] = []
     attempts: list[Attempt] = []
     counts: dict[JobId, Counts] = {}

@@ -7,14 +7,18 @@ transaction as the tasks they count. Functions here take a connection and run on
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import msgspec
 
 from planetmesh.model.ids import JobId
-from planetmesh.model.job import After, Counts, Edits, Job, JobSpec, JobState, TaskState, job_state
+from planetmesh.model.job import After, Counts, Edits, Items, Job, JobSpec, JobState, TaskState, job_state
+from planetmesh.store.changes import MoreInputs
 from planetmesh.store.tasks import FAILED, STATES, UNCOMPLETED
+
+_read_items = msgspec.json.Decoder(tuple[str, ...]).decode
 
 FOUND_MOST = 20
 """More than this many jobs for one prefix is only ever answered by "which one?"."""
@@ -110,6 +114,16 @@ def _add_job(connection: sqlite3.Connection, job: Job, fate: tuple[Any, ...]) ->
     connection.execute("INSERT INTO specs VALUES(?, ?)", (number, msgspec.json.encode(spec)))
 
 
+def save_inputs(
+    connection: sqlite3.Connection, inputs: Iterable[MoreInputs], number: Callable[[JobId], int]
+) -> None:
+    """Add them behind those that their jobs have."""
+    for more in inputs:
+        row = (number(more.job_id), more.first, msgspec.json.encode(more.items))
+        connection.execute("INSERT INTO more_inputs VALUES(?, ?, ?)", row)
+        connection.execute("UPDATE jobs SET total = total + ? WHERE number = ?", (len(more.items), row[0]))
+
+
 def _fate(job: Job) -> tuple[Any, ...]:
     """In the order of `_FATE`."""
     return (
@@ -144,8 +158,15 @@ def job_number(connection: sqlite3.Connection, job_id: JobId) -> int | None:
 
 
 def read_spec(connection: sqlite3.Connection, number: int) -> JobSpec:
+    """The spec as it was handed in, with all inputs that came later."""
     row = connection.execute("SELECT spec FROM specs WHERE job = ?", (number,)).fetchone()
-    return msgspec.json.decode(row[0], type=JobSpec)
+    spec = msgspec.json.decode(row[0], type=JobSpec)
+    query = "SELECT items FROM more_inputs WHERE job = ? ORDER BY first"
+    more = [_read_items(each[0]) for each in connection.execute(query, (number,))]
+    if not more or not isinstance(spec.inputs, Items):
+        return spec
+    items = tuple(chain(spec.inputs.items, *more))
+    return msgspec.structs.replace(spec, inputs=Items(items, spec.inputs.files))
 
 
 def read_job(connection: sqlite3.Connection, job_id: JobId) -> StoredJob | None:

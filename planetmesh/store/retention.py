@@ -63,6 +63,8 @@ def sweep_rows(
 def _remove_job(connection: sqlite3.Connection, job_id: JobId) -> None:
     connection.execute("INSERT INTO swept_jobs SELECT number FROM jobs WHERE id = ?", (job_id,))
     connection.execute("DELETE FROM specs WHERE job = (SELECT number FROM jobs WHERE id = ?)", (job_id,))
+    of_it = "(SELECT number FROM jobs WHERE id = ?)"
+    connection.execute(f"DELETE FROM more_inputs WHERE job = {of_it}", (job_id,))
     connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
 
 

@@ -112,6 +112,12 @@ MESH = (
     """
     ALTER TABLE certificates ADD COLUMN name TEXT NOT NULL DEFAULT '';
     """,
+    # more_inputs: what a job that lingers got after its submit, as JSON; it belongs behind its spec's inputs.
+    """
+    CREATE TABLE more_inputs(
+        job INTEGER NOT NULL, first INTEGER NOT NULL, items BLOB NOT NULL, PRIMARY KEY(job, first)
+    ) WITHOUT ROWID;
+    """,
 )
 
 OUTPUTS = (

@@ -171,6 +171,7 @@ class Store:
 def _save(connection: sqlite3.Connection, changes: Changes, counts: dict[JobId, CountsRow]) -> None:
     jobs.save_jobs(connection, changes.jobs)
     number = functools.cache(functools.partial(_known_number, connection))
+    jobs.save_inputs(connection, changes.inputs, number)
     tasks.save_tasks(connection, changes.tasks, number)
     tasks.save_attempts(connection, changes.attempts, number)
     jobs.save_counts(connection, counts)

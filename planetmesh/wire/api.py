@@ -138,6 +138,21 @@ class SubmittedJob(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
+class AddInputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /v1/jobs/{id}/inputs, for a job that lingers: `items` follow the `first` inputs that it has."""
+
+    items: tuple[str, ...]
+    first: int
+
+
+class AddedInputs(msgspec.Struct, frozen=True):
+    """They are on disk."""
+
+    job: JobId
+    count: int
+    """How many inputs the job has now, at least."""
+
+
 class ChangeJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """PATCH /v1/jobs/{id}: only what is given changes."""
 

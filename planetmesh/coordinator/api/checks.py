@@ -27,6 +27,8 @@ from planetmesh.wire.api import ChangeJob
 JOB_NAME_MOST = 200
 NODE_NAME_MOST = 64
 REASON_MOST = 500
+LINGER_MOST_SECONDS = 60.0
+"""Each such job keeps a launcher and a worker on its nodes."""
 KEY_MOST = 64
 TAGS_MOST = 32
 PRIORITY_MOST = 1000
@@ -77,6 +79,7 @@ def check_job(spec: JobSpec, settings: Settings) -> JobSpec:
     _check_outputs(spec.outputs)
     _check_payload(spec, settings)
     _check_chunk(spec, settings)
+    _check_linger(spec)
     kind.check(spec)
     return spec
 
@@ -153,6 +156,25 @@ def _check_chunk(spec: JobSpec, settings: Settings) -> None:
                 f"{len(items)} inputs are {size} bytes long together; {most} is the limit for one task.",
                 hint="Put fewer into one task: a smaller --chunk.",
             )
+
+
+def _check_linger(spec: JobSpec) -> None:
+    if not spec.linger_seconds:
+        return
+    if not (math.isfinite(spec.linger_seconds) and 0 < spec.linger_seconds <= LINGER_MOST_SECONDS):
+        raise BadInput(
+            f"A job may linger for {LINGER_MOST_SECONDS:g} seconds at most, and not for less than 0."
+        )
+    if (
+        not isinstance(spec.inputs, Items)
+        or spec.inputs.files
+        or spec.chunk > 1
+        or spec.max_failures is not None
+    ):
+        raise BadInput(
+            "A job that lingers needs a list of inputs without files, no chunks of a fixed size, "
+            "and no number of failures that end it."
+        )
 
 
 def _most_own_bytes(spec: JobSpec) -> int:

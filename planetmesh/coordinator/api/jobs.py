@@ -62,7 +62,7 @@ async def _take_in(call: Call, asked: SubmitJob) -> tuple[JobId, tuple[str, ...]
     engine, own = call.parts.engine, call.principal.id
     call.parts.weights.refuse_too_much(engine.state, own, call.body_bytes)
     spec = _resolve_node(engine.state, asked.spec)
-    spec = await _checked(call.parts, spec)
+    spec = await checked(call.parts, spec)
     after, ended = await ended_states(call, spec.after)
     spec = msgspec.structs.replace(spec, after=after)
     now = engine.read_clock()
@@ -90,7 +90,7 @@ async def _take_in(call: Call, asked: SubmitJob) -> tuple[JobId, tuple[str, ...]
     return job.id, (warning,) if warning else ()
 
 
-async def _checked(parts: Parts, spec: JobSpec) -> JobSpec:
+async def checked(parts: Parts, spec: JobSpec) -> JobSpec:
     """Checking a million inputs takes a second: in a thread, so that heartbeats are not kept waiting."""
     if spec.inputs.count < PAGE_MOST:
         return check_job(spec, parts.settings)

@@ -15,6 +15,7 @@ from planetmesh.coordinator.api import (
     edits,
     explanations,
     feed,
+    inputs,
     jobs,
     metrics,
     nodes,
@@ -29,6 +30,8 @@ from planetmesh.coordinator.api import (
 )
 from planetmesh.coordinator.api.door import Handler
 from planetmesh.wire.api import (
+    AddedInputs,
+    AddInputs,
     AuditView,
     BlobSource,
     CancelJob,
@@ -188,6 +191,15 @@ ROUTES: tuple[Route, ...] = (
         about="One job, by id, the beginning of id or name, or `last`.",
         query=(_WAIT, Parameter("spec", "boolean", "Give the spec even if it has many inputs.")),
         answer=JobView,
+    ),
+    Route(
+        method="POST",
+        path="/v1/jobs/{job}/inputs",
+        handler=inputs.add_inputs,
+        about="More inputs for a job that lingers (`linger_seconds`), behind the `first` that it has; they "
+        "are on disk when this answers. Repeating it changes nothing. 409 if it takes none any more.",
+        body=AddInputs,
+        answer=AddedInputs,
     ),
     Route(
         method="POST",
