@@ -37,6 +37,8 @@ from planetmesh.model.job import JOB_ENDED, JobSpec, TaskState
 from planetmesh.paths import Home, default_home
 from planetmesh.settings import Settings
 from planetmesh.wire.api import (
+    AddedInputs,
+    AddInputs,
     AuditView,
     CancelJob,
     ChangeJob,
@@ -179,6 +181,14 @@ class AsyncMesh(MeshFiles):
             "POST", "/v1/jobs", SubmittedJob, query=query, body=body, wait_seconds=wait_seconds
         )
         return JobHandle(self, answer.job, answer.warnings)
+
+    async def add_inputs(self, job: str, items: tuple[str, ...], first: int) -> None:
+        """Further inputs for a job that lingers, behind the `first` that it has; on its disk then.
+
+        Raises Conflict if it takes none any more.
+        """
+        body = AddInputs(items, first)
+        await self._ask("POST", f"{job_path(job)}/inputs", AddedInputs, body=body)
 
     async def handle(self, job: str) -> JobHandle:
         """A handle on a job that was handed in before, by id, prefix or `last`."""

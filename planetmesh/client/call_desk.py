@@ -21,11 +21,12 @@ from planetmesh.client.connect import Call
 from planetmesh.client.functions import PYTHON_TAG, pack_arguments, pack_function
 from planetmesh.client.remote_call import CallOptions, RemoteCall
 from planetmesh.client.streams import read_lines
-from planetmesh.errors import BadInput, MeshError, NotFound, Unreachable
+from planetmesh.errors import BadInput, Conflict, MeshError, NotFound, Unreachable
 from planetmesh.groups import TaskGroup
 from planetmesh.model.ids import JobId
-from planetmesh.model.job import JOB_ENDED, Items, JobSpec, Limits, TaskState
+from planetmesh.model.job import Items, JobSpec, Limits, TaskState
 from planetmesh.wire.api import ValueKind, ValueLine
+from planetmesh.wire.python import PythonPayload
 
 if TYPE_CHECKING:
     from planetmesh.client.async_client import AsyncMesh
@@ -36,6 +37,10 @@ Item = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 CALLS_MOST = 20_000
 """In one job; more become several jobs."""
+JOINED_MOST = 2000
+"""A job that has so many is followed by another: each keeps what its calls gave."""
+LINGER_SECONDS = 2.0
+"""A job waits so long for more calls: whoever makes one after the other pays for one job."""
 BATCH_MOST_BYTES = 4 * 1024 * 1024
 """Of their arguments together."""
 SENDERS = 2
@@ -62,6 +67,8 @@ class CallDesk:
         self._sending = 0
         self._early: list[ValueLine] = []
         self._jobs: dict[JobId, CallJob] = {}
+        self._open: dict[tuple[PythonPayload, CallOptions], CallJob] = {}
+        """The newest job of each function with these options: it may take more calls."""
         self._lost: BaseException | None = None
         self._some_cancelled = False
         self._cancelling = 0
@@ -196,19 +203,52 @@ class CallDesk:
     async def _send(self, batch: list[RemoteCall[Any]]) -> None:
         function, options = batch[0].function, batch[0].options
         assert function is not None
-        spec = _spec(function, options, tuple(call.arguments for call in batch))
+        payload = pack_function(function)
+        job = self._open.get((payload, options))
+        if job is not None and await self._join(job, batch):
+            return
+        spec = _spec(payload, options, tuple(call.arguments for call in batch))
         handle = await self._mesh.submit(spec)
         job = CallJob(handle.id, batch, options)
+        for call in batch:
+            call.function = None
         self._jobs[job.id] = job
+        if spec.linger_seconds:
+            self._open[payload, options] = job
         early, self._early = self._early, []
         for line in early:
             await self._take(line)
-        if handle.ended and job.id in self._jobs:
+        if handle.view.completed_at is not None and job.id in self._jobs:
             await self._finish(job.id)
         elif job.is_unwanted:
             # Cancelled on its way.
             self._some_cancelled = True
             self._news.set()
+
+    async def _join(self, job: CallJob, batch: list[RemoteCall[Any]]) -> bool:
+        """Let the calls follow those of a job that lingers; False if it takes no more."""
+        async with job.adding:
+            if job.id not in self._jobs or job.is_over or len(job.calls) >= JOINED_MOST:
+                return False
+            first = job.add(batch)
+            try:
+                await self._mesh.add_inputs(job.id, tuple(call.arguments for call in batch), first)
+                is_taken = True
+            except (Conflict, NotFound):
+                job.take_back(len(batch))
+                is_taken = False
+            except BaseException:
+                job.take_back(len(batch))
+                raise
+        if job.is_over:
+            await self._finish(job.id)
+        elif is_taken and any(call.cancelled() for call in batch):
+            self._some_cancelled = True
+            self._news.set()
+        if is_taken:
+            for call in batch:
+                call.function = None
+        return is_taken
 
     async def _cancel_unwanted(self) -> None:
         if not self._some_cancelled:
@@ -268,13 +308,17 @@ class CallDesk:
                 view = await self._mesh.job(job_id)
             except NotFound:
                 view = None
-            if view is None or view.status in JOB_ENDED:
+            if view is None or view.completed_at is not None:
                 await self._finish(job_id)
 
     async def _finish(self, job_id: JobId) -> None:
         """The job is over: what has no value by now has a reason."""
         job = self._jobs.get(job_id)
         if job is None:
+            return
+        if job.adding.locked():
+            # Whoever holds it goes on here.
+            job.is_over = True
             return
         if job.left:
             try:
@@ -286,6 +330,7 @@ class CallDesk:
                 pass  # forgotten already; the calls say so below
             job.close()
         self._jobs.pop(job_id, None)
+        self._open = {key: each for key, each in self._open.items() if each is not job}
 
 
 def _call_of(item: Item, options: CallOptions) -> RemoteCall[Any]:
@@ -295,8 +340,7 @@ def _call_of(item: Item, options: CallOptions) -> RemoteCall[Any]:
     return RemoteCall(function, pack_arguments(args, kwargs), options)
 
 
-def _spec(function: Callable[..., Any], options: CallOptions, arguments: tuple[str, ...]) -> JobSpec:
-    payload = pack_function(function)
+def _spec(payload: PythonPayload, options: CallOptions, arguments: tuple[str, ...]) -> JobSpec:
     return JobSpec(
         type="python",
         payload=msgspec.to_builtins(payload),
@@ -312,4 +356,5 @@ def _spec(function: Callable[..., Any], options: CallOptions, arguments: tuple[s
         limits=Limits(attempt_seconds=options.timeout_seconds),
         at_most_once=options.at_most_once,
         chunk=options.chunk,
+        linger_seconds=LINGER_SECONDS if options.chunk <= 1 else 0.0,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,18 +20,38 @@ class CallJob:
 
     def __init__(self, job_id: JobId, calls: Sequence[RemoteCall[Any]], options: CallOptions) -> None:
         self.id = job_id
-        self.calls = tuple(calls)
-        self.left = len(self.calls)
+        self.calls: list[RemoteCall[Any]] = []
+        self.left = 0
         """Calls that still have nothing."""
+        self.adding = asyncio.Lock()
+        """Held while more calls are handed in."""
+        self.is_over = False
+        """Its end was told while more calls were handed in."""
         self._options = options
         self._chunk = max(1, options.chunk)
         self._begun: dict[tuple[int, int], bytes] = {}
         """By index and attempt: the line whose end has not come yet."""
         self._faults: dict[int, Fault] = {}
         """What calls raised in attempts that may be repeated."""
-        self._settled = [False] * len(self.calls)
-        for number, call in enumerate(self.calls):
-            call.job, call.number, call.function = job_id, number, None
+        self._settled: list[bool] = []
+        self.add(calls)
+
+    def add(self, calls: Sequence[RemoteCall[Any]]) -> int:
+        """Further ones, behind those that it has; the number of the first."""
+        first = len(self.calls)
+        for number, call in enumerate(calls, first):
+            call.job, call.number = self.id, number
+        self.calls += calls
+        self._settled += [False] * len(calls)
+        self.left += len(calls)
+        return first
+
+    def take_back(self, count: int) -> None:
+        """The last ones were not taken."""
+        for call in self.calls[-count:]:
+            call.job = None
+        del self.calls[-count:], self._settled[-count:]
+        self.left -= count
 
     @property
     def is_unwanted(self) -> bool:

@@ -166,3 +166,25 @@ def test_a_frame_of_the_wire_is_read():
     frame = read_frame(b'{"n":0,"v":1.5}')
     assert frame is not None
     assert open_frame(frame, pickles=False) == 1.5
+
+
+def test_calls_that_join_later_get_their_own_values():
+    job = job_of(1)
+    job.take(values(b'{"n":0,"v":10}\n'))
+    more = [RemoteCall(abs, "{}", CallOptions()) for _ in range(2)]
+    assert job.add(more) == 1
+    job.take(values(b'{"n":0,"v":12}\n', index=2))
+    job.take(values(b'{"n":0,"v":11}\n', index=1))
+    assert [call.result(0) for call in more] == [11, 12]
+    assert (job.left, more[1].job, more[1].number) == (0, JOB, 2)
+
+
+def test_calls_that_were_not_taken_belong_to_nobody():
+    job = job_of(1)
+    more = [RemoteCall(abs, "{}", CallOptions())]
+    job.add(more)
+    job.take_back(1)
+    assert (len(job.calls), job.left, more[0].job) == (1, 1, None)
+    job.take(values(b'{"n":0,"v":1}\n', index=1))
+    job.close()
+    assert not more[0].done()
