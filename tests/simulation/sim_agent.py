@@ -97,7 +97,10 @@ class WatchedWorklist(Worklist):
 
 
 class Meter:
-    def read(self, running: int, backlog: int) -> NodeLoad:
+    def note_lag(self, _seconds: float) -> None:
+        """Nothing: simulated loops are never late."""
+
+    def read(self, running: int, backlog: int, **_sizes: int) -> NodeLoad:
         return NodeLoad(running=running, backlog=backlog)
 
 
@@ -179,14 +182,15 @@ class AgentMachine(Machine):
         reconnector = Reconnector(link, self.identity, None, lambda _state: None)  # type: ignore[arg-type]
         desk.on_link_up = reconnector.on_registered
         around = Surroundings(Path("/simulated"), (), has_gpus=bool(self.info.gpus))
+        meter = Meter()
         try:
             async with _plainly(), TaskGroup() as group:
                 desk.runner = Runner(SimZygote(self), around, desk, group)
                 self.desk = desk
                 loops = [
                     group.create_task(reconnector.keep_connected()),
-                    group.create_task(_beat(desk, Meter())),  # type: ignore[arg-type]
-                    group.create_task(_tick(desk)),
+                    group.create_task(_beat(desk, meter, SimpleNamespace(used_bytes=0))),  # type: ignore[arg-type]
+                    group.create_task(_tick(desk, meter)),  # type: ignore[arg-type]
                     group.create_task(desk.runner.warm.tend()),
                 ]
                 desk.runner.warm.open_ahead()
