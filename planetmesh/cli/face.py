@@ -47,7 +47,8 @@ class Face:
         """The mesh with this user's identity, to be used as `async with face.mesh() as mesh:`."""
         from planetmesh.client.async_client import AsyncMesh
 
-        return AsyncMesh(self.home.root, finder=_find, on_wait=self._say_waiting, **options)
+        usual: dict[str, Any] = {"finder": _find, "on_wait": self._say_waiting}
+        return AsyncMesh(self.home.root, **(usual | options))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a command's asynchronous part to its end."""

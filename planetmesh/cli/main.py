@@ -48,6 +48,9 @@ COMMANDS = {
     "metrics": Listed("planetmesh.cli.metrics:metrics", "The mesh in numbers, and how Prometheus gets them."),
     "audit": Listed("planetmesh.cli.audit:audit", "Who did what to the mesh."),
     "settings": Listed("planetmesh.cli.settings:settings", "Show or change the numbers the mesh goes by."),
+    "dashboard": Listed(
+        "planetmesh.cli.dashboard:dashboard", "Nodes, jobs and tasks on this terminal, live."
+    ),
     "doctor": Listed("planetmesh.cli.doctor:doctor", "Check this machine and its way to the mesh."),
     "leave": Listed("planetmesh.cli.leave:leave", "Give up this machine's place in its mesh."),
     "demo": Listed("planetmesh.cli.demo:demo", "A whole mesh on this machine, for a look."),

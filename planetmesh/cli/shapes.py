@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from planetmesh.cli.output import Column, Shape
-from planetmesh.cli.progress import show_seconds
+from planetmesh.client.pace import show_seconds
 from planetmesh.model.job import JobState, TaskState
 from planetmesh.model.node import NodeState
 from planetmesh.model.resources import show_resources, show_size

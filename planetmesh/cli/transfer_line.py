@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from planetmesh.cli.last_line import LastLine
-from planetmesh.cli.progress import Rate
+from planetmesh.client.pace import Rate
 from planetmesh.model.resources import show_size
 
 if TYPE_CHECKING:

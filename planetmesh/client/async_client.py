@@ -203,14 +203,15 @@ class AsyncMesh(MeshFiles):
         query |= {"spec": "1"} if whole else {}
         return await self._ask("GET", job_path(job), JobView, query=query, wait_seconds=wait_seconds)
 
-    async def jobs(self, *, limit: int = 50, mine: bool = False) -> list[JobView]:
-        """The newest `limit` jobs, newest first."""
+    async def jobs(self, *, limit: int = 50, mine: bool = False, live: bool | None = None) -> list[JobView]:
+        """The newest `limit` jobs, newest first; with `live` only those that have not ended, or that have."""
         found: list[JobView] = []
         before: str | None = None
         while len(found) < limit:
             query = {"limit": str(min(PAGE_JOBS, limit - len(found)))}
             query |= {"before": before} if before else {}
             query |= {"submitter": "me"} if mine else {}
+            query |= {} if live is None else {"live": "1" if live else "0"}
             page = await self._ask("GET", "/v1/jobs", JobPage, query=query)
             found += page.jobs
             before = page.next
@@ -258,12 +259,17 @@ class AsyncMesh(MeshFiles):
         """The job's tasks in the order of their index, read page by page."""
         following: int | None = start
         while following is not None:
-            query = {"from": str(following), "limit": str(PAGE_TASKS)}
-            query |= {"status": status.value} if status else {}
-            page = await self._ask("GET", f"{job_path(job)}/tasks", TaskPage, query=query)
+            page = await self.task_page(job, start=following, limit=PAGE_TASKS, status=status)
             for task in page.tasks:
                 yield task
             following = page.next
+
+    async def task_page(
+        self, job: str, *, start: int = 0, limit: int = PAGE_TASKS, status: TaskState | None = None
+    ) -> TaskPage:
+        """At most `limit` of the job's tasks from the index `start` on, and where the next page begins."""
+        query = {"from": str(start), "limit": str(limit)} | ({"status": status.value} if status else {})
+        return await self._ask("GET", f"{job_path(job)}/tasks", TaskPage, query=query)
 
     async def output(
         self,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from concurrent.futures import as_completed
+from concurrent.futures import Future, as_completed
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast, overload
@@ -354,15 +354,19 @@ class LoopThread:
 
     def call(self, work: Coroutine[None, None, T]) -> T:
         """Run it over there and give what it gives. An interrupt here cancels it there."""
-        if self._loop is None or not self.is_running:
-            work.close()
-            raise BadInput("This mesh is closed.", hint="Open another one: Mesh().")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = self.begin(work)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
+
+    def begin(self, work: Coroutine[None, None, T]) -> Future[T]:
+        """Let it run over there; what it gives comes in the future, and cancelling that cancels it."""
+        if self._loop is None or not self.is_running:
+            work.close()
+            raise BadInput("This mesh is closed.", hint="Open another one: Mesh().")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def stop(self) -> None:
         if self._loop is not None and self._stopping is not None:

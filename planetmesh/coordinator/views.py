@@ -228,6 +228,7 @@ def node_view(state: MeshState, live: LiveNode) -> NodeView:
         arch=info.arch if info else "",
         offer_cpus=live.offer.cpu_millis / MILLIS,
         offer_memory_bytes=live.offer.memory_bytes,
+        memory_free_bytes=live.load.memory_free_bytes if known else None,
         note=_note(live),
     )
 

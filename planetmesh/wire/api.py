@@ -122,6 +122,8 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     arch: str = ""
     offer_cpus: float = 0.0
     offer_memory_bytes: int = 0
+    memory_free_bytes: int | None = None
+    """As its last heartbeat said; None while it is OFFLINE."""
     note: str = ""
     """Why the node gets no work, with the next command, if that is so."""
 

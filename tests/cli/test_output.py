@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from planetmesh.cli.bytes_out import Stream, harmless
 from planetmesh.cli.last_line import bar, fitted
 from planetmesh.cli.output import Column, Shape, printer_for
-from planetmesh.cli.progress import ProgressLine, Rate, show_rate, show_seconds
+from planetmesh.cli.progress import ProgressLine
 from planetmesh.cli.transfer_line import TransferLine
+from planetmesh.client.pace import Rate, show_rate, show_seconds
 from planetmesh.client.progress import Progress
 from planetmesh.wire.api import TaskCounts
 

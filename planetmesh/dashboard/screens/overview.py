@@ -1,0 +1,88 @@
+"""The mesh at a glance: who it is, what is there, what goes on, what to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from textual.containers import Horizontal, VerticalScroll
+from textual.widget import Widget
+
+from planetmesh.client.pace import show_rate
+from planetmesh.dashboard.alarms import alarms_of
+from planetmesh.dashboard.plain import BAD, BUSY
+from planetmesh.dashboard.screens.mesh_screen import MeshScreen
+from planetmesh.dashboard.sheets import (
+    active_lines,
+    alarm_lines,
+    job_count_lines,
+    mesh_lines,
+    node_count_lines,
+)
+from planetmesh.dashboard.snapshot import Snapshot
+from planetmesh.dashboard.widgets.chart import Chart
+from planetmesh.dashboard.widgets.sheet import Sheet
+
+ALARMS_MOST = 30
+ACTIVE_MOST = 30
+RATE_SECONDS = 10
+
+
+class OverviewScreen(MeshScreen):
+    """See the module."""
+
+    MODE = "overview"
+    CAN_EXPLAIN = False
+    DEFAULT_CSS = """
+    OverviewScreen {
+        & .card { border: round $foreground 30%; border-title-color: $foreground 80%; padding: 0 1; }
+        & #cards { height: 8; }
+        & #cards Sheet { width: 1fr; height: 8; }
+        & #cards #about { width: 1.2fr; min-width: 26; }
+        & #cards #job-counts { width: 1.2fr; min-width: 30; }
+        & #charts { height: 4; }
+        & Chart { border: round $foreground 30%; border-title-color: $foreground 80%; height: 4;
+                  border-subtitle-color: $foreground 80%; }
+        & #below { height: 1fr; }
+        & #below VerticalScroll { height: 1fr; scrollbar-size-vertical: 1; }
+        &.-tall #charts, &.-tall Chart { height: 10; }
+    }
+    """
+
+    def body(self) -> Iterable[Widget]:
+        yield Horizontal(
+            _titled(Sheet(id="about", classes="card"), "mesh"),
+            _titled(Sheet(id="node-counts", classes="card"), "nodes"),
+            _titled(Sheet(id="job-counts", classes="card"), "jobs"),
+            id="cards",
+        )
+        yield Horizontal(
+            Chart("completed", BUSY, id="throughput"), Chart("failed", BAD, id="failures"), id="charts"
+        )
+        yield Horizontal(
+            _titled(VerticalScroll(Sheet(id="active"), classes="card", can_focus=False), "going on"),
+            _titled(VerticalScroll(Sheet(id="alarms"), classes="card"), "look at"),
+            id="below",
+        )
+
+    def show(self, snapshot: Snapshot) -> None:
+        self.set_class(self.size.height >= 40, "-tall")
+        self.query_one("#below").styles.layout = "horizontal" if self.size.width >= 130 else "vertical"
+        self.query_one("#about", Sheet).show(mesh_lines(snapshot))
+        self.query_one("#node-counts", Sheet).show(node_count_lines(snapshot))
+        self.query_one("#job-counts", Sheet).show(job_count_lines(snapshot))
+        done, failed = snapshot.done, snapshot.failed
+        self.query_one("#throughput", Chart).show(done, _said(done))
+        self.query_one("#failures", Chart).show(failed, _said(failed))
+        active = self.query_one("#active", Sheet)
+        active.show(active_lines(snapshot, active.size.width, ACTIVE_MOST))
+        self.query_one("#alarms", Sheet).show(alarm_lines(alarms_of(snapshot), ALARMS_MOST))
+
+
+def _titled(widget: Widget, title: str) -> Widget:
+    widget.border_title = title
+    return widget
+
+
+def _said(values: tuple[float, ...]) -> str:
+    newest = values[-RATE_SECONDS:]
+    return show_rate(sum(newest) / len(newest)) if any(newest) else "0/s"

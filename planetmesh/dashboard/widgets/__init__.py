@@ -1,0 +1,1 @@
+"""A file for each widget; none of them knows the mesh."""

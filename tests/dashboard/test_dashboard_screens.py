@@ -1,0 +1,295 @@
+"""Every screen and action, by keys and mouse, against a real coordinator."""
+
+from __future__ import annotations
+
+from textual.widgets import Input
+from watch_world import LARGE, Role, World, seated
+
+from planetmesh.dashboard.app import LIGHT
+from planetmesh.dashboard.screens.help import KEYS
+from planetmesh.model.job import Outcome, TaskState
+
+RANGE = {"type": "range", "first": 0, "last": 9}
+
+
+async def test_the_overview_shows_who_and_what(world: World) -> None:
+    await world.add_node("desk", cpus=4)
+    await world.add_node("attic", join=False)
+    client = await world.client()
+    await client.submit(name="holiday", inputs=RANGE)
+    await client.submit(name="needs gpus", requests={"gpus": 8})
+    async with seated(world) as seat:
+        fingerprint = world.authority.short_fingerprint
+        await seat.sees("home", fingerprint, "1 HEALTHY", "1 OFFLINE", "holiday", "0/10", "attic is OFFLINE")
+        await seat.sees("planetmesh explain attic", "operator")
+
+
+async def test_an_event_is_on_screen_two_looks_later(world: World) -> None:
+    await world.add_node("desk")
+    async with seated(world) as seat:
+        await seat.press("2")
+        await seat.sees("desk")
+        await seat.pilot.pause(0.5)
+        before = seat.app.repaints
+        await world.add_node("attic")
+        await seat.sees("attic")
+        assert seat.app.repaints - before <= 2
+
+
+async def test_nodes_are_drained_resumed_renamed_and_tagged(world: World) -> None:
+    node_id = await world.add_node("desk")
+    async with seated(world, size=LARGE) as seat:
+        await seat.press("2")
+        await seat.sees("desk", "HEALTHY")
+        await seat.press("d")
+        await seat.hears("gets no new work")
+        await seat.sees("HEALTHY draining")
+        await seat.press("u")
+        await seat.until(lambda: not world.engine.state.nodes[node_id].node.draining)
+        await seat.press("n")
+        await seat.sees("A new name for desk")
+        seat.app.screen.query_one(Input).value = ""
+        await seat.type("workshop")
+        await seat.press("enter")
+        await seat.hears("It is called workshop now.")
+        await seat.sees("workshop")
+        await seat.press("t")
+        seat.app.screen.query_one(Input).value = "fast, gpu"
+        await seat.press("enter")
+        await seat.sees("fast,gpu")
+
+
+async def test_revoking_asks_first(world: World) -> None:
+    node_id = await world.add_node("desk")
+    async with seated(world) as seat:
+        await seat.press("2")
+        await seat.sees("desk")
+        await seat.press("R")
+        await seat.sees("Revoke desk?")
+        await seat.press("n")
+        await seat.until(lambda: "Revoke desk?" not in seat.text)
+        assert world.engine.state.nodes[node_id].node.state == "HEALTHY"
+        await seat.press("R", "y")
+        await seat.hears("desk is revoked")
+
+
+async def test_a_refusal_of_the_coordinator_is_said_in_its_words(world: World) -> None:
+    await world.add_node("desk")
+    await world.add_node("attic")
+    async with seated(world) as seat:
+        await seat.press("2")
+        await seat.sees("desk", "attic")
+        await seat.press("n")
+        seat.app.screen.query_one(Input).value = "desk"
+        await seat.press("enter")
+        await seat.hears("Another node has the name")
+
+
+async def test_jobs_are_paused_ranked_and_cancelled(world: World) -> None:
+    client = await world.client()
+    job_id = await client.submit(name="holiday", inputs=RANGE)
+    state = world.engine.state
+    async with seated(world, size=LARGE) as seat:
+        await seat.press("3")
+        await seat.sees("holiday", "QUEUED")
+        await seat.press("p")
+        await seat.sees("QUEUED paused")
+        await seat.press("p")
+        await seat.until(lambda: state.jobs[job_id].job.paused_at is None)
+        await seat.press("plus")
+        seat.app.screen.query_one(Input).value = "much"
+        await seat.press("enter")
+        await seat.hears("'much' is not a whole number.")
+        await seat.press("plus")
+        seat.app.screen.query_one(Input).value = "7"
+        await seat.press("enter")
+        await seat.until(lambda: state.jobs[job_id].job.priority == 7)
+        await seat.press("x")
+        await seat.sees("Cancel holiday?")
+        await seat.press("y")
+        await seat.sees("CANCELLED", "from the dashboard")
+        await seat.press("x")
+        await seat.hears("has ended already")
+
+
+async def test_failed_tasks_are_seen_and_retried(world: World) -> None:
+    await world.add_node("desk", cpus=4)
+    client = await world.client()
+    job_id = await client.submit(name="holiday", inputs=RANGE, max_attempts=1)
+    await world.finish(job_id, 0, Outcome.EXIT_CODE)
+    await world.finish(job_id, 1)
+    async with seated(world, size=LARGE) as seat:
+        await seat.press("3")
+        await seat.sees("2/10", "1 failed")
+        await seat.press("enter")
+        await seat.sees("$ true", "Exit status 3.", "tasks 0 to 9 of 10", "desk")
+        await seat.press("f")
+        await seat.sees("only FAILED", "tasks 0 to 0 of 10")
+        await seat.press("r")
+        await seat.until(lambda: world.engine.state.jobs[job_id].counts.failed == 0)
+        await seat.sees("No FAILED task here.")
+        await seat.press("w")
+        await seat.sees("tasks by node", "on none")
+        await seat.press("escape")
+        await seat.sees("PROGRESS")
+
+
+async def test_a_log_is_read_live_and_searched(world: World) -> None:
+    await world.add_node("desk")
+    client = await world.client()
+    job_id = await client.submit(name="holiday")
+    await world.start(job_id)
+    await world.write(job_id, 0, b"first line\n" + b"dots\n" * 100)
+    async with seated(world) as seat:
+        await seat.press("3", "enter")
+        await seat.sees("task 0")
+        await seat.press("enter")
+        await seat.sees("dots", "following the end")
+        await world.write(job_id, 0, b"the last line\n", offset=511)
+        await seat.sees("the last line")
+        await seat.press("slash")
+        await seat.type("first")
+        await seat.press("enter")
+        await seat.sees("first line", "f follows the end")
+        await seat.press("f")
+        await seat.sees("the last line")
+        await world.finish(job_id)
+        await seat.sees("ended", "COMPLETED")
+        await seat.press("escape")
+        await seat.sees("tasks 0 to 0 of 1")
+
+
+async def test_whatever_is_selected_is_explained(world: World) -> None:
+    await world.add_node("desk")
+    client = await world.client()
+    await client.submit(name="needs gpus", requests={"gpus": 8})
+    async with seated(world) as seat:
+        await seat.press("2", "e")
+        await seat.sees("why", "node desk is HEALTHY")
+        await seat.press("3", "e")
+        await seat.sees("is QUEUED: 0 of 1 tasks completed")
+        await seat.press("enter")
+        await seat.sees("task 0")
+        await seat.press("e")
+        await seat.sees("/0 is QUEUED: 0 attempts")
+        await seat.press("e")
+        await seat.until(lambda: "/0 is QUEUED" not in seat.text)
+
+
+async def test_rows_are_filtered_and_sorted(world: World) -> None:
+    for name in ("desk", "attic", "nas"):
+        await world.add_node(name)
+    async with seated(world) as seat:
+        await seat.press("2")
+        await seat.sees("attic", "desk", "nas")
+        await seat.press("slash")
+        await seat.type("des")
+        await seat.until(lambda: "attic" not in seat.text)
+        await seat.press("x")
+        await seat.sees("No row has the words 'desx'")
+        await seat.press("escape")
+        await seat.sees("attic", "nas")
+        await seat.press("o")
+        await seat.sees("NAME▲")
+        await seat.press("O")
+        await seat.sees("NAME▼")
+        names = [node.name for node in seat.app.screen.grid.rows]
+        assert names == ["nas", "desk", "attic"]
+
+
+async def test_the_mouse_does_what_keys_do(world: World) -> None:
+    for name in ("desk", "attic"):
+        await world.add_node(name)
+    client = await world.client()
+    await client.submit(name="holiday")
+    async with seated(world) as seat:
+        await seat.pilot.click("#tab-nodes")
+        await seat.sees("attic", "desk")
+        await seat.pilot.click("#grid", offset=(3, 2))
+        assert seat.app.screen.grid.selected.name == "desk"
+        await seat.pilot.click("#grid", offset=(3, 0))
+        await seat.sees("NAME▲")
+        await seat.pilot.click("#tab-jobs")
+        await seat.sees("holiday")
+        await seat.pilot.click("#grid", offset=(3, 1), times=2)
+        await seat.sees("tasks 0 to 0 of 1")
+
+
+async def test_help_names_every_key(world: World) -> None:
+    async with seated(world, size=LARGE) as seat:
+        await seat.press("question_mark")
+        await seat.sees("help (Escape closes)", *(title for title, _keys in KEYS))
+        await seat.press("escape")
+        await seat.until(lambda: "help (Escape" not in seat.text)
+
+
+async def test_the_palette_has_the_screens_actions(world: World) -> None:
+    await world.add_node("desk")
+    async with seated(world, size=LARGE) as seat:
+        await seat.press("2")
+        await seat.sees("desk")
+        await seat.press("ctrl+p")
+        await seat.type("drain")
+        await seat.sees("Drain", "On this screen: key d")
+        await seat.press("down", "enter")
+        await seat.sees("HEALTHY draining")
+
+
+async def test_both_themes_show_the_same(world: World) -> None:
+    await world.add_node("desk")
+    async with seated(world, theme=LIGHT) as seat:
+        await seat.sees("1 HEALTHY")
+        light = seat.app.screen.styles.background
+        await seat.press("T")
+        await seat.until(lambda: seat.app.current_theme.dark)
+        await seat.sees("1 HEALTHY")
+        assert seat.app.screen.styles.background != light
+
+
+async def test_a_viewer_sees_all_and_is_refused_in_words(world: World) -> None:
+    node_id = await world.add_node("desk")
+    client = await world.client()
+    job_id = await client.submit(name="holiday", inputs=RANGE)
+    state = world.engine.state
+    async with seated(world, role=Role.VIEWER) as seat:
+        await seat.sees("home viewer")
+        await seat.press("2")
+        await seat.sees("desk")
+        for key in ("d", "u", "n", "t", "R"):
+            await seat.press(key)
+            await seat.hears("You are a viewer of this mesh")
+        await seat.press("3")
+        for key in ("x", "p", "plus"):
+            await seat.press(key)
+            await seat.hears("You are a viewer of this mesh")
+        await seat.press("enter")
+        await seat.sees("tasks 0 to 9 of 10")
+    assert not state.nodes[node_id].node.draining
+    assert state.jobs[job_id].job.paused_at is None
+
+
+async def test_a_narrow_terminal_shows_what_matters(world: World) -> None:
+    await world.add_node("desk")
+    client = await world.client()
+    await client.submit(name="holiday", inputs=RANGE)
+    async with seated(world, size=(40, 15)) as seat:
+        await seat.press("2")
+        await seat.sees("desk", "HEALTHY")
+        await seat.press("3")
+        await seat.sees("holiday", "RUNNING")
+        await seat.press("enter")
+        await seat.sees("ASSIGNED")
+
+
+async def test_a_job_of_many_tasks_is_read_page_by_page(world: World) -> None:
+    client = await world.client()
+    await client.submit(name="huge", inputs={"type": "range", "first": 0, "last": 99_999})
+    async with seated(world) as seat:
+        await seat.press("3", "enter")
+        await seat.sees("tasks 0 to 199 of 100000")
+        await seat.press("right_square_bracket")
+        await seat.sees("tasks 200 to 399 of 100000")
+        assert len(seat.app.screen.tasks.rows) == 200
+        await seat.press("left_square_bracket")
+        await seat.sees("tasks 0 to 199 of 100000")
+        assert seat.app.screen.tasks.rows[0].status is TaskState.QUEUED
