@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from planetmesh.blobs.files import open_at, translated, written
 from planetmesh.blobs.room import Room
-from planetmesh.errors import Conflict, TooLarge, WrongDigest
+from planetmesh.errors import Conflict, MeshError, TooLarge, WrongDigest
 from planetmesh.model.blob import Digest
 
 if TYPE_CHECKING:
@@ -54,6 +56,10 @@ class Partial:
         self._settle = settle
         self._release = release
         self._unsynced = 0
+        self._fed: deque[bytes] = deque()
+        self._fed_until = have
+        self._trouble: MeshError | None = None
+        """Why what was fed could not be written: nothing after it may be."""
         self._lock = threading.RLock()
         self._ended = False
         with translated(path.parent):
@@ -65,11 +71,34 @@ class Partial:
         """Whether what has arrived can be gone on with later: another with this name was not there first."""
         return self.path.name == self.digest
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that were fed and wait to be written."""
+        return self._fed_until - self.have
+
+    def feed(self, *data: bytes) -> None:
+        """Hand in the next bytes without a wait; any `drain` afterwards, or `close`, writes them."""
+        self._fed_until += sum(map(len, data))
+        self._fed.extend(data)
+
+    def drain(self) -> None:
+        """Write what was fed, in its order, also what comes meanwhile. Raises as `append` does."""
+        with self._lock:
+            if self._trouble is not None:
+                raise self._trouble
+            try:
+                while self._fed:
+                    self._append(self._fed.popleft())
+            except MeshError as error:
+                self._trouble = error
+                raise
+
     def append(self, *data: bytes | bytearray | memoryview) -> None:
         """The next bytes. Raises TooLarge beyond the size that was said, StorageFailed on a full disk."""
         with self._lock:
             for each in data:
                 self._append(each)
+            self._fed_until = self.have
 
     def _append(self, data: bytes | bytearray | memoryview) -> None:
         self._refuse_ended()
@@ -93,6 +122,7 @@ class Partial:
         says: then it is dropped.
         """
         with self._lock:
+            self.drain()
             self._refuse_ended()
             self._refuse_wrong()
             try:
@@ -124,6 +154,7 @@ class Partial:
         with self._lock:
             if self._ended:
                 return
+            self._fed.clear()
             self._close_file()
             try:
                 with translated(self.path.parent):
@@ -133,8 +164,11 @@ class Partial:
                 self.close()
 
     def close(self) -> None:
-        """Let it lie as it is, to be gone on with later. Closing twice is fine."""
+        """Let it lie as it is, to be gone on with later; what was fed is part of it. Twice is fine."""
         with self._lock:
+            if not self._ended and self._descriptor >= 0:
+                with suppress(MeshError):
+                    self.drain()
             self._close_file()
             if not self._ended:
                 self._ended = True

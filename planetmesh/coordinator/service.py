@@ -29,6 +29,7 @@ from planetmesh.coordinator.depot import open_depot
 from planetmesh.coordinator.distribution import Distribution
 from planetmesh.coordinator.engine import Engine
 from planetmesh.coordinator.enrolment import Enrolment, found_mesh
+from planetmesh.coordinator.heap import keep_freed_memory
 from planetmesh.coordinator.listener import bind_port, serve
 from planetmesh.discovery import usable_addresses
 from planetmesh.entry_points import JOB_TYPES, offers
@@ -91,6 +92,7 @@ class Coordinator:
 async def running_coordinator(options: CoordinatorOptions) -> AsyncIterator[Coordinator]:
     """Start everything and hand it out; raises MeshError for whatever stands in the way."""
     home, settings = options.home, options.settings
+    keep_freed_memory()
     for complaint in add_job_types(offers(JOB_TYPES)):
         log.warning("job_type.left_out", extra={"reason": complaint})
     sockets = bind_port(options.bind, options.port)

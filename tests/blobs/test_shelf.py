@@ -109,6 +109,52 @@ def test_cut_at_any_byte_and_gone_on_with(new_folder, cut, killed, step):
     assert counts_right(shelf)
 
 
+@given(cut=st.integers(0, len(CONTENT)), step=st.integers(50, 4000), threads=st.integers(1, 4))
+def test_what_was_fed_is_written_in_order_whoever_drains(new_folder, cut, step, threads):
+    shelf = Shelf(new_folder() / "blobs")
+    arriving = shelf.open_partial(NAME, len(CONTENT))
+    with ThreadPoolExecutor(threads) as pool:
+        for number, start in enumerate(range(0, cut, step)):
+            arriving.feed(CONTENT[start : min(cut, start + step)])
+            if number % 3 == 0:
+                pool.submit(arriving.drain)
+        pool.submit(arriving.close)
+    assert shelf.partial_size(NAME) == arriving.have == cut
+    with shelf.open_partial(NAME, len(CONTENT), cut) as going_on:
+        going_on.feed(CONTENT[cut:])
+        assert going_on.backlog == len(CONTENT) - cut
+        assert going_on.finish()
+        assert going_on.backlog == 0
+    assert whole(shelf) == CONTENT
+    assert counts_right(shelf)
+
+
+def test_nothing_is_written_behind_what_could_not_be(shelf, monkeypatch):
+    disk = FullDisk(100)
+
+    class Os:
+        write = staticmethod(disk.write)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(os, name)
+
+    monkeypatch.setattr(files, "os", Os())
+    arriving = shelf.open_partial(NAME, len(CONTENT))
+    arriving.feed(CONTENT[:100], CONTENT[100:200], CONTENT[200:300])
+    with pytest.raises(StorageFailed):
+        arriving.drain()
+    disk.room = 10**9
+    arriving.feed(CONTENT[300:400])
+    with pytest.raises(StorageFailed):
+        arriving.drain()
+    arriving.close()
+    assert shelf.partial_size(NAME) == 100
+    with shelf.open_partial(NAME, len(CONTENT), 100) as going_on:
+        going_on.append(CONTENT[100:])
+        assert going_on.finish()
+    assert counts_right(shelf)
+
+
 def test_it_goes_on_only_where_it_ended(shelf):
     with shelf.open_partial(NAME, len(CONTENT)) as arriving:
         arriving.append(CONTENT[:100])

@@ -29,7 +29,9 @@ from planetmesh.model.ids import JobId, NodeId, is_job_id
 log = logging.getLogger(__name__)
 
 PIECE_BYTES = 1024 * 1024
-"""Handed to a thread at a time."""
+"""Read at a time."""
+AHEAD_BYTES = 4 * 1024 * 1024
+"""Of one body, in memory while the disk is busy."""
 NUMBER_MOST = 2**31
 
 _RANGE = re.compile(r"bytes=(\d{0,16})-(\d{0,16})")
@@ -128,7 +130,8 @@ async def pieces_of(call: Call) -> AsyncIterator[list[bytes]]:
             size = 0
             async with asyncio.timeout(seconds):
                 while size < PIECE_BYTES and not content.at_eof():
-                    data = await content.readany()
+                    # As it came: putting pieces together would copy every byte once more.
+                    data, _is_end = await content.readchunk()
                     piece.append(data)
                     size += len(data)
             call.still_allowed()
@@ -142,14 +145,22 @@ async def pieces_of(call: Call) -> AsyncIterator[list[bytes]]:
 
 
 async def take_in(call: Call, arriving: Partial) -> None:
-    """Pass the body to the disk. Raises what `Partial.append` does, or BadInput if it comes too slowly."""
+    """Pass the body to the disk. Raises what `Partial.drain` does, or BadInput if it comes too slowly.
+
+    A thread writes what has come while more comes: few large visits cost less than many small ones.
+    """
+    run = call.parts.depot.run
     writing: asyncio.Future[None] | None = None
     async for piece in pieces_of(call):
-        if writing is not None:
+        arriving.feed(*piece)
+        if writing is not None and (writing.done() or arriving.backlog >= AHEAD_BYTES):
             await writing
-        writing = call.parts.depot.run(partial(arriving.append, *piece))
+            writing = None
+        if writing is None:
+            writing = run(arriving.drain)
     if writing is not None:
         await writing
+        await run(arriving.drain)
 
 
 # Out
