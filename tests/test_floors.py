@@ -35,8 +35,19 @@ COORDINATOR_ONLY = {"mesh", "store"}
 PURE = {"model", "wire", "mesh", "jobtypes"}
 PURE_FILES = {
     f"dashboard/{name}.py"
-    for name in ("alarms", "draft", "log_lines", "meter", "plain", "rows", "sheets", "snapshot", "tally")
-}
+    for name in (
+        "alarms",
+        "big_code",
+        "draft",
+        "log_lines",
+        "meter",
+        "plain",
+        "rows",
+        "sheets",
+        "snapshot",
+        "tally",
+    )
+}  # fmt: skip
 """Of rooms that are not pure otherwise."""
 IMPURE_MODULES = {
     "aiohttp", "aiosqlite", "asyncio", "logging", "os", "pathlib", "random", "secrets", "shutil", "socket",

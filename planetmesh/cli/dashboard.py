@@ -32,6 +32,7 @@ def dashboard(face: Face, *, light: bool) -> int:
         raise BadInput(
             "The dashboard needs a terminal.", hint="For programs: planetmesh status --json, or GET /v1/feed."
         )
+    from planetmesh.cli.draft_order import order_of
     from planetmesh.client.connect import load_identity
     from planetmesh.dashboard.app import DARK, LIGHT, Dashboard
     from planetmesh.dashboard.feed import Watcher
@@ -41,7 +42,7 @@ def dashboard(face: Face, *, light: bool) -> int:
     def open_mesh() -> AsyncMesh:
         return face.mesh(patience_seconds=0.0, on_wait=None)
 
-    app = Dashboard(Watcher(open_mesh), theme=LIGHT if light else DARK)
+    app = Dashboard(Watcher(open_mesh), order_of, theme=LIGHT if light else DARK)
     app.run()
     if app.crash is not None:
         raise app.crash

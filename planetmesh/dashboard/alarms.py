@@ -35,7 +35,7 @@ def alarms_of(snapshot: Snapshot) -> list[Alarm]:
             )
         )
     if snapshot.status is not None and not snapshot.nodes:
-        found.append(Alarm("No machine has joined this mesh yet.", "planetmesh code"))
+        found.append(Alarm("No machine has joined this mesh yet: press c.", "planetmesh code"))
     found += _of_nodes(snapshot)
     found += _of_jobs(snapshot)
     return found

@@ -12,10 +12,11 @@ from typing import Any, ClassVar, TypeVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 from textual.theme import Theme
 
 from planetmesh.client.async_client import AsyncMesh
+from planetmesh.dashboard.draft import Draft, Maker
 from planetmesh.dashboard.feed import Watcher
 from planetmesh.dashboard.plain import plain
 from planetmesh.dashboard.screens.help import HelpScreen
@@ -23,9 +24,13 @@ from planetmesh.dashboard.screens.jobs import JobsScreen
 from planetmesh.dashboard.screens.mesh_screen import MeshScreen
 from planetmesh.dashboard.screens.nodes import NodesScreen
 from planetmesh.dashboard.screens.overview import OverviewScreen
+from planetmesh.dashboard.screens.pairing import PairingScreen
+from planetmesh.dashboard.screens.submit import SubmitScreen
 from planetmesh.dashboard.working import begin
 from planetmesh.errors import MeshError
+from planetmesh.wire.api import PairingWindow
 
+APP_ACTIONS = ("app.", "quit", "help", "submit", "pair")
 LOOK_SECONDS = 0.2
 """Between two looks at the newest snapshot: at most five repaints a second, whatever happens."""
 SAID_MOST_LETTERS = 400
@@ -83,19 +88,28 @@ class Dashboard(App[None]):
         Binding("1", "switch_mode('overview')", "Overview", show=False),
         Binding("2", "switch_mode('nodes')", "Nodes", show=False),
         Binding("3", "switch_mode('jobs')", "Jobs", show=False),
+        Binding("s", "submit", "Submit"),
+        Binding("c", "pair", "Code"),
         Binding("question_mark,f1", "help", "Help", key_display="?"),
         Binding("T", "turn_theme", "Light or dark", show=False),
         Binding("q", "quit", "Quit"),
     ]
 
-    def __init__(self, watcher: Watcher, *, theme: str = DARK) -> None:
-        """`watcher` is started with the app and stopped with it."""
+    def __init__(self, watcher: Watcher, make_order: Maker, *, theme: str = DARK) -> None:
+        """`watcher` is started with the app and stopped with it; `make_order` reads what the form says."""
         super().__init__()
         for each in THEMES:
             self.register_theme(each)
         self.theme = theme
         self.watcher = watcher
+        self.make_order = make_order
         self.snapshot = watcher.latest
+        self.draft = Draft()
+        """What was typed into the form and not handed in."""
+        self.window: PairingWindow | None = None
+        """The pairing window that was opened here: only its opener is told the code."""
+        self.known_nodes: frozenset[str] | None = None
+        """Those that were there when it was opened."""
         self.repaints = 0
         """How often something new was shown."""
         self.crash: BaseException | None = None
@@ -160,6 +174,16 @@ class Dashboard(App[None]):
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen())
 
+    def action_submit(self) -> None:
+        self._push_once(SubmitScreen)
+
+    def action_pair(self) -> None:
+        self._push_once(PairingScreen)
+
+    def _push_once(self, kind: type[SubmitScreen | PairingScreen]) -> None:
+        if not isinstance(self.screen, kind | ModalScreen):
+            self.push_screen(kind())
+
     def action_turn_theme(self) -> None:
         self.theme = LIGHT if self.current_theme.dark else DARK
 
@@ -168,8 +192,10 @@ class Dashboard(App[None]):
         yield SystemCommand("Overview", "The mesh at a glance", lambda: self.switch_mode("overview"))
         yield SystemCommand("Nodes", "The machines of the mesh", lambda: self.switch_mode("nodes"))
         yield SystemCommand("Jobs", "What was handed in", lambda: self.switch_mode("jobs"))
+        yield SystemCommand("Submit a job", "A command or a script, with inputs", self.action_submit)
+        yield SystemCommand("Pairing code", "Let a machine or a person in", self.action_pair)
         for _node, binding, _enabled, _tooltip in screen.active_bindings.values():
-            if binding.show and not binding.action.startswith(("app.", "quit", "help")):
+            if binding.show and not binding.action.startswith(APP_ACTIONS):
                 yield SystemCommand(
                     binding.description, f"On this screen: key {binding.key_display or binding.key}",
                     _doing(screen, binding.action),

@@ -23,6 +23,12 @@ class Meter:
         self._done: deque[float] = deque([0.0] * SECONDS_KEPT, SECONDS_KEPT)
         self._failed: deque[float] = deque([0.0] * SECONDS_KEPT, SECONDS_KEPT)
         self._second: int | None = None
+        self._began: int | None = None
+
+    @property
+    def watched_seconds(self) -> int:
+        """Whole seconds since the first count or look."""
+        return 0 if self._second is None or self._began is None else self._second - self._began
 
     def count(self, now: float, done: int, failed: int) -> None:
         self._turn(now)
@@ -36,6 +42,7 @@ class Meter:
 
     def _turn(self, now: float) -> None:
         second = int(now)
+        self._began = second if self._began is None else self._began
         passed = 0 if self._second is None else min(SECONDS_KEPT, max(0, second - self._second))
         self._second = second if self._second is None else max(second, self._second)
         for _each in range(passed):

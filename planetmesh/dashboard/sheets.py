@@ -103,7 +103,7 @@ def active_lines(snapshot: Snapshot, width: int, most: int) -> list[Cell]:
     active = [job for job in snapshot.jobs if not is_over(job)]
     active.sort(key=lambda job: not job.tasks.running)
     if not active:
-        return [cell("Nothing runs. Try: planetmesh run hostname", DIM)]
+        return [cell("Nothing runs. Press s to submit a job, or try: planetmesh run hostname", DIM)]
     lines = [_active(job, snapshot, width) for job in active[:most]]
     if len(active) > most:
         lines[-1] = cell(f"… and {len(active) - most + 1} more: press 3", DIM)

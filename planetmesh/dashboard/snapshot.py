@@ -61,6 +61,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     done: tuple[float, ...] = ()
     """Tasks that completed in each second, the newest last."""
     failed: tuple[float, ...] = ()
+    watched_seconds: int = 0
+    """For so long it was looked at: before that nothing was counted."""
     loads: dict[NodeId, tuple[float, ...]] = {}
     stirred: dict[JobId, int] = {}
     """The last event about a job's tasks: who shows them reads them anew when this is another."""
@@ -178,6 +180,7 @@ class Board:
             paces=self._paces.per_second(),
             done=done,
             failed=failed,
+            watched_seconds=self._meter.watched_seconds,
             loads=dict(self._loads),
             stirred=dict(self._stirred),
             windows=self._windows,

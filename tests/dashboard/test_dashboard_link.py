@@ -11,6 +11,7 @@ import pytest
 from builders import hello, node_id
 from watch_world import PATIENCE_SECONDS, Seat, World, seated, watcher_of
 
+from planetmesh.cli.draft_order import order_of
 from planetmesh.client.async_client import AsyncMesh
 from planetmesh.coordinator.service import Coordinator, CoordinatorOptions, running_coordinator
 from planetmesh.dashboard.app import Dashboard
@@ -33,7 +34,7 @@ async def coordinating(home: Home, port: int = 0) -> AsyncIterator[Coordinator]:
 async def test_a_coordinator_that_goes_away_is_tried_again_by_itself(home: Home) -> None:
     async with coordinating(home) as coordinator:
         port = coordinator.port
-        app = Dashboard(Watcher(lambda: AsyncMesh(home.root, patience_seconds=0.0)))
+        app = Dashboard(Watcher(lambda: AsyncMesh(home.root, patience_seconds=0.0)), order_of)
         running = app.run_test(size=(100, 24), notifications=True)
         pilot = await running.__aenter__()
         seat = Seat(None, app, pilot)
@@ -51,7 +52,7 @@ async def test_a_coordinator_that_goes_away_is_tried_again_by_itself(home: Home)
 async def test_without_a_coordinator_it_says_where_it_looked(home: Home) -> None:
     async with coordinating(home):
         pass
-    app = Dashboard(Watcher(lambda: AsyncMesh(home.root, patience_seconds=0.0)))
+    app = Dashboard(Watcher(lambda: AsyncMesh(home.root, patience_seconds=0.0)), order_of)
     async with app.run_test(size=(100, 24)) as pilot:
         await Seat(None, app, pilot).sees("cannot be reached", "refused", "tried again in")
 

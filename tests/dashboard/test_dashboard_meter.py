@@ -16,6 +16,7 @@ def test_ends_are_counted_in_their_second() -> None:
     assert done[-4:] == (3, 0, 5, 0)
     assert failed[-4:] == (1, 0, 0, 0)
     assert len(done) == SECONDS_KEPT
+    assert meter.watched_seconds == 3
 
 
 def test_after_a_long_sleep_the_chart_is_empty() -> None:

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "coordinator"))
 from api_world import World, running_world
 from textual.pilot import Pilot
 
+from planetmesh.cli.draft_order import order_of
 from planetmesh.client.async_client import AsyncMesh
 from planetmesh.dashboard.app import DARK, Dashboard
 from planetmesh.dashboard.feed import Watcher
@@ -85,7 +86,7 @@ async def watcher_of(world: World, role: Role = Role.OPERATOR) -> Watcher:
 async def seated(
     world: World, *, role: Role = Role.OPERATOR, size: tuple[int, int] = SMALL, theme: str = DARK
 ) -> AsyncIterator[Seat]:
-    app = Dashboard(await watcher_of(world, role), theme=theme)
+    app = Dashboard(await watcher_of(world, role), order_of, theme=theme)
     async with app.run_test(size=size, notifications=True) as pilot:
         seat = Seat(world, app, pilot)
         await seat.until(lambda: app.snapshot.link.state is LinkState.LIVE)

@@ -17,6 +17,8 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         "everywhere",
         (
             ("1 2 3", "overview, nodes, jobs (or click)"),
+            ("s", "submit a job"),
+            ("c", "open a pairing code for a machine or a person"),
             ("e", "why is it as it is? and what to type next"),
             ("T", "light or dark"),
             ("Ctrl+P", "all commands by name"),

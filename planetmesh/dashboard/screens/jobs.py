@@ -24,7 +24,7 @@ class JobsScreen(ListScreen[JobView]):
 
     MODE = "jobs"
     COLUMNS = rows.JOBS
-    EMPTY = "There are no jobs yet. Try: planetmesh run hostname"
+    EMPTY = "There are no jobs yet. Press s to submit one, or try: planetmesh run hostname"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "Tasks"),
         *job_actions.BINDINGS,

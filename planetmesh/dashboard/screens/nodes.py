@@ -21,7 +21,7 @@ class NodesScreen(ListScreen[NodeView]):
 
     MODE = "nodes"
     COLUMNS = rows.NODES
-    EMPTY = "There are no nodes yet. Type `planetmesh code`, then `planetmesh up` on a machine."
+    EMPTY = "There are no nodes yet. Press c for a pairing code, then `planetmesh up` on a machine."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("d", "drain", "Drain"),
         Binding("u", "undrain", "Resume"),

@@ -71,8 +71,8 @@ class OverviewScreen(MeshScreen):
         self.query_one("#node-counts", Sheet).show(node_count_lines(snapshot))
         self.query_one("#job-counts", Sheet).show(job_count_lines(snapshot))
         done, failed = snapshot.done, snapshot.failed
-        self.query_one("#throughput", Chart).show(done, _said(done))
-        self.query_one("#failures", Chart).show(failed, _said(failed))
+        self.query_one("#throughput", Chart).show(done, _said(done, snapshot.watched_seconds))
+        self.query_one("#failures", Chart).show(failed, _said(failed, snapshot.watched_seconds))
         active = self.query_one("#active", Sheet)
         active.show(active_lines(snapshot, active.size.width, ACTIVE_MOST))
         self.query_one("#alarms", Sheet).show(alarm_lines(alarms_of(snapshot), ALARMS_MOST))
@@ -83,6 +83,8 @@ def _titled(widget: Widget, title: str) -> Widget:
     return widget
 
 
-def _said(values: tuple[float, ...]) -> str:
-    newest = values[-RATE_SECONDS:]
-    return show_rate(sum(newest) / len(newest)) if any(newest) else "0/s"
+def _said(values: tuple[float, ...], watched_seconds: int) -> str:
+    """The rate of the last whole seconds."""
+    seconds = max(1, min(RATE_SECONDS, watched_seconds))
+    newest = values[-1 - seconds : -1]
+    return show_rate(sum(newest) / seconds) if any(newest) else "0/s"
