@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -91,8 +92,9 @@ def test_the_owner_says_what_is_offered():
     info = probe.look(offers=Resources(1500, 2**20, 0), tags=("quick",), refuses="no sandbox")
     assert info.offer == Resources(1500, 2**20, 0)
     own = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    assert (info.tags, info.refuses) == (("quick", own, "image:heic"), "no sandbox")
-    assert info.job_types == ("command", "script", "python", "image_batch", "embedding")
+    dask = f"dask{metadata.version('distributed')}"
+    assert (info.tags, info.refuses) == (("quick", own, "image:heic", dask), "no sandbox")
+    assert info.job_types == ("command", "script", "python", "image_batch", "embedding", "dask")
     unsaid = probe.look()
     assert unsaid.offer.cpu_millis >= 100
     assert 0 < unsaid.offer.memory_bytes < unsaid.memory_bytes
