@@ -45,7 +45,8 @@ HOURS_MOST = 72.0
 """The cluster's certificate, and the owner's if it was renewed in time, live longer."""
 SCHEDULER = Resources(MILLIS // 4, 0, 0)
 """It mostly waits; with a whole CPU of its own, small meshes would have none for workers."""
-WORKER_ATTEMPTS = 3
+WORKER_ATTEMPTS = 6
+"""Dask gives a call up that was with four workers when they died: the worker is to be there to hear of it."""
 
 
 class MeshCluster(SpecCluster):

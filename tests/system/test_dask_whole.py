@@ -48,8 +48,17 @@ class World:
         join = ("--join", f"{self.lan.address('h1')}:7433") if code else ()
         self.nodes[host].up(*join, "--no-mdns", "--name", host, "--cpus", "3", code=code)
 
-    def own(self, what: str) -> Owner:
-        return Owner(self, what)
+    def own(self, what: str, home: Path | None = None) -> Owner:
+        return Owner(self, what, home or self.desk.home)
+
+    def log_in(self, role: str) -> Machine:
+        """Somebody else's identity, on h1."""
+        person = Machine(self.folder / role, lan=self.lan, host="h1")
+        code = self.desk.json("code", "--role", role)["code"]
+        where = ("--join", f"{self.lan.address('h1')}:7433", "--code-stdin")
+        joined = person.call("login", "--role", role, *where, stdin=f"{code}\n")
+        assert joined.status == 0, joined.error
+        return person
 
     def jobs(self) -> dict[str, str]:
         return {job["name"]: job["status"] for job in self.desk.json("jobs")}
@@ -73,13 +82,13 @@ class World:
 
 
 class Owner:
-    def __init__(self, world: World, what: str) -> None:
+    def __init__(self, world: World, what: str, home: Path) -> None:
         self._out = world.folder / f"{what}.out"
         self._error = world.folder / f"{what}.error"
         with self._out.open("wb") as out, self._error.open("wb") as error:
             self.process = world.lan.run(
                 "h1",
-                [sys.executable, OWNER, str(world.desk.home), what],
+                [sys.executable, OWNER, str(home), what],
                 {"PYTHONPATH": str(REPOSITORY)},
                 stdout=out,
                 stderr=error,
@@ -146,11 +155,7 @@ def test_nobody_else_gets_in_and_nothing_outlives_a_killed_owner(world: World) -
     owner = world.own("stay")
     said = owner.wait_for(lambda line: len(line["workers"]) == 2)
     assert said["total"] == 45
-    viewer = Machine(world.folder / "viewer", lan=world.lan, host="h1")
-    code = world.desk.json("code", "--role", "viewer")["code"]
-    where = ("--join", f"{world.lan.address('h1')}:7433", "--code-stdin")
-    joined = viewer.call("login", "--role", "viewer", *where, stdin=f"{code}\n")
-    assert joined.status == 0, joined.error
+    viewer = world.log_in("viewer")
     strangers = [
         "-",
         str(Home(viewer.home).operator),
@@ -181,6 +186,24 @@ def test_nobody_else_gets_in_and_nothing_outlives_a_killed_owner(world: World) -
     owner.process.wait(10)
     wait_until(lambda: set(world.jobs().values()) == {"COMPLETED"}, 20, lambda: f"{world.jobs()}")
     assert {host: world.listening(host) for host in world.nodes} == before
+
+
+def test_the_cluster_of_a_revoked_owner_ends(world: World) -> None:
+    before = {host: world.listening(host) for host in world.nodes}
+    owner = world.own("stay", world.log_in("operator").home)
+    owner.wait_for(lambda line: len(line["workers"]) == 2)
+    member = world.desk.json("jobs")[0]["submitter"]
+    script = (
+        "import asyncio, sys; from planetmesh import AsyncMesh\n"
+        "async def revoke(home, member):\n"
+        "    async with AsyncMesh(home) as mesh: await mesh._ask('DELETE', f'/v1/members/{member}', dict)\n"
+        "asyncio.run(revoke(*sys.argv[1:]))"
+    )
+    env = {"PYTHONPATH": str(REPOSITORY)}
+    world.lan.check("h1", [sys.executable, "-c", script, str(world.desk.home), member], env)
+    wait_until(lambda: set(world.jobs().values()) == {"COMPLETED"}, 30, lambda: f"{world.jobs()}")
+    assert {host: world.listening(host) for host in world.nodes} == before
+    os.kill(owner.process.pid, 9)
 
 
 def test_the_example(world: World) -> None:
