@@ -9,7 +9,7 @@ import click
 from planetmesh.cli.face import Face
 
 if TYPE_CHECKING:
-    from planetmesh.cli.examination import Finding
+    from planetmesh.cli.finding import Finding
 
 _EXAMPLES = """
 \b
@@ -30,7 +30,8 @@ def doctor(face: Face) -> int:
     Looks at the home, the clock, the addresses, multicast, the port, the certificates, the coordinator, the
     sandbox and the disk.
     """
-    from planetmesh.cli.examination import FAIL, examine
+    from planetmesh.cli.examination import examine
+    from planetmesh.cli.finding import FAIL
     from planetmesh.cli.output import Column, Shape
 
     findings = examine(face.home)

@@ -7,63 +7,53 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import msgspec
-
+from planetmesh.cli.finding import FAIL, OK, WARN, Finding
+from planetmesh.cli.mesh_checks import Mesh, look_at_mesh
 from planetmesh.cli.part import Part, Role, read_part
 from planetmesh.errors import MeshError
 from planetmesh.model.resources import show_size
 from planetmesh.paths import Home, work_root
 
 if TYPE_CHECKING:
-    from planetmesh.wire.api import NodeView
-
-Status = Literal["ok", "warn", "fail"]
-OK: Status = "ok"
-WARN: Status = "warn"
-FAIL: Status = "fail"
+    from planetmesh.discovery import Found
 
 BUILD_AT = datetime(2026, 11, 1, tzinfo=UTC).timestamp()
 """Some day before this version was made: a clock before it is wrong."""
-CLOCK_WARN_SECONDS = 30.0
-"""Far above the age of a heartbeat, by which the clocks are compared."""
-CLOCK_FAIL_SECONDS = 24 * 3600.0
 MULTICAST_SECONDS = 2.0
+HEARD_SECONDS = 4.0
+"""A coordinator answers within two; an access point may keep multicast back for a second."""
 RENEW_WARN_SECONDS = 3 * 86400.0
 DISK_WARN_BYTES = 2 * 1024**3
 DISK_FAIL_BYTES = 100 * 1024**2
 
 
-class Finding(msgspec.Struct, frozen=True):
-    """One line of the report; the keys of its JSON."""
-
-    check: str
-    status: Status
-    detail: str
-    hint: str = ""
-
-
 def examine(home: Home) -> list[Finding]:
     """Every check, in the order in which a machine comes to its mesh."""
     sandbox = _sandbox(home)
-    checks: list[Callable[[], list[Finding]]] = [
-        lambda: _home(home),
-        _clock,
-        _addresses,
-        lambda: asyncio.run(_multicast(home)),
-        lambda: _port(home),
-        lambda: _certificates(home),
-        lambda: asyncio.run(_coordinator(home)),
-        lambda: sandbox,
-        lambda: _disk(home),
-    ]
-    return [finding for check in checks for finding in check()]
+    local = [*_home(home), *_clock(), *_addresses()]
+    lan = asyncio.run(_look_around(home))
+    return [*local, *lan, *_port(home), *sandbox, *_disk(home)]
+
+
+async def _look_around(home: Home) -> list[Finding]:
+    """What the network says: multicast, then the certificates and whom they lead to."""
+    mesh, multicast, heard = await asyncio.gather(
+        look_at_mesh(home, _networks(home)), _multicast(home), _heard(home)
+    )
+    return [*multicast, *_announced(home, heard, mesh), *_certificates(home), *mesh.findings]
+
+
+def _networks(home: Home) -> list[str]:
+    from planetmesh.discovery import usable_addresses
+
+    part = _part_of(home)
+    return [str(each.network) for each in usable_addresses(part.bind if part else ())]
 
 
 def _home(home: Home) -> list[Finding]:
@@ -124,6 +114,83 @@ async def _multicast(home: Home) -> list[Finding]:
     return [Finding("multicast", OK, "It works, and others are heard.")]
 
 
+async def _heard(home: Home) -> list[Found] | None:
+    """Coordinators that announce themselves; None where nobody listens for them."""
+    from planetmesh.discovery import find
+
+    part = _part_of(home)
+    if part is not None and (not part.mdns or part.role is Role.COORDINATOR):
+        return None
+    mesh8 = _mesh8(home)
+    try:
+        return await find(
+            HEARD_SECONDS,
+            until=lambda found: any(mesh8 in {"", each.mesh8} for each in found),
+            bind=part.bind if part else (),
+        )
+    except MeshError:
+        return None
+
+
+def _announced(home: Home, heard: list[Found] | None, mesh: Mesh) -> list[Finding]:
+    """Whether those who look for a coordinator hear one, and what that means."""
+    if heard is None:
+        return []
+    mesh8 = _mesh8(home)
+    if not mesh8:
+        return [_meshes_around(heard)]
+    if any(each.mesh8 == mesh8 for each in heard):
+        return [Finding("announcement", OK, "The coordinator is heard by mDNS.")]
+    if mesh.is_reached:
+        return [
+            Finding(
+                "announcement",
+                WARN,
+                "The coordinator is reached, but not heard by mDNS: multicast is blocked on the way.",
+                "Work goes on. New machines need `planetmesh up --join HOST:PORT`, unless UDP port 5353 is "
+                "let through both firewalls and multicast through the router (IGMP snooping).",
+            )
+        ]
+    return [
+        Finding(
+            "announcement",
+            WARN,
+            "The coordinator is not heard by mDNS.",
+            "Is `planetmesh up` running there, in this network?",
+        )
+    ]
+
+
+def _meshes_around(heard: list[Found]) -> Finding:
+    from planetmesh.model.endpoint import format_endpoint
+
+    shown = ", ".join(
+        f"{each.mesh8} at {format_endpoint(each.addresses[0], each.port)}" for each in heard if each.addresses
+    )
+    if shown:
+        return Finding("announcement", OK, f"Coordinators are heard: {shown}. `planetmesh up` joins one.")
+    return Finding(
+        "announcement",
+        WARN,
+        "No coordinator is heard by mDNS.",
+        "If one runs here, join it by its address: planetmesh up --join HOST:PORT. "
+        "To be heard, UDP port 5353 must pass both firewalls and the router.",
+    )
+
+
+def _mesh8(home: Home) -> str:
+    """What the mesh of this home announces itself by; empty if it is in none."""
+    from planetmesh.trust.identity import Identity
+
+    for folder in (home.agent, home.operator):
+        if Identity.exists(folder):
+            try:
+                return Identity.load(folder, accept_expired=True).membership.mesh_id[:8]
+            except MeshError:
+                continue
+    return ""
+
+
 def _port(home: Home) -> list[Finding]:
     """Only a coordinator needs one."""
     part = _part_of(home)
@@ -168,65 +235,6 @@ def _certificate(folder: Path) -> Finding:
         hint = "It is renewed by itself while the coordinator is reached."
         return Finding("certificate", WARN, f"{who} is good until {day} only.", hint)
     return Finding("certificate", OK, f"{who}, good until {day}.")
-
-
-async def _coordinator(home: Home) -> list[Finding]:
-    """As a person, where this user is one; a machine's own link is seen in `planetmesh nodes`."""
-    from planetmesh.client.async_client import AsyncMesh
-    from planetmesh.trust.identity import Identity
-
-    if not Identity.exists(home.operator):
-        return [await _coordinator_port(home)] if Identity.exists(home.agent) else []
-    try:
-        async with AsyncMesh(home.root, patience_seconds=0.0) as mesh:
-            status = await mesh.status()
-            nodes = await mesh.nodes()
-    except MeshError as error:
-        return [Finding("coordinator", FAIL, error.message, error.hint)]
-    detail = f"The mesh '{status.mesh}' answers, version {status.version}."
-    if status.storage_error:
-        return [
-            Finding("coordinator", FAIL, f"{detail} {status.storage_error}", "Free some disk space there.")
-        ]
-    return [Finding("coordinator", OK, detail), *_clocks(nodes)]
-
-
-def _clocks(nodes: list[NodeView]) -> list[Finding]:
-    """This clock against the coordinator's, which noted when it heard a live machine last."""
-    heard = [node.last_heartbeat_at for node in nodes if node.state == "HEALTHY" and node.last_heartbeat_at]
-    if not heard:
-        return []
-    return [_compared(time.time() - datetime.fromisoformat(max(heard)).timestamp())]
-
-
-def _compared(ahead_seconds: float) -> Finding:
-    apart = abs(ahead_seconds)
-    if apart <= CLOCK_WARN_SECONDS:
-        return Finding("clock", OK, "As the coordinator's.")
-    detail = f"{apart:.0f} s {'ahead of' if ahead_seconds > 0 else 'behind'} the coordinator's."
-    status = FAIL if apart > CLOCK_FAIL_SECONDS else WARN
-    return Finding("clock", status, detail, "Set both by NTP: `timedatectl set-ntp true`.")
-
-
-async def _coordinator_port(home: Home) -> Finding:
-    """Whether any remembered address takes connections; TLS is the agent's own business."""
-    from planetmesh.model.endpoint import parse_endpoint
-    from planetmesh.trust.identity import Identity
-
-    try:
-        endpoints = Identity.load(home.agent, accept_expired=True).membership.endpoints
-    except MeshError as error:
-        return Finding("coordinator", FAIL, error.message, error.hint)
-    for endpoint in endpoints:
-        try:
-            async with asyncio.timeout(2.0):
-                _, writer = await asyncio.open_connection(*parse_endpoint(endpoint))
-            writer.close()
-            return Finding("coordinator", OK, f"{endpoint} takes connections.")
-        except (OSError, TimeoutError):
-            continue
-    hint = "Is `planetmesh up` running there? If its address changed: `planetmesh up --join HOST:PORT` here."
-    return Finding("coordinator", FAIL, f"None of {', '.join(endpoints) or 'no address'} answers.", hint)
 
 
 def _sandbox(home: Home) -> list[Finding]:

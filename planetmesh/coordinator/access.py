@@ -49,6 +49,7 @@ RULES: MappingProxyType[tuple[str, str], frozenset[Role]] = MappingProxyType(
         ("POST", "/v1/blobs/{digest}/sources"): AGENT,
         ("DELETE", "/v1/members/{member}"): OPERATORS,
         ("GET", "/v1/status"): READERS,
+        ("GET", "/v1/self"): MEMBERS,
         ("GET", "/metrics"): READERS,
         ("GET", "/v1/feed"): READERS,
         ("GET", "/v1/values"): OPERATORS,

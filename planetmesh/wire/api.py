@@ -455,6 +455,29 @@ class TaskFiles(msgspec.Struct, frozen=True):
     """Of all of them together."""
 
 
+class SelfView(msgspec.Struct, frozen=True):
+    """GET /v1/self: what the coordinator knows of who is asking."""
+
+    id: str
+    role: str
+    name: str
+    mesh: str
+    version: str
+    """The coordinator's."""
+    now: str
+    """The coordinator's clock."""
+    address: str
+    """Where the asker's connection comes from."""
+    state: NodeState | None = None
+    """Agents: how this node stands."""
+    connected: bool = False
+    """Agents: it has a link."""
+    machine: str = ""
+    """Agents: what told its machine from others when that link was made."""
+    node_version: str = ""
+    """Agents: what ran there then."""
+
+
 class AuditView(msgspec.Struct, frozen=True):
     """One line of the audit trail."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from planetmesh.cli import examination
+from planetmesh.cli import examination, mesh_checks
 from planetmesh.cli.own_program import own_command, own_environment
 from planetmesh.cli.part import Part, Role, write_part
 from planetmesh.paths import Home
@@ -55,7 +55,7 @@ def test_a_coordinator_that_does_not_run_is_said(home: Home):
     ("apart", "status"), [(0.0, "ok"), (-20.0, "ok"), (40.0, "warn"), (-4000.0, "warn"), (2e5, "fail")]
 )
 def test_clocks_are_compared(apart: float, status: str):
-    finding = examination._compared(apart)
+    finding = mesh_checks.compare_clocks(apart)
     assert finding.status == status
     assert bool(finding.hint) == (status != "ok")
 

@@ -52,6 +52,7 @@ from planetmesh.wire.api import (
     RenewCertificate,
     RenewedCertificate,
     RetriedJob,
+    SelfView,
     SettingView,
     StoredBlobs,
     SubmitJob,
@@ -109,6 +110,13 @@ ROUTES: tuple[Route, ...] = (
         handler=status.show_status,
         about="The mesh at a glance, and who is asking.",
         answer=MeshStatus,
+    ),
+    Route(
+        method="GET",
+        path="/v1/self",
+        handler=status.show_self,
+        about="What the coordinator knows of who is asking.",
+        answer=SelfView,
     ),
     Route(
         method="GET",

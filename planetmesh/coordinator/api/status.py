@@ -12,7 +12,7 @@ from planetmesh.model.ids import NodeId
 from planetmesh.model.job import JobState
 from planetmesh.model.node import NodeState
 from planetmesh.store.changes import AuditRow
-from planetmesh.wire.api import AuditView, MeshStatus, rfc3339
+from planetmesh.wire.api import AuditView, MeshStatus, SelfView, rfc3339
 
 AUDIT_PAGE_MOST = 1000
 AUDIT_PAGE_USUAL = 100
@@ -40,6 +40,27 @@ async def show_status(call: Call) -> web.StreamResponse:
         fingerprint=parts.enrolment.authority.short_fingerprint,
     )
     return call.answer(status)
+
+
+async def show_self(call: Call) -> web.StreamResponse:
+    """For `doctor`: a machine that may see nothing else sees how it stands itself."""
+    parts = call.parts
+    live = parts.engine.state.nodes.get(NodeId(call.principal.id))
+    info = live.node.info if live is not None else None
+    view = SelfView(
+        id=call.principal.id,
+        role=call.principal.role.value,
+        name=live.node.name if live is not None else parts.access.serials.name_of(call.principal.id),
+        mesh=parts.enrolment.coordinator.membership.mesh_name,
+        version=__version__,
+        now=rfc3339(parts.engine.read_clock().wall) or "",
+        address=call.connection.address,
+        state=live.node.state if live is not None else None,
+        connected=live is not None and live.connected,
+        machine=info.machine if info is not None else "",
+        node_version=info.version if info is not None else "",
+    )
+    return call.answer(view)
 
 
 async def show_audit(call: Call) -> web.StreamResponse:
