@@ -66,6 +66,7 @@ FACES_MAY_USE = {
         "agent.sandbox.probe",
         "agent.service.start_zygote",
     },
+    "cli/mesh_checks.py": {"agent.probe.machine_hash"},
     "joblib.py": {"child.nested"},
     "dask.py": {"child.dask_security"},
 }

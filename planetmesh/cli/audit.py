@@ -10,7 +10,7 @@ from planetmesh.cli.face import Face
 
 if TYPE_CHECKING:
     from planetmesh.client.async_client import AsyncMesh
-    from planetmesh.wire.api import AuditView
+    from planetmesh.wire.members import AuditView
 
 ROWS_USUAL = 50
 ROWS_MOST = 100_000

@@ -18,7 +18,8 @@ from planetmesh.paths import Home
 
 if TYPE_CHECKING:
     from planetmesh.trust.identity import Identity
-    from planetmesh.wire.api import MeshStatus, NodeView, SelfView
+    from planetmesh.wire.api import MeshStatus, NodeView
+    from planetmesh.wire.members import SelfView
 
 CLOCK_WARN_SECONDS = 30.0
 """What a handshake and a slow machine may take; far below what breaks certificates."""
@@ -53,7 +54,8 @@ async def look_at_mesh(home: Home, networks: Sequence[str]) -> Mesh:
 async def _ask(identity: Identity, networks: Sequence[str], mesh: Mesh) -> list[Finding]:
     from planetmesh.client.calls import Caller
     from planetmesh.client.connect import Call, Link
-    from planetmesh.wire.api import MeshStatus, NodeView, SelfView
+    from planetmesh.wire.api import MeshStatus, NodeView
+    from planetmesh.wire.members import SelfView
 
     caller = Caller(Link(identity), patience_seconds=0.0, on_wait=None)
     asked_at = time.time()

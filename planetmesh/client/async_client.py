@@ -39,7 +39,6 @@ from planetmesh.settings import Settings
 from planetmesh.wire.api import (
     AddedInputs,
     AddInputs,
-    AuditView,
     CancelJob,
     ChangeJob,
     ChangeNode,
@@ -65,6 +64,7 @@ from planetmesh.wire.api import (
     TaskShort,
     TaskView,
 )
+from planetmesh.wire.members import AuditView
 
 LONG_POLL_SECONDS = 25.0
 """One long poll: below what routers and proxies cut idle connections after."""

@@ -32,7 +32,6 @@ from planetmesh.errors import BadInput
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import JobSpec, TaskState
 from planetmesh.wire.api import (
-    AuditView,
     ChangeJob,
     ChangeNode,
     ChangeSettings,
@@ -50,6 +49,7 @@ from planetmesh.wire.api import (
     TaskShort,
     TaskView,
 )
+from planetmesh.wire.members import AuditView
 
 STOP_SECONDS = 5.0
 """Closing one idle connection takes milliseconds; longer means it hangs, and the thread is a daemon."""

@@ -32,7 +32,6 @@ from planetmesh.coordinator.api.door import Handler
 from planetmesh.wire.api import (
     AddedInputs,
     AddInputs,
-    AuditView,
     BlobSource,
     CancelJob,
     ChangeJob,
@@ -52,7 +51,6 @@ from planetmesh.wire.api import (
     RenewCertificate,
     RenewedCertificate,
     RetriedJob,
-    SelfView,
     SettingView,
     StoredBlobs,
     SubmitJob,
@@ -63,6 +61,7 @@ from planetmesh.wire.api import (
     TaskView,
     ValueLine,
 )
+from planetmesh.wire.members import AuditView, SelfView
 
 
 class Parameter(msgspec.Struct, frozen=True):

@@ -12,7 +12,8 @@ from planetmesh.model.ids import NodeId
 from planetmesh.model.job import JobState
 from planetmesh.model.node import NodeState
 from planetmesh.store.changes import AuditRow
-from planetmesh.wire.api import AuditView, MeshStatus, SelfView, rfc3339
+from planetmesh.wire.api import MeshStatus, rfc3339
+from planetmesh.wire.members import AuditView, SelfView
 
 AUDIT_PAGE_MOST = 1000
 AUDIT_PAGE_USUAL = 100
