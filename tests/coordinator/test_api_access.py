@@ -46,6 +46,7 @@ def test_what_each_role_may_do_is_what_security_says():
     sends = {("POST", "/v1/blobs/missing"), ("POST", "/v1/blobs"), ("PUT", "/v1/blobs/{digest}")}
     assert allowed[Role.AGENT] == {
         ("GET", "/v1/agent"),
+        ("GET", "/v1/self"),
         ("POST", "/v1/certs/renew"),
         ("POST", "/v1/certs/peer"),
         ("POST", "/v1/blobs/{digest}/sources"),
