@@ -13,6 +13,7 @@ import sysconfig
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -145,5 +146,10 @@ def _is_own(module: ModuleType) -> bool:
     place = getattr(module, "__file__", None)
     if module.__name__ == "__main__" or not place or module.__name__.partition(".")[0] == "planetmesh":
         return False
-    paths = {Path(path).resolve() for path in sysconfig.get_paths().values()}
-    return not any(Path(place).resolve().is_relative_to(path) for path in paths)
+    return not any(Path(place).resolve().is_relative_to(path) for path in _installed())
+
+
+@cache
+def _installed() -> frozenset[Path]:
+    """Where Python's own modules and those of packages lie."""
+    return frozenset(Path(path).resolve() for path in sysconfig.get_paths().values())
