@@ -25,6 +25,8 @@ from planetmesh.dashboard.widgets.sheet import Sheet
 ALARMS_MOST = 30
 ACTIVE_MOST = 30
 RATE_SECONDS = 10
+NARROW, WIDE = 76, 130
+"""Columns: below the first everything stands in one column that scrolls, from the second on in two."""
 
 
 class OverviewScreen(MeshScreen):
@@ -44,29 +46,36 @@ class OverviewScreen(MeshScreen):
                   border-subtitle-color: $foreground 80%; }
         & #below { height: 1fr; }
         & #below VerticalScroll { height: 1fr; scrollbar-size-vertical: 1; }
+        & #below.-stacked { layout: vertical; }
+        &.-narrow #cards { layout: vertical; height: auto; }
+        &.-narrow #cards Sheet { width: 100%; height: auto; }
+        &.-narrow #below { height: auto; }
+        &.-narrow #below VerticalScroll { height: auto; }
         &.-tall #charts, &.-tall Chart { height: 10; }
     }
     """
 
     def body(self) -> Iterable[Widget]:
-        yield Horizontal(
-            _titled(Sheet(id="about", classes="card"), "mesh"),
-            _titled(Sheet(id="node-counts", classes="card"), "nodes"),
-            _titled(Sheet(id="job-counts", classes="card"), "jobs"),
-            id="cards",
-        )
-        yield Horizontal(
-            Chart("completed", BUSY, id="throughput"), Chart("failed", BAD, id="failures"), id="charts"
-        )
-        yield Horizontal(
-            _titled(VerticalScroll(Sheet(id="active"), classes="card", can_focus=False), "going on"),
-            _titled(VerticalScroll(Sheet(id="alarms"), classes="card"), "look at"),
-            id="below",
-        )
+        with VerticalScroll(id="all"):
+            yield Horizontal(
+                _titled(Sheet(id="about", classes="card"), "mesh"),
+                _titled(Sheet(id="node-counts", classes="card"), "nodes"),
+                _titled(Sheet(id="job-counts", classes="card"), "jobs"),
+                id="cards",
+            )
+            yield Horizontal(
+                Chart("completed", BUSY, id="throughput"), Chart("failed", BAD, id="failures"), id="charts"
+            )
+            yield Horizontal(
+                _titled(VerticalScroll(Sheet(id="active"), classes="card", can_focus=False), "going on"),
+                _titled(VerticalScroll(Sheet(id="alarms"), classes="card", can_focus=False), "look at"),
+                id="below",
+            )
 
     def show(self, snapshot: Snapshot) -> None:
         self.set_class(self.size.height >= 40, "-tall")
-        self.query_one("#below").styles.layout = "horizontal" if self.size.width >= 130 else "vertical"
+        self.set_class(self.size.width < NARROW, "-narrow")
+        self.query_one("#below").set_class(self.size.width < WIDE, "-stacked")
         self.query_one("#about", Sheet).show(mesh_lines(snapshot))
         self.query_one("#node-counts", Sheet).show(node_count_lines(snapshot))
         self.query_one("#job-counts", Sheet).show(job_count_lines(snapshot))
