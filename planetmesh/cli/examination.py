@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +40,7 @@ def examine(home: Home) -> list[Finding]:
     sandbox = _sandbox(home)
     local = [*_home(home), *_clock(), *_addresses()]
     lan = asyncio.run(_look_around(home))
-    return [*local, *lan, *_port(home), *sandbox, *_disk(home)]
+    return [*local, *lan, *_port(home), *sandbox, *_python(), *_disk(home)]
 
 
 async def _look_around(home: Home) -> list[Finding]:
@@ -270,6 +272,26 @@ def _tried_sandbox(home: Home) -> Finding:
             hint * (not report.proven),
         )
     return Finding("sandbox", WARN, "Tasks cannot be run on Windows yet.")
+
+
+def _python(folders: Sequence[str] = (sys.prefix, sys.base_prefix)) -> list[Finding]:
+    """Where the agent is root its tasks run as somebody else, who may be kept from the Python that it runs on."""
+    if sys.platform == "win32" or os.geteuid() != 0:
+        return []
+    for folder in folders:
+        path = Path(folder).resolve()
+        closed = next((each for each in (path, *path.parents) if not each.stat().st_mode & 0o001), None)
+        if closed is not None:
+            return [
+                Finding(
+                    "python",
+                    WARN,
+                    f"Tasks run as a user without rights, and {closed} keeps them from {path}: what they "
+                    "import from there is not found (functions, Dask, embeddings).",
+                    "Install planetmesh with a Python that everybody may read: the system's, or one below /opt.",
+                )
+            ]
+    return [Finding("python", OK, "Tasks can read the Python that planetmesh runs on.")]
 
 
 def _disk(home: Home) -> list[Finding]:

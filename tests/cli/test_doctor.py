@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import time
@@ -77,3 +78,14 @@ def test_our_own_program_can_be_started_again():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(b"planetmesh ")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root's tasks are another's")
+def test_a_python_that_tasks_cannot_read_is_said(tmp_path: Path):
+    closed = tmp_path / "closed"
+    (closed / "python").mkdir(parents=True)
+    closed.chmod(0o700)
+    (finding,) = examination._python([str(closed / "python")])
+    assert finding.status == "warn"
+    assert "everybody may read" in finding.hint
+    assert examination._python(["/usr"])[0].status == "ok"
