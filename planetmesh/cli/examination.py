@@ -275,7 +275,7 @@ def _tried_sandbox(home: Home) -> Finding:
 
 
 def _python(folders: Sequence[str] = (sys.prefix, sys.base_prefix)) -> list[Finding]:
-    """Where the agent is root its tasks run as somebody else, who may be kept from the Python that it runs on."""
+    """Where the agent is root its tasks run as somebody else, who may be kept from its Python."""
     if sys.platform == "win32" or os.geteuid() != 0:
         return []
     for folder in folders:
@@ -288,7 +288,7 @@ def _python(folders: Sequence[str] = (sys.prefix, sys.base_prefix)) -> list[Find
                     WARN,
                     f"Tasks run as a user without rights, and {closed} keeps them from {path}: what they "
                     "import from there is not found (functions, Dask, embeddings).",
-                    "Install planetmesh with a Python that everybody may read: the system's, or one below /opt.",
+                    "Install planetmesh with a Python that everybody may read: the system's, or below /opt.",
                 )
             ]
     return [Finding("python", OK, "Tasks can read the Python that planetmesh runs on.")]
