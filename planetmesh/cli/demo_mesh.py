@@ -69,6 +69,8 @@ class DemoMesh:
     """Running; `client` speaks for its operator."""
 
     client: AsyncMesh
+    home: Path
+    """Of its operator."""
     agents: list[Machine]
     spawn: Callable[[Coroutine[Any, Any, None]], None]
 
@@ -129,7 +131,7 @@ async def _started(
         for each in newcomers:
             await _event(each, lambda event: event.get("state") == "registered")
             say(f"{each.name} has paired and is ready.")
-        yield DemoMesh(client, newcomers, spawn)
+        yield DemoMesh(client, coordinator.home.root, newcomers, spawn)
 
 
 def _make_root() -> Path:

@@ -10,6 +10,8 @@ from planetmesh.model.job import JobState
 from planetmesh.model.node import NodeState
 
 NAMED_MOST = 3
+WHY_MOST = 120
+"""Letters of a reason: the command that follows says all of it."""
 JOBS_NAMED = 4
 CANNOT_RUN = "No machine"
 """So begins the coordinator's sentence (`coordinator/views.py`) where nobody can run a job."""
@@ -63,7 +65,7 @@ def _of_jobs(snapshot: Snapshot) -> list[Alarm]:
     waiting = [job for job in snapshot.jobs if job.waiting.startswith(CANNOT_RUN) and not is_over(job)]
     for job in waiting[:JOBS_NAMED]:
         name = plain(job.name, 40) or job.id
-        found.append(Alarm(f"{name} waits: {plain(job.waiting)}", f"planetmesh explain {job.id}"))
+        found.append(Alarm(f"{name} waits: {plain(job.waiting, WHY_MOST)}", f"planetmesh explain {job.id}"))
     if len(waiting) > JOBS_NAMED:
         found.append(Alarm(f"{len(waiting) - JOBS_NAMED} more jobs wait.", "planetmesh jobs"))
     failed = [job for job in snapshot.jobs[:50] if job.status is JobState.FAILED]

@@ -268,7 +268,7 @@ TASKS: tuple[Column[TaskView], ...] = (
     Column("TASK", lambda task, _: cell(str(task.index)), 7, lambda task, _: task.index, right=True),
     Column("STATUS", lambda task, _: state_cell(task.status), 9, lambda task, _: task.status),
     Column("NODE", lambda task, _: cell(task.node or "-", "" if task.node else DIM), 10,
-           lambda task, _: task.node or "", most=20),
+           lambda task, _: task.node or "", most=16),
     Column("TRIES", lambda task, _: cell(str(task.attempts), WARN if task.attempts > 1 else DIM), 5,
            lambda task, _: task.attempts, right=True, falls=True, drop=5),
     Column("EXIT", lambda task, _: cell("-" if task.exit_code is None else str(task.exit_code),
@@ -277,7 +277,7 @@ TASKS: tuple[Column[TaskView], ...] = (
     Column("TIME", lambda task, snap: cell(show_between(task.started_at, task.finished_at, snap.at) or "-"),
            8, lambda task, _: task.started_at or "", right=True, drop=4),
     Column("INPUT", lambda task, _: cell(task.payload or "", DIM), 10, lambda task, _: task.payload or "",
-           most=40, drop=6),
+           most=24, drop=6),
     Column("ERROR", lambda task, _: cell(task.last_error or "", BAD), 12,
            lambda task, _: task.last_error or "", most=120, drop=1),
 )  # fmt: skip

@@ -97,6 +97,11 @@ class Grid(ScrollView, Generic[T], can_focus=True):
         """What is under the cursor."""
         return self._rows[self._cursor] if 0 <= self._cursor < len(self._rows) else None
 
+    @property
+    def row_width(self) -> int:
+        """What is left beside the scroll bar."""
+        return self.scrollable_content_region.width
+
     def show(
         self,
         rows: list[T],
@@ -113,7 +118,7 @@ class Grid(ScrollView, Generic[T], can_focus=True):
         self._sorted_by, self._is_turned = sorted_by, turned
         self._empty = self._empty if empty is None else empty
         self._follow(held_key)
-        size = Size(self.size.width, len(rows) + 1)
+        size = Size(self.row_width, len(rows) + 1)
         if size != self.virtual_size:
             self.virtual_size = size
         self.refresh()
@@ -168,7 +173,7 @@ class Grid(ScrollView, Generic[T], can_focus=True):
             self.scroll_to(y=self._cursor - room + 1, animate=False, force=True)
 
     def on_resize(self) -> None:
-        self.virtual_size = Size(self.size.width, len(self._rows) + 1)
+        self.virtual_size = Size(self.row_width, len(self._rows) + 1)
         self._reveal()
 
     def on_click(self, event: events.Click) -> None:
@@ -187,14 +192,14 @@ class Grid(ScrollView, Generic[T], can_focus=True):
 
     def _click_head(self, x: int) -> None:
         start = 0
-        for column, width in lay_out(self._columns, self.size.width):
+        for column, width in lay_out(self._columns, self.row_width):
             if start <= x < start + width + GAP:
                 self.post_message(self.HeadClicked(self, column))
                 return
             start += width + GAP
 
     def render_line(self, y: int) -> Strip:
-        width = self.size.width
+        width = self.row_width
         styles = tones_of(self)
         laid = lay_out(self._columns, width)
         gap = Segment(" " * GAP)

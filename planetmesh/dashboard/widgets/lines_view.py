@@ -78,7 +78,7 @@ class LinesView(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         scroll_x, scroll_y = self.scroll_offset
-        width, base = self.size.width, self.rich_style
+        width, base = self.scrollable_content_region.width, self.rich_style
         row = scroll_y + y
         if row >= len(self._lines):
             return Strip.blank(width, base)
