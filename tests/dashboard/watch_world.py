@@ -89,7 +89,8 @@ async def seated(
     app = Dashboard(await watcher_of(world, role), order_of, theme=theme)
     async with app.run_test(size=size, notifications=True) as pilot:
         seat = Seat(world, app, pilot)
-        await seat.until(lambda: app.snapshot.link.state is LinkState.LIVE)
+        # On screen too: what is said there moves the tabs, and a click would miss them.
+        await seat.until(lambda: app.snapshot.link.state is LinkState.LIVE and "● live" in seat.text)
         yield seat
 
 

@@ -473,6 +473,8 @@ def rebuild(disk: Disk, settings: Settings, source: random.Random, now: Moment) 
                     state.hold(live, state.nodes[node_id], task.index, now.steady)
         limits.restore(live, now.steady)
         state.add_job(live)
+        if not live.counts.live:
+            state.lingering[job_id] = now.steady
     return state
 
 

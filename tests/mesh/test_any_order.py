@@ -22,7 +22,8 @@ from hypothesis.stateful import (
 )
 from mesh_world import Agent, World
 
-from planetmesh.mesh import jobs, nodes
+from planetmesh.errors import Conflict
+from planetmesh.mesh import jobs, lingering, nodes
 from planetmesh.model.blob import Digest, StagedFile
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import AUTO_CHUNK, After, Condition, Edits, Limits, Outcome
@@ -53,6 +54,7 @@ JOBS = st.fixed_dictionaries({
     "waits": st.sampled_from([None, None, None, None, *Condition]),
     "submitter": st.sampled_from(["op", "op", "other"]),
     "files": st.sampled_from([(), (), FILES]),
+    "linger_seconds": st.sampled_from([0.0, 0.0, 0.0, 3.0]),
 })  # fmt: skip
 OUTCOMES = st.sampled_from([
     *[Outcome.OK] * 6, Outcome.EXIT_CODE, Outcome.TIMED_OUT, Outcome.NOT_FOUND, Outcome.STAGING,
@@ -95,6 +97,10 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(what=JOBS, pick=PICK)
     def submit(self, what, pick):
         node = self.agent(pick).node_id if what.get("affine") else None
+        if what["linger_seconds"]:
+            # What the API lets pass.
+            chunk = what["chunk"] if what["chunk"] == AUTO_CHUNK else 1
+            what = what | {"inputs": builders.items("x", "y"), "chunk": chunk, "max_failures": None}
         changes = {key: value for key, value in what.items() if key not in {"inputs", "affine", "waits"}}
         other = self.job(pick)
         if what["waits"] is not None and other is not None:
@@ -210,6 +216,22 @@ class AnyOrder(RuleBasedStateMachine):
             self.world.take(jobs.on_cancel(state, job_id, "enough", now))
         elif job_id is not None:
             self.world.take(jobs.on_cancel_task(state, job_id, index, "", now))
+
+    @rule(pick=PICK, count=st.integers(1, 3), shift=st.sampled_from([0, 0, 0, 1, -1]))
+    def add_inputs(self, pick, count, shift):
+        """To a job that lingers; others, and who is out of date, are refused."""
+        state, job_id = self.world.state, self.job(pick)
+        if job_id is None:
+            return
+        known = state.jobs[job_id].job.spec.inputs.count
+        items = tuple(f"m{known + number}" for number in range(count))
+        try:
+            effects = lingering.on_inputs_added(state, job_id, items, known + shift)
+        except Conflict:
+            return
+        self.world.take(effects)
+        self.world.specs[job_id] = state.jobs[job_id].job
+        assert lingering.on_inputs_added(state, job_id, items, known) == []
 
     @rule(pick=PICK, gained=st.sampled_from(FILES), lost=st.sampled_from([None, *FILES]))
     def fetch(self, pick, gained, lost):
