@@ -213,7 +213,7 @@ def job_sheet(job: JobView, command: str) -> list[tuple[str, str]]:
         (noun_of(job), f"{counts.total}: {', '.join(parts)}"),
         ("priority", str(job.priority) if job.priority else ""),
         ("asks for", _requests(job)),
-        ("submitter", job.submitter),
+        ("submitter", job.submitter_name or job.submitter),
         ("created", show_time(job.created_at)),
         ("started", show_time(job.started_at)),
         ("ended", show_time(job.completed_at)),

@@ -74,6 +74,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     """Jobs that must end before this one runs."""
     spec: JobSpec | None = None
     """Only for one job asked for by id; values of `env` are masked for viewers."""
+    submitter_name: str = ""
+    """What the submitter was called when he came; only for one job asked for by id."""
 
 
 class TaskView(msgspec.Struct, frozen=True, kw_only=True):

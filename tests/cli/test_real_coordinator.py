@@ -16,7 +16,9 @@ def test_a_job_from_submit_to_cancel(say, coordinator: None) -> None:
     assert say("jobs", "--mine", "-q").text == f"{job_id}\n"
     job = say("job", "last", "--json").json
     assert (job["status"], job["tasks"]["queued"], job["spec"]["env"]) == ("QUEUED", 2, {"A": "1"})
-    assert "waiting" in say("job", job_id[:5]).text
+    shown = say("job", job_id[:5]).text
+    assert "waiting" in shown
+    assert "submitter  operator on den" in shown
     tasks = say("job", "wide", "--tasks", "--json").json
     assert [(task["index"], task["status"], task["payload"]) for task in tasks] == [
         (0, "QUEUED", "a"),

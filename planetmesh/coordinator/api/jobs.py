@@ -133,7 +133,10 @@ async def view_of(call: Call, job_id: JobId, *, spec: bool = False) -> JobView:
         view = stored_job_view(found.stored)
     if not spec:
         return view
-    return with_spec(view, found.job.spec, masked=not call.may_see_secrets, whole=call.flag("spec"))
+    named = msgspec.structs.replace(
+        view, submitter_name=call.parts.access.serials.name_of(found.job.submitter)
+    )
+    return with_spec(named, found.job.spec, masked=not call.may_see_secrets, whole=call.flag("spec"))
 
 
 async def show_job(call: Call) -> web.StreamResponse:
