@@ -26,6 +26,7 @@ from planetmesh.groups import TaskGroup
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import Items, JobSpec, Limits, TaskState
 from planetmesh.wire.api import ValueKind, ValueLine
+from planetmesh.wire.calls import VALUES
 from planetmesh.wire.python import PythonPayload
 
 if TYPE_CHECKING:
@@ -302,14 +303,29 @@ class CallDesk:
             job.take(line)
 
     async def _look_again(self) -> None:
-        """Ends are told once: those that came while nobody listened are asked for."""
+        """Ends are told once: those that came while nobody listened are asked for.
+
+        What such a job's calls gave may be on its way still, or never be told: it is read from its output.
+        """
         for job_id in list(self._jobs):
             try:
                 view = await self._mesh.job(job_id)
+                if view.completed_at is None:
+                    continue
+                await self._read_again(job_id)
             except NotFound:
-                view = None
-            if view is None or view.completed_at is not None:
-                await self._finish(job_id)
+                pass  # forgotten already; the calls say so
+            await self._finish(job_id)
+
+    async def _read_again(self, job_id: JobId) -> None:
+        """All values of a job that has ended, from the first on; those that are known are passed over."""
+        job = self._jobs.get(job_id)
+        if job is None or not job.left:
+            return
+        job.begin_again()
+        async with aclosing(self._mesh.output(job_id, stream=VALUES)) as pieces:
+            async for piece in pieces:
+                job.take(piece)
 
     async def _finish(self, job_id: JobId) -> None:
         """The job is over: what has no value by now has a reason."""

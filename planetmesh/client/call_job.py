@@ -11,7 +11,7 @@ from planetmesh.client.remote_call import CallOptions, RemoteCall
 from planetmesh.errors import CallFailed
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import TaskState
-from planetmesh.wire.api import TaskView, ValueLine
+from planetmesh.wire.api import OutputPiece, TaskView, ValueLine
 from planetmesh.wire.calls import Fault, Frame, read_frame
 
 
@@ -60,7 +60,11 @@ class CallJob:
             is_settled or call.cancelled() for call, is_settled in zip(self.calls, self._settled, strict=True)
         )
 
-    def take(self, line: ValueLine) -> None:
+    def begin_again(self) -> None:
+        """Pieces come from the first on."""
+        self._begun.clear()
+
+    def take(self, line: ValueLine | OutputPiece) -> None:
         """A piece of a task's values."""
         place = (line.index, line.attempt)
         *whole, rest = (self._begun.pop(place, b"") + line.data).split(b"\n")

@@ -1,0 +1,78 @@
+"""Calls against a real coordinator (nodes are spoken for): what comes while the way is cut is not lost."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from cutting_proxy import UP, CuttingProxy
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "coordinator"))
+
+from api_world import World, running_world, until
+
+from planetmesh.client.async_client import AsyncMesh
+from planetmesh.model.identity import Role
+from planetmesh.model.ids import JobId
+from planetmesh.model.job import Outcome
+from planetmesh.trust.identity import Identity
+from planetmesh.wire.python import tag_of
+
+REFUSED = [(UP, 0)] * 1000
+
+
+@asynccontextmanager
+async def connected(folder: Path) -> AsyncIterator[tuple[World, CuttingProxy, AsyncMesh]]:
+    """A mesh with a node for calls, and somebody who reaches it over a way that can be cut."""
+    async with running_world(folder) as world, CuttingProxy(world.port) as proxy:
+        tag = tag_of(platform.python_version())
+        await world.add_node("desk", job_types=("command", "python"), tags=(tag, "python"))
+        identity = await world.member(Role.OPERATOR)
+        home = folder / "home of a person"
+        home.mkdir()
+        identity.folder.rename(home / "operator")
+        moved = Identity.load(home / "operator")
+        moved.remember_endpoint(f"127.0.0.1:{proxy.port}")
+        async with AsyncMesh(home) as mesh:
+            yield world, proxy, mesh
+
+
+async def the_job(world: World) -> JobId:
+    await until(lambda: any(live.counts.assigned for live in world.engine.state.jobs.values()))
+    return next(iter(world.engine.state.jobs))
+
+
+async def emit(world: World, job_id: JobId, text: str, *, offset: int = 0) -> None:
+    await world.write(job_id, 0, text.encode(), offset=offset, stream=3)
+
+
+async def test_a_value_that_comes_while_nobody_listens_is_not_lost(tmp_path: Path):
+    async with connected(tmp_path) as (world, proxy, mesh):
+        calls = mesh.using(chunk=2).map(abs, [-1, -2])
+        job_id = await the_job(world)
+        proxy.cuts = list(REFUSED)
+        proxy.drop()
+        await emit(world, job_id, '{"n":0,"v":1}\n{"n":1,"v":2}\n')
+        await world.finish(job_id)
+        assert job_id not in world.engine.state.jobs
+        proxy.cuts = []
+        assert await mesh.gather(calls) == [1, 2]
+
+
+async def test_nor_one_of_which_the_first_half_was_heard(tmp_path: Path):
+    async with connected(tmp_path) as (world, proxy, mesh):
+        calls = mesh.using(chunk=3).map(abs, [-1, -2, -3])
+        job_id = await the_job(world)
+        first = '{"n":0,"v":1}\n{"n":1,'
+        await emit(world, job_id, first)
+        assert await calls[0] == 1
+        proxy.cuts = list(REFUSED)
+        proxy.drop()
+        await emit(world, job_id, '"v":2}\n', offset=len(first))
+        await world.finish(job_id, outcome=Outcome.EXIT_CODE)
+        await world.engine.do(lambda state, now: [])
+        proxy.cuts = []
+        assert await calls[1] == 2
