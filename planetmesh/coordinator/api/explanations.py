@@ -81,7 +81,9 @@ def _of_end(state: MeshState, task: Task) -> list[explain.Finding]:
         found.append(explain.Finding(f"Attempt {task.attempt} completed here.", "", name))
     else:
         hint = f"planetmesh retry {task.job_id}" if task.state is TaskState.FAILED else ""
-        found.append(explain.Finding(task.error or "It ended without a word.", hint, name))
+        # Mostly it says itself where that was.
+        where = "" if name and f" on {name}" in task.error else name
+        found.append(explain.Finding(task.error or "It ended without a word.", hint, where))
     if task.terms is not None:
         found.append(explain.Finding(f"It was the cheapest: {explain.terms_in_words(task.terms)}.", "", name))
     return found
