@@ -85,9 +85,9 @@ class Dashboard(App[None]):
         "jobs": JobsScreen,
     }
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("1", "switch_mode('overview')", "Overview", show=False),
-        Binding("2", "switch_mode('nodes')", "Nodes", show=False),
-        Binding("3", "switch_mode('jobs')", "Jobs", show=False),
+        Binding("1", "go('overview')", "Overview", show=False),
+        Binding("2", "go('nodes')", "Nodes", show=False),
+        Binding("3", "go('jobs')", "Jobs", show=False),
         Binding("s", "submit", "Submit"),
         Binding("c", "pair", "Code"),
         Binding("question_mark,f1", "help", "Help", key_display="?"),
@@ -170,6 +170,14 @@ class Dashboard(App[None]):
 
     # Commands
 
+    def action_go(self, mode: str) -> None:
+        """One of the main screens itself, whatever was opened from it."""
+        if self.current_mode == mode:
+            while len(self.screen_stack) > 1:
+                self.pop_screen()
+        else:
+            self.switch_mode(mode)
+
     def action_help(self) -> None:
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen())
@@ -189,9 +197,9 @@ class Dashboard(App[None]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """What Ctrl+P offers: the main screens, then what the screen that is shown can do."""
-        yield SystemCommand("Overview", "The mesh at a glance", lambda: self.switch_mode("overview"))
-        yield SystemCommand("Nodes", "The machines of the mesh", lambda: self.switch_mode("nodes"))
-        yield SystemCommand("Jobs", "What was handed in", lambda: self.switch_mode("jobs"))
+        yield SystemCommand("Overview", "The mesh at a glance", lambda: self.action_go("overview"))
+        yield SystemCommand("Nodes", "The machines of the mesh", lambda: self.action_go("nodes"))
+        yield SystemCommand("Jobs", "What was handed in", lambda: self.action_go("jobs"))
         yield SystemCommand("Submit a job", "A command or a script, with inputs", self.action_submit)
         yield SystemCommand("Pairing code", "Let a machine or a person in", self.action_pair)
         for _node, binding, _enabled, _tooltip in screen.active_bindings.values():

@@ -32,6 +32,8 @@ class LogLines:
         """What came of a line that has not ended, of each stream of each attempt."""
         self._decoders: dict[tuple[int, int, int], codecs.IncrementalDecoder] = {}
         self._attempt = 0
+        self.added = 0
+        """Lines so far, also those that are gone."""
         self.dropped = 0
         """Lines that were too many."""
 
@@ -67,6 +69,7 @@ class LogLines:
     def _add(self, line: Line) -> None:
         if len(self._lines) == self._lines.maxlen:
             self.dropped += 1
+        self.added += 1
         self._lines.append(line)
 
 

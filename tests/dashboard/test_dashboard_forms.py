@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from textual.widgets import Input, TextArea
 from watch_world import LARGE, Role, Seat, World, seated
 
@@ -37,6 +38,7 @@ async def test_a_command_is_handed_in(world: World) -> None:
     assert (spec.requests.cpu_millis, spec.tags, spec.priority) == (2000, ("fast", "gpu"), 3)
 
 
+@pytest.mark.slow
 async def test_a_script_goes_along_and_its_line_is_its_arguments(world: World, tmp_path: Path) -> None:
     script = tmp_path / "count.sh"
     script.write_text("#!/bin/sh\necho $1\n")
@@ -51,6 +53,7 @@ async def test_a_script_goes_along_and_its_line_is_its_arguments(world: World, t
     assert live.job.spec.inputs == Range(1, 50)
 
 
+@pytest.mark.slow
 async def test_local_files_go_along(world: World, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "data.txt").write_text("x" * 100)
     monkeypatch.chdir(tmp_path)
@@ -64,6 +67,7 @@ async def test_local_files_go_along(world: World, tmp_path: Path, monkeypatch) -
     assert [file.name for file in live.job.spec.files] == ["data.txt"]
 
 
+@pytest.mark.slow
 async def test_mistakes_are_said_while_one_types_and_nothing_is_sent(world: World) -> None:
     mistakes = {
         ("command", "echo 'open"): "quote that is not closed",
@@ -93,6 +97,7 @@ async def test_mistakes_are_said_while_one_types_and_nothing_is_sent(world: Worl
     assert not world.engine.state.jobs
 
 
+@pytest.mark.slow
 async def test_what_the_coordinator_refuses_is_said_in_the_form(world: World) -> None:
     async with seated(world) as seat:
         await seat.press("s")
@@ -136,6 +141,7 @@ async def test_a_code_is_shown_and_the_machine_arrives(world: World) -> None:
         await seat.until(lambda: not world.desk.windows())
 
 
+@pytest.mark.slow
 async def test_a_code_for_a_person_fits_a_small_terminal(world: World) -> None:
     async with seated(world) as seat:
         await seat.press("c", "v")

@@ -31,6 +31,7 @@ async def coordinating(home: Home, port: int = 0) -> AsyncIterator[Coordinator]:
         yield coordinator
 
 
+@pytest.mark.slow
 async def test_a_coordinator_that_goes_away_is_tried_again_by_itself(home: Home) -> None:
     async with coordinating(home) as coordinator:
         port = coordinator.port
@@ -49,6 +50,7 @@ async def test_a_coordinator_that_goes_away_is_tried_again_by_itself(home: Home)
         await running.__aexit__(None, None, None)
 
 
+@pytest.mark.slow
 async def test_without_a_coordinator_it_says_where_it_looked(home: Home) -> None:
     async with coordinating(home):
         pass

@@ -45,6 +45,7 @@ async def test_every_tone_can_be_read(world: World, theme: str) -> None:
                 assert contrast(style.color, ground) >= (FAINT if tone == "dim" else READABLE), tone
 
 
+@pytest.mark.slow
 async def test_both_themes_show_the_same_text_at_two_sizes(world: World) -> None:
     await world.add_node("desk", cpus=4)
     client = await world.client()
@@ -61,6 +62,7 @@ async def test_both_themes_show_the_same_text_at_two_sizes(world: World) -> None
         assert shown[0] == shown[1]
 
 
+@pytest.mark.slow
 async def test_a_dashboard_that_is_left_open_opens_the_mesh_anew_now_and_then(
     world: World, monkeypatch
 ) -> None:
@@ -86,6 +88,7 @@ print("crash kept:", type(app.crash).__name__)
 """
 
 
+@pytest.mark.slow
 def test_a_mistake_of_ours_is_no_traceback_on_the_terminal() -> None:
     leader, follower = pty.openpty()
     process = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from textual.widgets import Input
 from watch_world import LARGE, Role, World, seated
 
@@ -73,6 +74,7 @@ async def test_revoking_asks_first(world: World) -> None:
         await seat.hears("desk is revoked")
 
 
+@pytest.mark.slow
 async def test_a_refusal_of_the_coordinator_is_said_in_its_words(world: World) -> None:
     await world.add_node("desk")
     await world.add_node("attic")
@@ -132,6 +134,10 @@ async def test_failed_tasks_are_seen_and_retried(world: World) -> None:
         await seat.sees("tasks by node", "on none")
         await seat.press("escape")
         await seat.sees("PROGRESS")
+        await seat.press("enter")
+        await seat.sees("tasks 0 to 9 of 10")
+        await seat.press("3")
+        await seat.sees("PROGRESS")
 
 
 async def test_a_log_is_read_live_and_searched(world: World) -> None:
@@ -176,6 +182,7 @@ async def test_whatever_is_selected_is_explained(world: World) -> None:
         await seat.until(lambda: "/0 is QUEUED" not in seat.text)
 
 
+@pytest.mark.slow
 async def test_rows_are_filtered_and_sorted(world: World) -> None:
     for name in ("desk", "attic", "nas"):
         await world.add_node(name)
@@ -197,6 +204,7 @@ async def test_rows_are_filtered_and_sorted(world: World) -> None:
         assert names == ["nas", "desk", "attic"]
 
 
+@pytest.mark.slow
 async def test_the_mouse_does_what_keys_do(world: World) -> None:
     for name in ("desk", "attic"):
         await world.add_node(name)
@@ -215,6 +223,7 @@ async def test_the_mouse_does_what_keys_do(world: World) -> None:
         await seat.sees("tasks 0 to 0 of 1")
 
 
+@pytest.mark.slow
 async def test_help_names_every_key(world: World) -> None:
     async with seated(world, size=LARGE) as seat:
         await seat.press("question_mark")
@@ -223,6 +232,7 @@ async def test_help_names_every_key(world: World) -> None:
         await seat.until(lambda: "help (Escape" not in seat.text)
 
 
+@pytest.mark.slow
 async def test_the_palette_has_the_screens_actions(world: World) -> None:
     await world.add_node("desk")
     async with seated(world, size=LARGE) as seat:
@@ -235,6 +245,7 @@ async def test_the_palette_has_the_screens_actions(world: World) -> None:
         await seat.sees("HEALTHY draining")
 
 
+@pytest.mark.slow
 async def test_both_themes_show_the_same(world: World) -> None:
     await world.add_node("desk")
     async with seated(world, theme=LIGHT) as seat:
@@ -268,6 +279,7 @@ async def test_a_viewer_sees_all_and_is_refused_in_words(world: World) -> None:
     assert state.jobs[job_id].job.paused_at is None
 
 
+@pytest.mark.slow
 async def test_a_narrow_terminal_shows_what_matters(world: World) -> None:
     await world.add_node("desk")
     client = await world.client()

@@ -33,6 +33,8 @@ WAITING_MOST = 200
 TAKEN_MOST = 100
 """Pieces a look."""
 AGAIN_SECONDS = 2.0
+UNFINISHED_MOST = 2
+"""One line of each stream."""
 
 
 class Stream:
@@ -79,7 +81,7 @@ class LogScreen(MeshScreen):
         self._gathered = LogLines()
         self._stream = Stream(job.id, task.index)
         self._future: Future[None] | None = None
-        self._again_at = 0.0
+        self._drawn = 0
         self._said: Cell = ()
 
     def body(self) -> Iterable[Widget]:
@@ -145,7 +147,10 @@ class LogScreen(MeshScreen):
 
     def _refresh_lines(self) -> None:
         lines = self._gathered.lines()
-        self.query_one(LinesView).show(lines, new=len(lines))
+        # Those that had not ended when they were shown may have grown.
+        fresh = self._gathered.added - self._drawn + UNFINISHED_MOST
+        self._drawn = self._gathered.added
+        self.query_one(LinesView).show(lines, new=fresh)
 
     async def _read_task(self) -> None:
         try:

@@ -56,8 +56,8 @@ class Tab(Static):
         super().__init__(f"{number} {mode.capitalize()}", markup=False, id=f"tab-{mode}")
         self._mode = mode
 
-    def on_click(self) -> None:
-        self.app.switch_mode(self._mode)
+    async def on_click(self) -> None:
+        await self.run_action(f"app.go('{self._mode}')")
 
 
 class Banner(Vertical):
