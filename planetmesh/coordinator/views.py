@@ -229,6 +229,7 @@ def node_view(state: MeshState, live: LiveNode) -> NodeView:
         offer_cpus=live.offer.cpu_millis / MILLIS,
         offer_memory_bytes=live.offer.memory_bytes,
         memory_free_bytes=live.load.memory_free_bytes if known else None,
+        given_tags=tuple(sorted(node.tags)),
         note=_note(live),
     )
 

@@ -126,6 +126,8 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     offer_memory_bytes: int = 0
     memory_free_bytes: int | None = None
     """As its last heartbeat said; None while it is OFFLINE."""
+    given_tags: tuple[str, ...] = ()
+    """Of `tags` those that an operator gave it; the others it reports itself."""
     note: str = ""
     """Why the node gets no work, with the next command, if that is so."""
 

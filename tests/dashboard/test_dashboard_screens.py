@@ -38,10 +38,10 @@ async def test_an_event_is_on_screen_two_looks_later(world: World) -> None:
 
 
 async def test_nodes_are_drained_resumed_renamed_and_tagged(world: World) -> None:
-    node_id = await world.add_node("desk")
+    node_id = await world.add_node("desk", tags=("linux",))
     async with seated(world, size=LARGE) as seat:
         await seat.press("2")
-        await seat.sees("desk", "HEALTHY")
+        await seat.sees("desk", "HEALTHY", "linux")
         await seat.press("d")
         await seat.hears("gets no new work")
         await seat.sees("HEALTHY draining")
@@ -53,11 +53,17 @@ async def test_nodes_are_drained_resumed_renamed_and_tagged(world: World) -> Non
         await seat.type("workshop")
         await seat.press("enter")
         await seat.hears("It is called workshop now.")
-        await seat.sees("workshop")
+        await seat.until(lambda: seat.app.screen.grid.selected.name == "workshop")
         await seat.press("t")
+        await seat.sees("Tags of workshop", "(linux)")
         seat.app.screen.query_one(Input).value = "fast, gpu"
         await seat.press("enter")
-        await seat.sees("fast,gpu")
+        await seat.until(lambda: seat.app.screen.grid.selected.given_tags)
+        await seat.sees("fast,gpu,linux")
+        await seat.press("t")
+        assert seat.app.screen.query_one(Input).value == "fast gpu"
+        await seat.press("escape")
+    assert world.engine.state.nodes[node_id].node.tags == ("fast", "gpu")
 
 
 async def test_revoking_asks_first(world: World) -> None:

@@ -36,6 +36,12 @@ class JobsScreen(ListScreen[JobView]):
     def things(self, snapshot: Snapshot) -> Sequence[JobView]:
         return snapshot.jobs
 
+    def beyond(self, snapshot: Snapshot) -> str:
+        total = sum(snapshot.job_counts.values())
+        if total <= len(snapshot.jobs):
+            return ""
+        return f"The newest {len(snapshot.jobs)} of {total} jobs; `planetmesh jobs -n 9999` lists more."
+
     def about(self, thing: JobView, snapshot: Snapshot) -> list[Cell]:
         return sheets.job_lines(thing, snapshot)
 

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Input
 
-from planetmesh.dashboard.plain import Cell
+from planetmesh.dashboard.plain import DIM, Cell, cell
 from planetmesh.dashboard.rows import Column, arrange
 from planetmesh.dashboard.screens.mesh_screen import MeshScreen
 from planetmesh.dashboard.snapshot import Snapshot
@@ -35,6 +35,7 @@ class ListScreen(MeshScreen, Generic[T]):
     ListScreen {
         & #selected { height: auto; max-height: 7; padding: 0 1; border-top: solid $foreground 30%; }
         & Grid { padding: 0 1; }
+        & #beyond { padding: 0 1; }
     }
     """
 
@@ -56,8 +57,13 @@ class ListScreen(MeshScreen, Generic[T]):
     def matches(self) -> Callable[[T, str], bool]:
         raise NotImplementedError
 
+    def beyond(self, snapshot: Snapshot) -> str:  # noqa: ARG002  some lists are whole
+        """What is not in the list, in words; nothing if all is."""
+        return ""
+
     def body(self) -> Iterable[Widget]:
         yield Grid[T](self.COLUMNS, self.key_of, empty=self.EMPTY, id="grid")
+        yield Sheet(id="beyond")
         yield Sheet(id="selected")
         yield SearchLine("only rows with these words; Escape shows all")
 
@@ -81,6 +87,8 @@ class ListScreen(MeshScreen, Generic[T]):
         )
         empty = f"No row has the words '{words}'. Escape shows all." if words else self.EMPTY
         self.grid.show(rows, snapshot, sorted_by=self._sorted_by, turned=self._is_turned, empty=empty)
+        beyond = self.beyond(snapshot)
+        self.query_one("#beyond", Sheet).show([cell(beyond, DIM)] if beyond else [])
         self._show_selected(snapshot)
 
     def _show_selected(self, snapshot: Snapshot) -> None:

@@ -73,8 +73,9 @@ class NodesScreen(ListScreen[NodeView]):
                 tags = tuple(text.replace(",", " ").split())
                 self._change(ChangeNode(tags=tags), "The tags of {} are changed.", node)
 
-        title = f"Tags of {plain(node.name, 40)}, besides those that it reports itself"
-        self.app.push_screen(Prompt(title, " ".join(node.tags)), tag)
+        reported = ", ".join(each for each in node.tags if each not in node.given_tags) or "none"
+        title = f"Tags of {plain(node.name, 40)}, besides those that it reports itself ({plain(reported)})"
+        self.app.push_screen(Prompt(title, plain(" ".join(node.given_tags))), tag)
 
     def action_revoke(self) -> None:
         node = self.grid.selected
