@@ -8,11 +8,11 @@ import signal
 from planetmesh.agent.sandbox import tree
 from planetmesh.agent.sandbox.watch import _memory_bytes
 
-LIMIT_BYTES = 150_000_000
+HELD_BYTES = 300_000_000
 
 
 def test_a_process_is_not_charged_alone_for_what_it_shares_with_whom_it_was_forked_from():
-    held = b"x" * (2 * LIMIT_BYTES)
+    held = b"x" * HELD_BYTES
     pids = []
     try:
         for _ in range(3):
@@ -22,8 +22,11 @@ def test_a_process_is_not_charged_alone_for_what_it_shares_with_whom_it_was_fork
                 os._exit(0)
             pids.append(pid)
         processes = tree.snapshot()
-        assert processes[pids[0]].rss_pages * os.sysconf("SC_PAGE_SIZE") > len(held)
-        assert _memory_bytes(pids[:1], processes, LIMIT_BYTES) < LIMIT_BYTES
+        alone = processes[pids[0]].rss_pages * os.sysconf("SC_PAGE_SIZE")
+        assert alone > len(held)
+        # Three children and we: a quarter each. The pytest around us holds something too, shared likewise.
+        limit = alone // 2
+        assert _memory_bytes(pids[:1], processes, limit) < limit
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
