@@ -91,10 +91,20 @@ class Link:
         if session is None:
             return
         await session.close()
+        if not await self._all_closed():
+            # Nobody answers our goodbye. A loop that ends over an open socket leaves it to the next one.
+            for each in self._open_sockets():
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+            await self._all_closed()
+
+    async def _all_closed(self) -> bool:
+        """Whether every socket was closed within CLOSING_SECONDS."""
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSING_SECONDS):
                 while self._open_sockets():  # noqa: ASYNC110  the loop tells nobody when a socket is closed
                     await asyncio.sleep(CLOSING_STEP_SECONDS)
+        return not self._open_sockets()
 
     async def take_newer_certificate(self) -> bool:
         """Go on with the certificate on disk, if another process of this user has renewed it meanwhile."""
