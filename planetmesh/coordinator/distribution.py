@@ -71,8 +71,9 @@ class Distribution:
     ) -> NodeId | None:
         """The node from which `reader` should fetch; None for the coordinator. Counts until it is over.
 
-        The least busy source wins; among equals one that has the blob whole, then the coordinator, then
-        one that is still fetching it and passes on what comes.
+        The least busy source wins, where the coordinator counts as having a reader more than it has; among
+        equals one that has the blob whole, then the coordinator, then one that is still fetching it and
+        passes on what comes.
         """
         claims = self._claims.setdefault(digest, {})
         for node in [node for node, claim in claims.items() if now - claim.since > CLAIM_SECONDS]:
@@ -81,7 +82,7 @@ class Distribution:
         busy: dict[NodeId | None, int] = {}
         for claim in claims.values():
             busy[claim.source] = busy.get(claim.source, 0) + 1
-        ranked: list[tuple[int, int, str, NodeId | None]] = [(busy.get(None, 0), 1, "", None)]
+        ranked: list[tuple[int, int, str, NodeId | None]] = [(busy.get(None, 0) + 1, 1, "", None)]
         for node in {*holders, *claims}:
             if node == reader or node in failed or not self._reaches(reader_address, node):
                 continue

@@ -41,6 +41,19 @@ def test_readers_spread_over_those_who_have_it():
     assert {ask(distribution, C, holders={A, B}), ask(distribution, D, holders={A, B})} == {A, B}
 
 
+def test_an_idle_coordinator_sends_no_second_copy_while_nodes_can_pass_it_on():
+    distribution = served(A, B, C)
+    assert ask(distribution, A) is None
+    distribution.on_over(A, BLOB)
+    assert ask(distribution, B, holders={A}) == A
+    assert ask(distribution, C, holders={A}) == B
+
+
+def test_the_coordinator_helps_where_each_node_feeds_two_already():
+    distribution = served(A)
+    assert [ask(distribution, node, holders={A}) for node in (B, C, D)] == [A, A, None]
+
+
 def test_a_node_that_could_not_be_reached_is_not_named_again():
     distribution = served(A)
     assert ask(distribution, B, holders={A}) == A
