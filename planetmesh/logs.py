@@ -33,12 +33,13 @@ def clean(text: str, longest: int = _LONGEST_FIELD) -> str:
     return shown if len(text) <= longest else shown + "…"
 
 
-def set_up(form: Literal["text", "json"], *, verbose: bool = False) -> None:
+def set_up(form: Literal["text", "json"], *, verbose: bool = False, calm: bool | None = None) -> None:
     """Send this process's log to stderr in the given form.
 
     Lines for people on a terminal are warnings and news only: the log's details would bury what `up` says.
+    `calm`: so it is where what we write is passed on to a terminal.
     """
-    calm = form == "text" and not verbose and sys.stderr.isatty()
+    calm = form == "text" and not verbose and (sys.stderr.isatty() if calm is None else calm)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     root = logging.getLogger("planetmesh")
@@ -46,6 +47,13 @@ def set_up(form: Literal["text", "json"], *, verbose: bool = False) -> None:
     root.setLevel(logging.DEBUG if verbose else logging.WARNING if calm else logging.INFO)
     logging.getLogger(NEWS).setLevel(logging.INFO if calm else logging.NOTSET)
     root.propagate = False
+
+
+def follow_stderr() -> None:
+    """Another stream stands for stderr now."""
+    for handler in logging.getLogger("planetmesh").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(sys.stderr)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

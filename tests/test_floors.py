@@ -59,6 +59,7 @@ BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager
 FACES_MAY_USE = {
     "cli/coordinate.py": {"coordinator.service"},
     "cli/be_agent.py": {"agent.service", "agent.state"},
+    "cli/up_lines.py": {"agent.state", "coordinator.glance"},
     "cli/inner.py": {"child", "agent.sandbox"},
     "cli/demo_job.py": {"agent.sandbox.folders"},
     "cli/examination.py": {

@@ -91,6 +91,8 @@ class Desk:
         self.on_state = on_state
         self.on_link_up: Callable[[], None] = lambda: None
         self.is_leaving = False
+        self.clock_ahead_seconds = 0.0
+        """This machine's clock before the coordinator's at the last hello."""
         self._info = info
         self._name = name
         self._instance = secrets.token_hex(8)
@@ -122,6 +124,7 @@ class Desk:
     def on_registered(self, registered: Registered, endpoint: str) -> None:
         off = time.time() - registered.server_time
         self._server_ahead = registered.server_time - time.monotonic()
+        self.clock_ahead_seconds = off
         if abs(off) > CLOCK_OFF_SECONDS:
             log.warning("clock.off", extra={"seconds": round(off), "hint": "Set this machine's clock."})
         self.worklist.drop(registered.drop)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
@@ -356,7 +357,14 @@ def _in_words(error: Exception, endpoint: str) -> Exception:
         return Unreachable(f"The coordinator at {endpoint} did not take the link (HTTP {error.status}).")
     if isinstance(error, TimeoutError):
         return Unreachable(f"The coordinator at {endpoint} does not answer.")
-    return refusal_in(error) or Unreachable(f"No coordinator can be reached at {endpoint}: {error}")
+    return refusal_in(error) or Unreachable(f"Nobody answers at {endpoint}: {_in_short(error)}.")
+
+
+def _in_short(error: Exception) -> str:
+    """`Connection refused` instead of all that a library says."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    number = cause.errno if isinstance(cause, OSError) else None
+    return os.strerror(number) if number and number > 0 else str(cause)
 
 
 def _most_telling(group: BaseExceptionGroup[Any]) -> Exception:

@@ -97,6 +97,8 @@ class LoadMeter:
     def __init__(self, work_folder: Path) -> None:
         self._work_folder = work_folder
         self._lag_seconds = 0.0
+        self.disk_free_bytes: int | None = None
+        """As it was read last, if it could be."""
         psutil.cpu_percent(interval=None)
 
     def note_lag(self, seconds: float) -> None:
@@ -106,9 +108,9 @@ class LoadMeter:
     def read(self, running: int, backlog: int, *, outbox_bytes: int = 0, cache_bytes: int = 0) -> NodeLoad:
         lag, self._lag_seconds = self._lag_seconds, 0.0
         try:
-            disk_free = psutil.disk_usage(str(self._work_folder)).free
+            disk_free = self.disk_free_bytes = psutil.disk_usage(str(self._work_folder)).free
         except OSError:
-            disk_free = 0
+            disk_free, self.disk_free_bytes = 0, None
         return NodeLoad(
             cpu=min(1.0, psutil.cpu_percent(interval=None) / 100),
             memory_free_bytes=psutil.virtual_memory().available,

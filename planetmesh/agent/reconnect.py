@@ -69,10 +69,13 @@ class Reconnector:
     async def keep_connected(self) -> None:
         """Never returns; raises NotAllowed when this machine is refused for good."""
         rounds = 0
+        told = ""
         while True:
             lasted = await self._try_all()
-            if lasted or rounds == 0:
-                self._tell_lost()
+            reason = next(reversed(self._ends.values()), "")
+            if lasted or rounds == 0 or reason != told:
+                self._tell_lost(reason)
+                told = reason
             rounds = 0 if lasted else rounds + 1
             if rounds >= SEARCH_AFTER_ROUNDS or not self._identity.membership.endpoints:
                 self._is_searching.set()
@@ -108,9 +111,9 @@ class Reconnector:
             return
         self._heard.clear()
 
-    def _tell_lost(self) -> None:
+    def _tell_lost(self, reason: str) -> None:
         detail = "The link to the coordinator is lost." if self._was_ever_up else "No coordinator answers."
-        self._on_state(AgentState(Phase.LOST, detail, "Is `planetmesh up` running there?"))
+        self._on_state(AgentState(Phase.LOST, detail, "Is `planetmesh up` running there?", reason=reason))
 
     async def _try_all(self) -> bool:
         """Known addresses, the last good one first, then whoever says to be our coordinator."""

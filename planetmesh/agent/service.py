@@ -33,7 +33,7 @@ from planetmesh.agent.reconnect import Finder, Reconnector
 from planetmesh.agent.runner import Runner
 from planetmesh.agent.sandbox.folders import prepare_work_root
 from planetmesh.agent.sandbox.messages import Share
-from planetmesh.agent.state import AgentState, Phase
+from planetmesh.agent.state import AgentNumbers, AgentState, Phase
 from planetmesh.agent.warm import Surroundings
 from planetmesh.agent.worklist import Worklist
 from planetmesh.blobs.cache import Cache
@@ -43,7 +43,7 @@ from planetmesh.groups import TaskGroup
 from planetmesh.jobtypes.loopback import SERVER_VARIABLE
 from planetmesh.jobtypes.registry import add_job_types
 from planetmesh.model.endpoint import format_endpoint
-from planetmesh.model.node import Sandbox
+from planetmesh.model.node import NodeInfo, Sandbox
 from planetmesh.model.resources import Resources
 from planetmesh.paths import Home, work_root
 from planetmesh.settings import Settings
@@ -69,6 +69,8 @@ FLUSH_SECONDS = 2.0
 """For the last messages to be confirmed; what is not stays in the outbox."""
 ORPHAN_REFUSES = "it finishes what it had when its coordinator stopped"
 TICK_SECONDS = 0.25
+COUNT_SECONDS = 0.5
+"""For people who look on."""
 FIND_SECONDS = 4.0
 """A coordinator answers mDNS within a second."""
 
@@ -100,8 +102,12 @@ class AgentOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Instead of mDNS."""
 
 
-def main(options: AgentOptions, on_state: Callable[[AgentState], None] = lambda _state: None) -> None:
-    """Run until told to stop by SIGINT or SIGTERM.
+def main(
+    options: AgentOptions,
+    on_state: Callable[[AgentState], None] = lambda _state: None,
+    on_numbers: Callable[[AgentNumbers], None] | None = None,
+) -> None:
+    """Run until told to stop by SIGINT or SIGTERM. `on_numbers` is told now and then what is in hand.
 
     Raises NotAllowed when the coordinator refuses this machine for good, and other MeshErrors when it
     cannot even begin.
@@ -113,7 +119,7 @@ def main(options: AgentOptions, on_state: Callable[[AgentState], None] = lambda 
     zygote = start_zygote()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(run_agent(options, zygote, on_state))
+            runner.run(run_agent(options, zygote, on_state, on_numbers=on_numbers))
     finally:
         zygote.close()
         _sweep(options.home)
@@ -148,6 +154,7 @@ async def run_agent(
     zygote: Zygote,
     on_state: Callable[[AgentState], None] = lambda _state: None,
     stops: Stops | None = None,
+    on_numbers: Callable[[AgentNumbers], None] | None = None,
 ) -> None:
     """The agent within a running loop; see `main`."""
     stops = stops or Stops()
@@ -200,12 +207,14 @@ async def run_agent(
                     group.create_task(desk.runner.warm.tend()),
                     group.create_task(files.tell(threads, desk.link.post)),
                 ]
+                if on_numbers is not None:
+                    loops.append(group.create_task(_count(desk, meter, info, on_numbers)))
                 if not refuses:
                     desk.runner.warm.open_ahead()
                 await stops.any.wait()
                 if not stops.first.is_set():
                     await _finish(desk, stops)
-                on_state(AgentState(Phase.DRAINING, "Running tasks have a moment to end."))
+                on_state(AgentState(Phase.DRAINING, running=desk.worklist.running))
                 await _leave(desk, stops)
                 for loop in loops:
                     loop.cancel()
@@ -259,6 +268,25 @@ async def _tick(desk: Desk, meter: LoadMeter) -> None:
         if not desk.link.is_up:
             # Nobody else has these messages: power loss must not cost them either.
             await asyncio.to_thread(desk.outbox.sync)
+
+
+async def _count(
+    desk: Desk, meter: LoadMeter, info: NodeInfo, on_numbers: Callable[[AgentNumbers], None]
+) -> None:
+    """Tell whoever shows it what is in hand."""
+    while True:
+        on_numbers(
+            AgentNumbers(
+                running=desk.worklist.running,
+                waiting=desk.worklist.backlog,
+                unsent=desk.outbox.next_number - desk.outbox.first_unacknowledged,
+                sandbox=info.sandbox,
+                refuses=info.refuses,
+                clock_ahead_seconds=desk.clock_ahead_seconds,
+                disk_free_bytes=meter.disk_free_bytes,
+            )
+        )
+        await asyncio.sleep(COUNT_SECONDS)
 
 
 async def _serve_peers(desk: Desk, peering: Peering, address: str, ask: AskCoordinator) -> None:

@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
+from planetmesh.model.node import Sandbox
+
 
 class Phase(StrEnum):
     CONNECTING = "connecting"
@@ -27,3 +29,25 @@ class AgentState(msgspec.Struct, frozen=True):
     endpoint: str = ""
     name: str = ""
     mesh_name: str = ""
+    running: int = 0
+    """DRAINING: tasks that have a moment to end."""
+    reason: str = ""
+    """LOST: what came of the last try, if it was not a coordinator that said goodbye."""
+
+
+class AgentNumbers(msgspec.Struct, frozen=True):
+    """What the agent has in hand."""
+
+    running: int = 0
+    """Tasks."""
+    waiting: int = 0
+    """Tasks that were sent here ahead."""
+    unsent: int = 0
+    """Messages about tasks that the coordinator has not confirmed."""
+    sandbox: Sandbox = Sandbox()
+    refuses: str = ""
+    """Why it takes no tasks, if that is so."""
+    clock_ahead_seconds: float = 0.0
+    """This machine's clock before the coordinator's, as it was at the last hello."""
+    disk_free_bytes: int | None = None
+    """Where tasks' folders lie; None before it was looked at."""

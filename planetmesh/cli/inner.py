@@ -12,8 +12,9 @@ from planetmesh.errors import BadInput, Unreachable
 
 @click.command()
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
+@click.option("--calm", is_flag=True)
 @click.pass_obj
-def agent(face: Face, *, log_format: Literal["text", "json"]) -> int:
+def agent(face: Face, *, log_format: Literal["text", "json"], calm: bool) -> int:
     """The agent beside a coordinator; `up` starts it and wrote its part down."""
     from planetmesh import logs
     from planetmesh.cli.be_agent import be_local_agent
@@ -26,7 +27,7 @@ def agent(face: Face, *, log_format: Literal["text", "json"]) -> int:
         part = read_part(home)
         if part is None or part.role is not Role.AGENT:
             raise BadInput("`_agent` is started by `planetmesh up` only.")
-        logs.set_up(log_format, verbose=face.verbose > 0)
+        logs.set_up(log_format, verbose=face.verbose > 0, calm=calm or None)
         # The settings are the coordinator's, one folder up.
         return be_local_agent(home, part, load_settings(home.root.parent / home.settings_file.name))
 

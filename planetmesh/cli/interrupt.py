@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
@@ -20,7 +20,9 @@ T = TypeVar("T")
 class Interruption:
     """Catches SIGINT and SIGTERM while it is entered, inside a running loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, last: Callable[[], None] | None = None) -> None:
+        """`last` is done at the second signal, in its handler, before the process is gone."""
+        self._last = last
         self._event = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._before: dict[int, Any] = {}
@@ -52,6 +54,8 @@ class Interruption:
 
     def _caught(self, number: int, _frame: FrameType | None) -> None:
         if self.signal_number:
+            if self._last is not None:
+                self._last()
             sys.stderr.write("\n")
             sys.stderr.flush()
             os._exit(INTERRUPTED)

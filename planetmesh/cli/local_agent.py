@@ -8,19 +8,24 @@ tasks end and goes too. An `up` that is started meanwhile waits for that: those 
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import logging
+import sys
 import time
+from collections.abc import Callable
 
 from planetmesh.cli.own_program import own_command, own_environment
 from planetmesh.cli.part import Part, Role, write_part
 from planetmesh.errors import Conflict, NotAllowed
+from planetmesh.groups import TaskGroup
 from planetmesh.paths import Home
 
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 20.0
 """For the agent to give its running tasks a moment and its work back; then it is killed."""
+PIECE_BYTES = 64 * 1024
 FINISHING_LOOK_SECONDS = 0.5
 RESTART_FIRST_SECONDS = 1.0
 RESTART_MOST_SECONDS = 30.0
@@ -31,7 +36,19 @@ STEADY_SECONDS = 60.0
 class LocalAgent:
     """`run` it inside the coordinator's context; cancelling it stops the process in order."""
 
-    def __init__(self, home: Home, part: Part, arguments: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        part: Part,
+        arguments: tuple[str, ...],
+        *,
+        passes_on: bool = False,
+        on_stopping: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`passes_on`: what it writes to stderr goes through ours. `on_stopping`: it is about to be told."""
+        self._passes_on = passes_on
+        self._on_stopping = on_stopping
+        self._process: asyncio.subprocess.Process | None = None
         self._home = Home(home.local_agent)
         self._part = Part(
             role=Role.AGENT,
@@ -64,6 +81,12 @@ class LocalAgent:
             await asyncio.sleep(pause)
             pause = min(pause * 2, RESTART_MOST_SECONDS)
 
+    def hurry(self) -> None:
+        """Told to stop a second time it kills what still runs."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+
     async def _let_the_last_one_finish(self) -> None:
         """Wait while the agent of a coordinator that crashed still has tasks in hand."""
         is_told = False
@@ -92,15 +115,28 @@ class LocalAgent:
             *self._arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE if self._passes_on else None,
             env=own_environment(alone=True),
             # A Ctrl-C at the terminal is for `up`, which passes it on in its own time.
             start_new_session=True,
         )
-        try:
-            return await process.wait()
-        finally:
-            if process.returncode is None:
-                await _stop(process)
+        self._process = process
+        async with TaskGroup() as group:
+            passing = group.create_task(_pass_on(process.stderr)) if process.stderr else None
+            try:
+                return await process.wait()
+            finally:
+                if process.returncode is None:
+                    self._on_stopping()
+                    await _stop(process)
+                if passing is not None:
+                    passing.cancel()
+
+
+async def _pass_on(stream: asyncio.StreamReader) -> None:
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    while piece := await stream.read(PIECE_BYTES):
+        sys.stderr.write(decoder.decode(piece))
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

@@ -35,7 +35,8 @@ Examples:
   planetmesh up --code-file code.txt         without a terminal
 
 What is said once is kept: later runs need no options. An empty text (--tag '') takes a list back.
-Ctrl-C stops in order, a second one at once.
+On a terminal a panel at the bottom shows the mesh; --log-format json, -q or TERM=dumb: none.
+Ctrl-C stops in order and gives running tasks a moment, a second one stops at once.
 """
 
 
@@ -132,7 +133,7 @@ def _take_part(face: Face, home: Home, way: Way, wishes: Wishes, how: How) -> in
     from planetmesh.cli.be_agent import be_agent
 
     write_part(home, part)
-    return be_agent(face, home, part, settings, tied=how.tied)
+    return be_agent(face, home, part, settings, tied=how.tied, log_format=how.log_format)
 
 
 def _decide(face: Face, home: Home, way: Way, wishes: Wishes, *, new: bool) -> Part:

@@ -29,6 +29,7 @@ from planetmesh.coordinator.depot import open_depot
 from planetmesh.coordinator.distribution import Distribution
 from planetmesh.coordinator.engine import Engine
 from planetmesh.coordinator.enrolment import Enrolment, found_mesh
+from planetmesh.coordinator.glance import Glance, look
 from planetmesh.coordinator.heap import keep_freed_memory
 from planetmesh.coordinator.listener import bind_port, serve
 from planetmesh.discovery import usable_addresses
@@ -77,15 +78,22 @@ class CoordinatorOptions:
 class Coordinator:
     """A running coordinator, as `up` sees it."""
 
-    def __init__(self, engine: Engine, enrolment: Enrolment, desk: PairingDesk, port: int) -> None:
+    def __init__(
+        self, engine: Engine, enrolment: Enrolment, desk: PairingDesk, port: int, local_node: str = ""
+    ) -> None:
         self.engine = engine
         self.enrolment = enrolment
         self.desk = desk
         self.port = port
+        self._local_node = local_node
 
     @property
     def fingerprint(self) -> str:
         return self.enrolment.authority.short_fingerprint
+
+    def glance(self) -> Glance:
+        """The mesh as it is now. Call it in the coordinator's loop."""
+        return look(self.engine, self.desk, self._local_node)
 
 
 @asynccontextmanager
@@ -155,7 +163,8 @@ async def running_coordinator(options: CoordinatorOptions) -> AsyncIterator[Coor
         background(ticks.every(RENEWAL_CHECK_SECONDS, keep_certificates))
         if options.mdns:
             background(announcing.run())
-        yield Coordinator(engine, enrolment, desk, port)
+        local_node = Identity.load(Home(home.local_agent).agent).principal.id if options.local_agent else ""
+        yield Coordinator(engine, enrolment, desk, port, local_node)
 
 
 @asynccontextmanager

@@ -230,7 +230,7 @@ def node_view(state: MeshState, live: LiveNode) -> NodeView:
         offer_memory_bytes=live.offer.memory_bytes,
         memory_free_bytes=live.load.memory_free_bytes if known else None,
         given_tags=tuple(sorted(node.tags)),
-        note=_note(live),
+        note=node_note(live),
     )
 
 
@@ -239,7 +239,7 @@ def _count_running(state: MeshState, live: LiveNode) -> int:
     return sum(task.state is TaskState.RUNNING for task in held)
 
 
-def _note(live: LiveNode) -> str:
+def node_note(live: LiveNode) -> str:
     """Why the node gets no work at all; what only some jobs ask for is left aside."""
     info = live.node.info
     if info is None:
