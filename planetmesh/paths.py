@@ -90,6 +90,11 @@ class Home:
         return self.root / "outbox"
 
     @property
+    def refused(self) -> Path:
+        """Messages that the agent could not tell the coordinator, for a person to read."""
+        return self.root / "refused"
+
+    @property
     def role_file(self) -> Path:
         """What `up` decided on its first run; see `cli/up.py`."""
         return self.root / "role.json"

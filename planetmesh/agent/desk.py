@@ -17,10 +17,11 @@ from functools import partial
 import msgspec
 
 from planetmesh.agent import reports as words
+from planetmesh.agent.aside import Durable
 from planetmesh.agent.carrier import AttemptKey
 from planetmesh.agent.files import Files
 from planetmesh.agent.link import Link
-from planetmesh.agent.outbox import Durable, Outbox
+from planetmesh.agent.outbox import Outbox
 from planetmesh.agent.runner import Runner
 from planetmesh.agent.sandbox.messages import Ended, Output, Recalled, Report, Started
 from planetmesh.agent.stage import Left

@@ -12,7 +12,6 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
-from itertools import chain
 from typing import Any, Protocol
 
 import aiohttp
@@ -22,6 +21,7 @@ from yarl import URL
 from planetmesh import __version__
 from planetmesh.agent import renewal
 from planetmesh.agent.outbox import Outbox
+from planetmesh.agent.suspicion import LinkEnd, Suspicion, Verdict
 from planetmesh.agent.window import Window
 from planetmesh.errors import BadInput, MeshError, NotAllowed, PeerMisbehaved, Unreachable
 from planetmesh.groups import TaskGroup
@@ -56,6 +56,10 @@ ANSWER_MOST_BYTES = 64 * 1024
 SILENT_HEARTBEATS = 6
 """The coordinator pings as often as we beat: after so many beats of silence the link is dead."""
 SILENT_LEAST_SECONDS = 3.0
+LONE_SECONDS = 3.0
+"""How long all else waits for the confirmation of a message that is suspected to be refused."""
+NONSENSE = "protocol"
+"""Code of a goodbye to an agent that did not keep to the protocol."""
 BATCH_BYTES = 900 * 1024
 """Read from the outbox at a time: less than one frame."""
 SOFT_MOST = 65_536
@@ -69,6 +73,8 @@ class HungUp(Exception):
         super().__init__(goodbye.reason or goodbye.code)
         self.code = goodbye.code
         self.reason = goodbye.reason
+        self.is_answered = False
+        """What it was about will be sent in another way: call again soon."""
 
 
 class Owner(Protocol):
@@ -110,6 +116,13 @@ class Link:
         self._pongs: list[FromAgent] = []
         self._wake = asyncio.Event()
         self._window = Window(outbox.first_unacknowledged)
+        self._suspicion = Suspicion()
+        self._start = 0
+        """The first durable message of this link."""
+        self._alone = True
+        """Nothing but durable messages was sent on it."""
+        self._lone_until = 0.0
+        """Until then by the loop's clock a suspect is to be confirmed before anything else is sent."""
         self.beside: Beside | None = None
 
     def post(self, message: FromAgent) -> None:
@@ -139,14 +152,32 @@ class Link:
         """Connect there and stay until the link ends. Always raises: HungUp or a MeshError."""
         try:
             await self._talk(endpoint)
+        except HungUp as goodbye:
+            self._judge(goodbye)
+            raise
         except ExceptionGroup as group:
-            raise _in_words(_most_telling(group), endpoint) from group
+            error = _in_words(_most_telling(group), endpoint)
+            self._judge(error)
+            raise error from group
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _in_words(error, endpoint) from error
         finally:
             self.is_up = False
             self._soft.clear()
             self._pongs.clear()
+
+    def _judge(self, error: Exception) -> None:
+        """Learn from the end of a link whether one of our messages is the reason, and then tell another."""
+        if not self.is_up:
+            return
+        refused = isinstance(error, HungUp) and error.code == NONSENSE
+        first, sent = self._outbox.first_unacknowledged, self._window.next_number
+        verdict = self._suspicion.on_end(LinkEnd(self._start, first, sent, self._alone, refused))
+        if not isinstance(error, HungUp) or verdict is Verdict.NOTHING:
+            return
+        error.is_answered = True
+        if verdict is Verdict.GUILTY:
+            self._outbox.set_aside(f"the coordinator refuses it ({clean(error.reason)})")
 
     async def _talk(self, endpoint: str) -> None:
         host, port = parse_endpoint(endpoint)
@@ -167,6 +198,8 @@ class Link:
     async def _greet(self, socket: aiohttp.ClientWebSocketResponse, endpoint: str) -> None:
         """Say who we are and what we hold; take the answer in."""
         self._window = Window(self._outbox.first_unacknowledged)
+        self._start = self._window.next_number
+        self._alone, self._lone_until = True, 0.0
         hello = self._owner.hello(self._window.next_number)
         await _send_all(socket, [hello])
         async with asyncio.timeout(HELLO_SECONDS):
@@ -186,6 +219,7 @@ class Link:
                     self._pongs.append(Pong(number))
                 case Acknowledge(upto):
                     self._outbox.acknowledge(self._window.confirm(upto))
+                    self._lone_until = 0.0
                     self._wake.set()
                     self._owner.on_confirmed()
                 case Registered():
@@ -235,26 +269,38 @@ class Link:
             await self._wake.wait()
             if self._owner.is_busy():
                 await asyncio.sleep(self.settings.coalesce_seconds)
-            soft, self._soft = self._soft, []
-            records = self._next_records()
-            if not records and not soft:
+            messages = self._next_messages()
+            if not messages:
                 self._wake.clear()
                 continue
-            raw: list[Any] = [msgspec.Raw(record) for record in records]
             try:
-                await _send_all(socket, chain(soft, raw))
+                await _send_all(socket, messages)
             except (aiohttp.ClientError, ConnectionError):
                 # The receiver tells why, perhaps with a goodbye that is still to be read.
                 return
 
+    def _next_messages(self) -> list[Any]:
+        """What goes out next; a suspect that begins a link goes alone, and all else waits for it."""
+        number, now = self._window.next_number, asyncio.get_running_loop().time()
+        records = self._next_records()
+        raw: list[Any] = [msgspec.Raw(record) for record in records]
+        if records and number == self._start and self._alone and self._suspicion.is_careful(number):
+            self._lone_until = now + LONE_SECONDS
+            return raw
+        if now < self._lone_until:
+            return raw
+        soft, self._soft = self._soft, []
+        self._alone = self._alone and not soft
+        return [*soft, *raw]
+
     def _next_records(self) -> list[bytes]:
         window = self._window
-        if not window.is_open:
+        careful = self._suspicion.is_careful(window.next_number)
+        if not window.is_open or (careful and window.next_number > self._outbox.first_unacknowledged):
             return []
         most_bytes = min(BATCH_BYTES, window.room_bytes)
-        records = self._outbox.read(
-            window.next_number, most_bytes=most_bytes, most_count=window.room_messages
-        )
+        most_count = 1 if careful else window.room_messages
+        records = self._outbox.read(window.next_number, most_bytes=most_bytes, most_count=most_count)
         if records:
             window.sent(len(records), sum(map(len, records)))
         return records

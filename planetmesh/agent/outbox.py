@@ -15,9 +15,11 @@ from pathlib import Path
 
 import msgspec
 
+from planetmesh.agent.aside import NOTHING, Aside, Durable, decode_durable, encode_durable
 from planetmesh.agent.segment import HEADER_BYTES, Segment, pack, sync_folder
 from planetmesh.errors import StorageFailed
-from planetmesh.wire.agent import Held, TaskOutput, TaskResult, TaskReturned
+from planetmesh.wire.agent import Held, TaskOutput, TaskResult
+from planetmesh.wire.codec import MESSAGE_MOST_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -33,19 +35,23 @@ RENEW_BYTES = 64 * 1024
 RECENT_BYTES = 8 * MIB
 """Kept in memory too: a link that is up never reads the disk."""
 
-Durable = TaskOutput | TaskResult | TaskReturned
-_decode = msgspec.msgpack.Decoder(Durable).decode
-_encode = msgspec.msgpack.Encoder().encode
+BY_OUR_RULES = "it breaks the rules of the wire"
 
 
 class Outbox:
     """Opened once per agent process; not shared."""
 
     def __init__(
-        self, folder: Path, *, most_bytes: int = MOST_BYTES, segment_bytes: int = SEGMENT_BYTES
+        self,
+        folder: Path,
+        *,
+        most_bytes: int = MOST_BYTES,
+        segment_bytes: int = SEGMENT_BYTES,
+        aside: Aside | None = None,
     ) -> None:
         """Raises StorageFailed if the folder cannot be used: no result could be kept then."""
         self._folder = folder
+        self.aside = aside or Aside()
         self._most_bytes = most_bytes
         self._segment_bytes = segment_bytes
         try:
@@ -57,6 +63,7 @@ class Outbox:
                 hint="Free some space on this disk, or make the folder writable; then start it again.",
             ) from error
         self._confirmed = self._segments[0].first
+        self.aside.forget_below(self._confirmed)
         self._next = self._segments[-1].end
         self._recent: deque[bytes] = deque()
         """The newest records, the last of which is `_next` - 1."""
@@ -108,10 +115,10 @@ class Outbox:
             # After the end a launcher's last words mean nothing: its tasks are lost with this agent.
             return
         for message in messages:
-            record = _encode(message)
+            record = self._judged(message)
             self._recent.append(record)
             self._recent_bytes += len(record)
-            self._note_end(self._next, message)
+            self._note_end(self._next, message, record)
             self._next += 1
         self._unwritten += len(messages)
         self.write()
@@ -139,6 +146,7 @@ class Outbox:
         if upto <= self._confirmed:
             return
         self._confirmed = upto
+        self.aside.forget_below(upto)
         while self._ends and self._ends[0][0] < upto:
             self._ends.popleft()
         keep = self._next - upto
@@ -148,6 +156,19 @@ class Outbox:
             self._segments.popleft().remove()
         if self._segments[-1].size >= RENEW_BYTES:
             self._renew_if_confirmed()
+
+    def set_aside(self, reason: str) -> None:
+        """The first unconfirmed message is refused: the shortest that says its end is sent in its place.
+
+        If that is refused too, nothing is: then the hello does not name the attempt any more.
+        """
+        number = self._confirmed
+        record = self._stored(number, most_bytes=1, most_count=1)[0]
+        self._replace(number, record, reason)
+
+    def _replace(self, number: int, record: bytes, reason: str) -> None:
+        if self.aside.replace(number, record, reason) == NOTHING:
+            self._ends = deque(each for each in self._ends if each[0] != number)
 
     def sync(self) -> None:
         """Wait for the disk, so that power loss costs nothing either. May take long: call it in a thread."""
@@ -174,6 +195,9 @@ class Outbox:
 
     def read(self, start: int, *, most_bytes: int, most_count: int) -> list[bytes]:
         """Records from number `start` on, as many as fit; at least one if there is one."""
+        return self.aside.told(start, self._stored(start, most_bytes=most_bytes, most_count=most_count))
+
+    def _stored(self, start: int, *, most_bytes: int, most_count: int) -> list[bytes]:
         count = min(self._next - start, most_count)
         if count <= 0:
             return []
@@ -200,17 +224,38 @@ class Outbox:
             )
         return found
 
-    def _note_end(self, number: int, message: Durable) -> None:
-        if not isinstance(message, TaskOutput):
+    def _judged(self, message: Durable) -> bytes:
+        """Its record, or another's if the coordinator would have to refuse it: then only this one is lost."""
+        try:
+            record = encode_durable(message)
+            decode_durable(record)
+        except (msgspec.MsgspecError, ValueError) as error:
+            return self.aside.refuse(self._next, message, f"{BY_OUR_RULES} ({error})")
+        if len(record) > MESSAGE_MOST_BYTES:
+            reason = f"it has {len(record)} bytes, and {MESSAGE_MOST_BYTES} is the limit"
+            return self.aside.refuse(self._next, message, reason)
+        return record
+
+    def _note_end(self, number: int, message: Durable, record: bytes) -> None:
+        if not isinstance(message, TaskOutput) and record != NOTHING:
             ran = isinstance(message, TaskResult)
             self._ends.append((number, Held(message.job_id, message.index, message.attempt, running=ran)))
 
     def _find_ends(self) -> None:
         number = self._confirmed
-        while records := self.read(number, most_bytes=MIB, most_count=self._next):
+        while records := self._stored(number, most_bytes=MIB, most_count=self._next):
             for record in records:
-                self._note_end(number, _decode(record))
+                self._find_end(number, record)
                 number += 1
+
+    def _find_end(self, number: int, record: bytes) -> None:
+        try:
+            decode_durable(record)
+        except (msgspec.MsgspecError, ValueError) as error:
+            # Another version of planetmesh wrote it.
+            self._replace(number, record, f"{BY_OUR_RULES} ({error})")
+        (told,) = self.aside.told(number, [record])
+        self._note_end(number, decode_durable(told), told)
 
     # Files
 

@@ -105,7 +105,15 @@ class LoadMeter:
         """So much later than asked for did the event loop come back to a timer."""
         self._lag_seconds = min(LAG_MOST_SECONDS, max(self._lag_seconds, seconds))
 
-    def read(self, running: int, backlog: int, *, outbox_bytes: int = 0, cache_bytes: int = 0) -> NodeLoad:
+    def read(
+        self,
+        running: int,
+        backlog: int,
+        *,
+        outbox_bytes: int = 0,
+        outbox_refused: int = 0,
+        cache_bytes: int = 0,
+    ) -> NodeLoad:
         lag, self._lag_seconds = self._lag_seconds, 0.0
         try:
             disk_free = self.disk_free_bytes = psutil.disk_usage(str(self._work_folder)).free
@@ -118,6 +126,7 @@ class LoadMeter:
             running=running,
             backlog=backlog,
             outbox_bytes=outbox_bytes,
+            outbox_refused=outbox_refused,
             cache_bytes=cache_bytes,
             lag_seconds=lag,
         )

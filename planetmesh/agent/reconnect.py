@@ -134,7 +134,7 @@ class Reconnector:
                 raise NotAllowed(
                     f"{FINAL[goodbye.code]} {goodbye.reason}".strip(), hint=PAIR_AGAIN
                 ) from goodbye
-            if goodbye.code in REFUSALS:
+            if goodbye.code in REFUSALS and not goodbye.is_answered:
                 await self._wait_refused(NotAllowed(goodbye.reason or goodbye.code, hint=PAIR_AGAIN))
         except NotAllowed as refusal:
             log.warning("link.refused", extra={"endpoint": endpoint, "reason": refusal.message})

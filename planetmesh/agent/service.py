@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from planetmesh.agent.aside import Aside
 from planetmesh.agent.desk import Desk
 from planetmesh.agent.file_threads import FileThreads
 from planetmesh.agent.files import open_files
@@ -169,7 +170,7 @@ async def run_agent(
     tags = (*options.tags, *await asyncio.to_thread(embedding_tags))
     info = look(offers=options.offers, tags=tags, shares=options.shares, sandbox=sandbox, refuses=refuses)
     worklist = Worklist(info.offer, info.gpus, options.settings)
-    outbox = Outbox(options.home.outbox)
+    outbox = Outbox(options.home.outbox, aside=Aside(options.home.refused))
     desk = Desk(info, worklist, outbox, options.name or identity.membership.name, on_state)
     desk.link = Link(identity, outbox, desk, options.settings)
     find = options.find or (None if options.beside_coordinator else find_on_lan)
@@ -253,6 +254,7 @@ async def _beat(desk: Desk, meter: LoadMeter, cache: Cache) -> None:
             desk.worklist.running,
             desk.worklist.backlog,
             outbox_bytes=desk.outbox.size_bytes,
+            outbox_refused=desk.outbox.aside.count,
             cache_bytes=cache.used_bytes,
         )
         desk.link.post(Heartbeat(load))

@@ -46,7 +46,7 @@ def leave(face: Face, /) -> int:
 
 def _places(home: Home) -> list[Path]:
     """What ties this home to a mesh; the role comes last, so that a broken attempt can be repeated."""
-    every = (home.agent, home.peer, home.operator, home.outbox, home.role_file)
+    every = (home.agent, home.peer, home.operator, home.outbox, home.refused, home.role_file)
     return [place for place in every if place.exists()]
 
 

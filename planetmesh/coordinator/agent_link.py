@@ -18,7 +18,7 @@ from aiohttp import WSMsgType, web
 
 from planetmesh.coordinator.distribution import Distribution
 from planetmesh.coordinator.engine import Engine
-from planetmesh.errors import Forgotten, MeshError, PeerMisbehaved
+from planetmesh.errors import Forgotten, MeshError, PeerMisbehaved, StorageFailed
 from planetmesh.groups import TaskGroup
 from planetmesh.mesh import effects as fx
 from planetmesh.mesh import nodes, reactor
@@ -92,6 +92,8 @@ class AgentLink:
         self._room = asyncio.Semaphore(FRAMES_IN_FLIGHT)
         self._pace = _Pace()
         self._goodbye: Goodbye | None = None
+        self._is_refusing = False
+        """A frame could not be taken in: nothing that came with or after it is acknowledged on this link."""
         self._next_number = 0
         """Number in the agent's outbox of the next durable message."""
         self._pinged = 0
@@ -220,10 +222,20 @@ class AgentLink:
 
         def answer(error: Exception | None) -> None:
             self._room.release()
-            if taken and error is None:
+            if error is not None and not isinstance(error, StorageFailed):
+                # After a disk that refused, the agent keeps it and sends it again.
+                self._refuse(error)
+            elif taken and error is None and not self._is_refusing:
                 self._acknowledge(upto)
 
         self.engine.post(happen, answer)
+
+    def _refuse(self, error: Exception) -> None:
+        """What the agent said cannot be: it is cut off and has to find out what to tell instead."""
+        self._is_refusing = True
+        reason = error.message if isinstance(error, MeshError) else "What it said could not be taken in."
+        log.warning("agent.cut_off", extra={"node_id": self.node_id, "reason": reason})
+        self.hang_up("protocol", reason)
 
     def _is_current(self, state: MeshState) -> bool:
         """This is the node's link; false for a copy's, and for one that a newer link has replaced."""

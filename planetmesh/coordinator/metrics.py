@@ -66,6 +66,7 @@ class _Node(msgspec.Struct, frozen=True):
     memory_free_bytes: int
     disk_free_bytes: int
     outbox_bytes: int
+    outbox_refused: int
     cache_bytes: int
     event_loop_lag_seconds: float
     placements: int
@@ -129,6 +130,7 @@ def _node(live: LiveNode, placements: Mapping[NodeId, int]) -> _Node:
         memory_free_bytes=load.memory_free_bytes,
         disk_free_bytes=load.disk_free_bytes,
         outbox_bytes=load.outbox_bytes,
+        outbox_refused=load.outbox_refused,
         cache_bytes=load.cache_bytes,
         event_loop_lag_seconds=load.lag_seconds,
         placements=placements.get(live.node.id, 0),
@@ -233,6 +235,7 @@ _OF_NODES = {
     "memory_free_bytes": "Memory that is free there.",
     "disk_free_bytes": "Disk that is free for its work.",
     "outbox_bytes": "Ends of tasks that it keeps until we have them.",
+    "outbox_refused": "Ends and output of tasks that its agent had to set aside since it started.",
     "cache_bytes": "Files in its cache.",
     "event_loop_lag_seconds": "How late its event loop was since the last heartbeat, at most.",
 }

@@ -80,6 +80,8 @@ class NodeLoad(msgspec.Struct, frozen=True):
     """Files of jobs that are kept for the next ones."""
     lag_seconds: Annotated[float, Meta(ge=0.0, le=1e6)] = 0.0
     """How late the agent's event loop came back to a timer since the last heartbeat, at most."""
+    outbox_refused: Amount = 0
+    """Messages about tasks that its agent had to set aside since it started."""
 
 
 class Confined(msgspec.Struct, frozen=True):

@@ -55,6 +55,8 @@ class CoordinatorDouble:
         self.serials: list[str] = []
         self.drop: tuple = ()
         self.acknowledges = True
+        self.refuses = lambda _message: False
+        """Messages that count as nonsense: their whole frame is not taken, and the agent is cut off."""
         self.goodbye: Goodbye | None = None
         """Said to the next hello instead of a welcome."""
         self.status = 0
@@ -137,7 +139,12 @@ class CoordinatorDouble:
         return socket
 
     async def _take(self, frame: bytes, number: int) -> int:
-        for message in decode_from_agent(frame):
+        messages = decode_from_agent(frame)
+        if any(map(self.refuses, messages)):
+            await self.send(Goodbye("protocol", "This is nonsense."))
+            await self.socket.close()
+            return number
+        for message in messages:
             self.came.append(message)
             if isinstance(message, DURABLE):
                 assert self.numbers.setdefault(number, message) == message

@@ -313,6 +313,48 @@ async def test_nonsense_is_hung_up_on(coordinator, caplog):
         await coordinator.until(lambda: len(coordinator.hellos) == 3)
 
 
+async def test_one_refused_end_does_not_hold_up_the_others(coordinator):
+    """What it was is told as a failed end; everything before and behind it is taken, each once."""
+    coordinator.refuses = lambda message: (
+        isinstance(message, TaskResult) and message.outcome is Outcome.OK and message.index in {7, 8, 30}
+    )
+    async with Side(coordinator.agent_home()).running() as side:
+        side.put(*map(result, range(40)))
+        await coordinator.until(lambda: side.outbox.first_unacknowledged == 40)
+    results = coordinator.results()
+    assert sorted(results) == list(range(40))
+    failed = {index for index, each in results.items() if each.outcome is Outcome.OUTPUT}
+    assert failed == {7, 8, 30}
+    assert "refuses it (This is nonsense.)" in results[7].error
+    assert side.outbox.aside.count == 3
+    assert not any(state.phase is Phase.REFUSED for state in side.states)
+
+
+async def test_a_refused_heartbeat_is_no_messages_fault(coordinator, monkeypatch):
+    monkeypatch.setattr(reconnect, "REFUSED_SECONDS", 0.02)
+    coordinator.refuses = lambda message: isinstance(message, Heartbeat)
+    async with Side(coordinator.agent_home()).running() as side:
+        for index in range(20):
+            side.put(result(index))
+            await asyncio.sleep(0.02)
+        await coordinator.until(lambda: side.outbox.first_unacknowledged == 20)
+    assert {each.outcome for each in coordinator.results().values()} == {Outcome.OK}
+    assert side.outbox.aside.count == 0
+
+
+async def test_a_coordinator_that_refuses_everything_is_not_called_without_end(coordinator, monkeypatch):
+    """Whatever we say instead: in the end nothing is left to say, and the pace is slow again."""
+    monkeypatch.setattr(reconnect, "REFUSED_SECONDS", 0.05)
+    coordinator.refuses = lambda message: isinstance(message, TaskResult)
+    async with Side(coordinator.agent_home()).running() as side:
+        side.put(*map(result, range(5)))
+        await coordinator.until(lambda: side.outbox.first_unacknowledged == 5)
+        await coordinator.until(lambda: len(coordinator.of(Heartbeat)) > 3)
+    assert coordinator.results() == {}
+    assert side.outbox.aside.count == 5
+    assert len(coordinator.hellos) <= 2 + 5 * (1 + 2 + 2)
+
+
 def test_back_off_grows_to_its_cap_and_is_spread(monkeypatch):
     monkeypatch.undo()
     drawn = [[back_off(rounds) for _ in range(50)] for rounds in range(12)]
