@@ -114,6 +114,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     blob_grace_seconds: float = DAY
     """From an upload to the submit that names it, and from a job's removal to that of its files."""
 
+    log_file_most_bytes: int = 16 * MIB
+    """Of the file that `up --log-file` writes; then it is moved aside."""
+    log_files_kept: int = 5
+    """Older ones that stay beside it."""
+
 
 class About(msgspec.Struct, frozen=True):
     """What people are told of one setting, and the values that a mesh stays alive with."""
@@ -199,6 +204,15 @@ ABOUT: dict[str, About] = {
         "Files that the tasks of one job may bring back, together and in all attempts.", MIB, 2**60
     ),
     "blob_grace_seconds": About("Files that no job uses are removed after so long.", 60, 3650 * DAY),
+    "log_file_most_bytes": About(
+        "A log file (`up --log-file`) is moved aside at this size. Read in each machine's own settings.",
+        64 * 1024,
+        2**40,
+        live=False,
+    ),
+    "log_files_kept": About(
+        "Older log files that stay beside it. Read in each machine's own settings.", 1, 1000, live=False
+    ),
 }
 """By flat name, in the order of the fields. A setting whose name ends in `_seconds` or `_bytes` is a time or
 a size, and may be given like `10s` or `16MiB`."""

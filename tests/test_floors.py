@@ -22,14 +22,14 @@ PACKAGE = "planetmesh"
 # What is allowed
 
 FLOORS = (
-    {"model", "errors", "groups", "settings", "paths", "logs", "entry_points"},
+    {"model", "errors", "groups", "settings", "paths", "log_file", "logs", "entry_points"},
     {"wire"},
     {"mesh", "jobtypes", "trust", "store", "blobs", "discovery"},
     {"coordinator", "agent", "client", "child"},
     {"cli", "dashboard", "install", "joblib", "dask"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-GROUND_ORDER = ("errors", "groups", "model", "logs", "paths", "settings", "entry_points")
+GROUND_ORDER = ("errors", "groups", "model", "log_file", "logs", "paths", "settings", "entry_points")
 """On the ground a file may use those named before it."""
 COORDINATOR_ONLY = {"mesh", "store"}
 PURE = {"model", "wire", "mesh", "jobtypes"}

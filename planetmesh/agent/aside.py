@@ -124,7 +124,6 @@ class Aside:
             extra={
                 "number": kept.number,
                 "reason": kept.reason,
-                "said": clean(repr(kept.message), REASON_MOST_LETTERS),
                 "kept_in": where,
             },
         )
@@ -152,7 +151,7 @@ class Aside:
                 old.unlink(missing_ok=True)
         except OSError as error:
             # In memory it is all the same; after a restart the coordinator refuses it once more.
-            log.warning("outbox.unwritable", extra={"folder": str(self._folder), "error": str(error)})
+            log.warning("outbox.unwritable", extra={"folder": str(self._folder), "reason": str(error)})
 
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob("*.json")) if self._folder is not None else []

@@ -56,6 +56,11 @@ class AttemptKey(msgspec.Struct, frozen=True):
     def query(self) -> dict[str, str]:
         return {"job": self.job_id, "index": str(self.index), "attempt": str(self.attempt)}
 
+    @property
+    def fields(self) -> dict[str, object]:
+        """For a line of the log."""
+        return {"job_id": self.job_id, "task": self.index, "attempt": self.attempt}
+
 
 class Refused(Exception):
     """The coordinator does not give or take this, and will not."""

@@ -109,7 +109,7 @@ class Deliverer:
             if not delivery.stop.is_set():
                 made, found = await self._bring(delivery)
         except Stopped:
-            log.debug("delivery.stopped", extra={"job_id": delivery.key.job_id})
+            log.debug("delivery.stopped", extra={**delivery.key.fields})
         except OutputRefused as refusal:
             sentence = f"{refusal}."
         except Refused as refusal:
@@ -126,7 +126,7 @@ class Deliverer:
         if found is not None:
             self._listener.on_delivered(delivery.key, made)
         else:
-            log.warning("delivery.failed", extra={"job_id": delivery.key.job_id, "reason": sentence})
+            log.warning("delivery.failed", extra={**delivery.key.fields, "reason": sentence})
             self._listener.on_delivery_failed(delivery.key, sentence[0].upper() + sentence[1:])
 
     async def _keep(self, delivery: _Delivery, found: Collected) -> None:

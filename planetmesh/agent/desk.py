@@ -20,6 +20,7 @@ from planetmesh.agent import reports as words
 from planetmesh.agent.aside import Durable
 from planetmesh.agent.carrier import AttemptKey
 from planetmesh.agent.files import Files
+from planetmesh.agent.journal import Journal
 from planetmesh.agent.link import Link
 from planetmesh.agent.outbox import Outbox
 from planetmesh.agent.runner import Runner
@@ -94,6 +95,7 @@ class Desk:
         self.is_leaving = False
         self.clock_ahead_seconds = 0.0
         """This machine's clock before the coordinator's at the last hello."""
+        self.journal = Journal()
         self._info = info
         self._name = name
         self._instance = secrets.token_hex(8)
@@ -128,6 +130,10 @@ class Desk:
         self.clock_ahead_seconds = off
         if abs(off) > CLOCK_OFF_SECONDS:
             log.warning("clock.off", extra={"seconds": round(off), "hint": "Set this machine's clock."})
+        log.info(
+            "link.up",
+            extra={"endpoint": endpoint, "mesh": registered.mesh_name, "drop": len(registered.drop)},
+        )
         self.worklist.drop(registered.drop)
         self.worklist.close_unused()
         # The coordinator says it again if it still wants this node drained.
@@ -144,6 +150,7 @@ class Desk:
                 case AssignTask():
                     self._on_assigned(message)
                 case OpenJob():
+                    self.journal.on_job_opened(message)
                     self.worklist.open_job(message)
                 case StopTask(job_id, index, attempt):
                     self.worklist.cancel(job_id, index, attempt)
@@ -171,7 +178,10 @@ class Desk:
         if not reason and not self.worklist.assign(task):
             reason = "its job was not opened on this node"
         if reason:
+            self.journal.on_refused(task, reason)
             self._put([TaskReturned(task.job_id, task.index, task.attempt, reason)])
+        else:
+            self.journal.on_accepted(task)
 
     # From the launchers
 
@@ -182,6 +192,7 @@ class Desk:
         for report in reports:
             match report:
                 case Started(index, attempt):
+                    self.journal.on_started(job_id, index, attempt)
                     is_news = (index, attempt) not in over or self._brings_files(job_id)
                     if self.worklist.on_started(job_id, index, attempt) and is_news:
                         self.link.post(TaskStarted(job_id, index, attempt))
@@ -232,7 +243,7 @@ class Desk:
         try:
             left = self.files.stage.take_back(key)
         except OSError as error:
-            log.warning("work.folder_lost", extra={"job_id": key.job_id, "reason": str(error)})
+            log.warning("work.folder_lost", extra={**key.fields, "reason": str(error)})
             return None
         if left is not None and discard:
             self.files.stage.discard(left)
@@ -250,6 +261,8 @@ class Desk:
         self.work()
 
     def on_launcher_gone(self, job_id: JobId, reason: str) -> None:
+        if not reason:
+            self.journal.on_job_closed(job_id)
         lost = [held.task for held in self.worklist.on_launcher_gone(job_id) if not held.silent]
         self._put([words.failed(task, Outcome.LOST, f"{self._name}: {reason}") for task in lost])
         self.work()
@@ -257,6 +270,7 @@ class Desk:
     # About files
 
     def on_fetched(self, key: AttemptKey) -> None:
+        self.journal.on_fetched(key)
         self.worklist.on_fetched(key.job_id, key.index, key.attempt)
         self.work()
 
@@ -268,6 +282,7 @@ class Desk:
         self.work()
 
     def on_delivered(self, key: AttemptKey, made: Made | None) -> None:
+        self.journal.on_delivered(key)
         self._on_left(key, lambda end: msgspec.structs.replace(end, made=made))
 
     def on_delivery_failed(self, key: AttemptKey, sentence: str) -> None:
@@ -342,6 +357,7 @@ class Desk:
 
     def _put(self, messages: Sequence[Durable]) -> None:
         if messages:
+            self.journal.on_said(messages)
             self.outbox.put(messages)
             self.link.wake()
             self._mind_outbox()
@@ -350,4 +366,8 @@ class Desk:
         """While no more can be kept, tasks that write wait on their pipes; they are not failed."""
         full = not self.outbox.has_room if self.runner.is_paused else self.outbox.is_full
         if self.runner.pause(on=full):
-            log.warning("outbox.full" if full else "outbox.flows", extra={"bytes": self.outbox.size_bytes})
+            size = self.outbox.size_bytes
+            if full:
+                log.warning("outbox.full", extra={"bytes": size})
+            else:
+                log.info("outbox.flows", extra={"bytes": size})

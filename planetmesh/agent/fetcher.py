@@ -150,7 +150,7 @@ class Fetcher:
         if self._wants.get(want.key) is not want:
             await self._let_go(want)
         elif sentence:
-            log.warning("fetch.failed", extra={"job_id": want.key.job_id, "reason": sentence})
+            log.warning("fetch.failed", extra={**want.key.fields, "reason": sentence})
             self._listener.on_fetch_failed(want.key, sentence)
         else:
             self._listener.on_fetched(want.key)

@@ -134,7 +134,7 @@ class Outbox:
                 self._begin_segment(self._next - self._unwritten)
             self._segments[-1].append(map(pack, waiting), self._unwritten)
         except OSError as error:
-            log.warning("outbox.unwritable", extra={"folder": str(self._folder), "error": str(error)})
+            log.warning("outbox.unwritable", extra={"folder": str(self._folder), "reason": str(error)})
             return False
         self._unwritten = 0
         self._unsynced = True
@@ -179,7 +179,7 @@ class Outbox:
             self._segments[-1].sync()
             sync_folder(self._folder)
         except OSError as error:
-            log.warning("outbox.unsynced", extra={"folder": str(self._folder), "error": str(error)})
+            log.warning("outbox.unsynced", extra={"folder": str(self._folder), "reason": str(error)})
 
     def close(self) -> None:
         """Harmless twice. Nothing is taken any more: its files' numbers may belong to others by then."""
@@ -274,7 +274,7 @@ class Outbox:
         try:
             self._begin_segment(self._next)
         except OSError as error:
-            log.warning("outbox.unwritable", extra={"folder": str(self._folder), "error": str(error)})
+            log.warning("outbox.unwritable", extra={"folder": str(self._folder), "reason": str(error)})
             return
         self._segments.remove(last)
         last.remove()

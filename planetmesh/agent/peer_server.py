@@ -105,7 +105,7 @@ class PeerServer:
             grant, offset = await self._read_question(reader, node)
             await self._hand_out(writer, grant.digest, offset)
         except (MeshError, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-            log.info("peer.not_served", extra={"node": node, "reason": str(error)})
+            log.info("peer.not_served", extra={"peer": node, "reason": str(error)})
             if isinstance(error, MeshError):
                 await self._refuse(writer, error)
         finally:

@@ -163,7 +163,7 @@ def find_gpus(library: Any = None) -> tuple[Gpu, ...]:
     try:
         return tuple(_gpu(library, number) for number in range(library.nvmlDeviceGetCount()))
     except library.NVMLError as error:
-        log.warning("gpu.unreadable", extra={"error": str(error)})
+        log.warning("gpu.unreadable", extra={"reason": str(error)})
         return ()
     finally:
         library.nvmlShutdown()

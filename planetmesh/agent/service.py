@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from planetmesh import __version__
 from planetmesh.agent.aside import Aside
 from planetmesh.agent.desk import Desk
 from planetmesh.agent.file_threads import FileThreads
 from planetmesh.agent.files import open_files
+from planetmesh.agent.journal import MINUTE_SECONDS
 from planetmesh.agent.link import AskCoordinator, Link
 from planetmesh.agent.model_servers import embedding_tags
 from planetmesh.agent.outbox import Outbox
@@ -43,6 +45,7 @@ from planetmesh.errors import BadInput, MeshError
 from planetmesh.groups import TaskGroup
 from planetmesh.jobtypes.loopback import SERVER_VARIABLE
 from planetmesh.jobtypes.registry import add_job_types
+from planetmesh.logs import always
 from planetmesh.model.endpoint import format_endpoint
 from planetmesh.model.node import NodeInfo, Sandbox
 from planetmesh.model.resources import Resources
@@ -161,6 +164,8 @@ async def run_agent(
     stops = stops or Stops()
     on_state(AgentState(Phase.CONNECTING, name=options.name))
     identity = Identity.load(options.home.agent)
+    always(node=options.name or identity.membership.name, node_id=identity.principal.id)
+    log.info("agent.started", extra={"version": __version__, "mesh_id": identity.membership.mesh_id})
     folder = prepare_work_root(options.home)
     await asyncio.to_thread(_clear_up, options.home)
     shares = tuple(read_share(text) for text in options.shares)
@@ -205,6 +210,7 @@ async def run_agent(
                     group.create_task(reconnector.search()),
                     group.create_task(_beat(desk, meter, files.cache)),
                     group.create_task(_tick(desk, meter)),
+                    group.create_task(_tell_minutes(desk)),
                     group.create_task(desk.runner.warm.tend()),
                     group.create_task(files.tell(threads, desk.link.post)),
                 ]
@@ -216,6 +222,7 @@ async def run_agent(
                 if not stops.first.is_set():
                     await _finish(desk, stops)
                 on_state(AgentState(Phase.DRAINING, running=desk.worklist.running))
+                log.info("agent.stopping", extra={"running": desk.worklist.running})
                 await _leave(desk, stops)
                 for loop in loops:
                     loop.cancel()
@@ -257,6 +264,7 @@ async def _beat(desk: Desk, meter: LoadMeter, cache: Cache) -> None:
             outbox_refused=desk.outbox.aside.count,
             cache_bytes=cache.used_bytes,
         )
+        desk.journal.on_load(load)
         desk.link.post(Heartbeat(load))
         await asyncio.sleep(desk.link.settings.heartbeat_seconds)
 
@@ -289,6 +297,13 @@ async def _count(
             )
         )
         await asyncio.sleep(COUNT_SECONDS)
+
+
+async def _tell_minutes(desk: Desk) -> None:
+    """What was done, in one line a minute, while anything is done."""
+    while True:
+        await asyncio.sleep(MINUTE_SECONDS)
+        desk.journal.tell_minute(desk.worklist)
 
 
 async def _serve_peers(desk: Desk, peering: Peering, address: str, ask: AskCoordinator) -> None:

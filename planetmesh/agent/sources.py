@@ -67,7 +67,7 @@ class Sources:
         node = self._used.pop(digest, None)
         if node is None:
             return
-        log.info("peer.failed", extra={"node": node, "reason": reason})
+        log.info("peer.failed", extra={"peer": node, "reason": reason})
         self._failed.setdefault(digest, set()).add(node)
         self._failed.move_to_end(digest)
         if len(self._failed) > REMEMBERED_MOST:

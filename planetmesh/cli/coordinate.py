@@ -32,10 +32,16 @@ SHOW_SECONDS = 1.0
 EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104  compared with, not bound
 
 
-async def coordinate(face: Face, home: Home, part: Part, settings: Settings, *, log_format: str) -> None:
+async def coordinate(
+    face: Face, home: Home, part: Part, settings: Settings, *, log_format: str, log_file: Path | None
+) -> None:
     """Be the coordinator until a signal comes: the first stops in order, the second at once."""
     with showing(face, log_format) as panel:
-        host = _Hosting(face, home, part, log_format, panel)
+        options = ["--log-format", log_format, *(["--verbose"] if face.verbose else [])]
+        if log_file is not None:
+            # Two processes cannot take turns with one file.
+            options += ["--log-file", f"{log_file}.agent"]
+        host = _Hosting(face, home, part, tuple(options), panel)
         with Interruption(host.leave_now) as interruption:
             await interruption.interruptible(host.serve(settings))
         # Said when there is no panel any more.
@@ -61,17 +67,18 @@ def showing(face: Face, log_format: str) -> Iterator[Panel | None]:
 class _Hosting:
     """The service, the agent beside it and the panel."""
 
-    def __init__(self, face: Face, home: Home, part: Part, log_format: str, panel: Panel | None) -> None:
+    def __init__(
+        self, face: Face, home: Home, part: Part, agent_options: tuple[str, ...], panel: Panel | None
+    ) -> None:
         self._face = face
         self._home = home
         self._part = part
         self._panel = panel
-        arguments = ["--log-format", log_format, *(["--verbose"] if face.verbose else [])]
-        if panel is not None:
+        if panel is not None and not face.verbose:
             # Its log goes through our stderr, so it sees no terminal.
-            arguments += [] if face.verbose else ["--calm"]
+            agent_options += ("--calm",)
         self._agent = LocalAgent(
-            home, part, tuple(arguments), passes_on=panel is not None, on_stopping=self._say_finishing
+            home, part, agent_options, passes_on=panel is not None, on_stopping=self._say_finishing
         )
         self._ending = ""
         self._coordinator: Coordinator | None = None

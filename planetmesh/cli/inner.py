@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import click
@@ -12,13 +13,15 @@ from planetmesh.errors import BadInput, Unreachable
 
 @click.command()
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
+@click.option("--log-file", type=click.Path(path_type=Path))
 @click.option("--calm", is_flag=True)
 @click.pass_obj
-def agent(face: Face, *, log_format: Literal["text", "json"], calm: bool) -> int:
+def agent(face: Face, *, log_format: Literal["text", "json"], log_file: Path | None, calm: bool) -> int:
     """The agent beside a coordinator; `up` starts it and wrote its part down."""
     from planetmesh import logs
     from planetmesh.cli.be_agent import be_local_agent
     from planetmesh.cli.part import Role, read_part
+    from planetmesh.cli.up import open_log_file
     from planetmesh.settings import load_settings
 
     home = face.home
@@ -27,9 +30,11 @@ def agent(face: Face, *, log_format: Literal["text", "json"], calm: bool) -> int
         part = read_part(home)
         if part is None or part.role is not Role.AGENT:
             raise BadInput("`_agent` is started by `planetmesh up` only.")
-        logs.set_up(log_format, verbose=face.verbose > 0, calm=calm or None)
         # The settings are the coordinator's, one folder up.
-        return be_local_agent(home, part, load_settings(home.root.parent / home.settings_file.name))
+        settings = load_settings(home.root.parent / home.settings_file.name)
+        file = open_log_file(log_file, settings)
+        logs.set_up(log_format, verbose=face.verbose > 0, calm=calm or None, file=file, process="agent")
+        return be_local_agent(home, part, settings)
 
 
 @click.command()

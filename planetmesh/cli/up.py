@@ -23,6 +23,7 @@ from planetmesh.paths import Home
 
 if TYPE_CHECKING:
     from planetmesh.discovery import Found
+    from planetmesh.log_file import LogFile
     from planetmesh.settings import Settings
 
 LogFormat = Literal["text", "json"]
@@ -33,6 +34,7 @@ Examples:
   planetmesh up --tag gpu --share /data      say more about this machine
   planetmesh up --join 192.168.1.20          where multicast is blocked
   planetmesh up --code-file code.txt         without a terminal
+  planetmesh up --log-file /var/log/mesh.log a log for programs, rotated by itself
 
 What is said once is kept: later runs need no options. An empty text (--tag '') takes a list back.
 On a terminal a panel at the bottom shows the mesh; --log-format json, -q or TERM=dumb: none.
@@ -47,6 +49,7 @@ class How:
     new: bool
     tied: bool
     log_format: LogFormat
+    log_file: Path | None = None
 
 
 @click.command(epilog=_EXAMPLES)
@@ -74,9 +77,17 @@ class How:
     default="text",
     help="Of stderr. Text on a terminal: warnings and news only; -v: all.",
 )
+@click.option(
+    "--log-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Log into this file too, as JSON lines. A coordinator's own agent writes into FILE.agent.",
+)
 @click.option("--tied", is_flag=True, hidden=True, help="End when stdin ends.")
 @click.pass_obj
-def up(face: Face, /, *, new: bool, log_format: LogFormat, tied: bool, **given: Any) -> int:
+def up(
+    face: Face, /, *, new: bool, log_format: LogFormat, log_file: Path | None, tied: bool, **given: Any
+) -> int:
     """Take part: become the coordinator, or join one as an agent.
 
     The first run looks for a coordinator on this LAN. Found: it asks for the pairing code that
@@ -89,7 +100,8 @@ def up(face: Face, /, *, new: bool, log_format: LogFormat, tied: bool, **given: 
     home = face.home
     home.prepare()
     with home.locked():
-        return _take_part(face, home, way, wishes, How(new, tied, log_format))
+        log_file = log_file and log_file.expanduser().absolute()
+        return _take_part(face, home, way, wishes, How(new, tied, log_format, log_file))
 
 
 def read_wishes(given: dict[str, Any]) -> Wishes:
@@ -127,13 +139,22 @@ def _take_part(face: Face, home: Home, way: Way, wishes: Wishes, how: How) -> in
     else:
         part = wishes.change(part)
         _go_on(home, part, way, new=how.new)
-    logs.set_up(how.log_format, verbose=face.verbose > 0)
+    file = open_log_file(how.log_file, settings)
+    process: logs.Process = "coordinator" if part.role is Role.COORDINATOR else "agent"
+    logs.set_up(how.log_format, verbose=face.verbose > 0, file=file, process=process)
     if part.role is Role.COORDINATOR:
         return _coordinate(face, home, part, settings, how)
     from planetmesh.cli.be_agent import be_agent
 
     write_part(home, part)
     return be_agent(face, home, part, settings, tied=how.tied, log_format=how.log_format)
+
+
+def open_log_file(path: Path | None, settings: Settings) -> LogFile | None:
+    """Raises BadInput where no log can be written."""
+    from planetmesh.log_file import LogFile
+
+    return None if path is None else LogFile(path, settings.log_file_most_bytes, settings.log_files_kept)
 
 
 def _decide(face: Face, home: Home, way: Way, wishes: Wishes, *, new: bool) -> Part:
@@ -216,7 +237,7 @@ def _coordinate(face: Face, home: Home, part: Part, settings: Settings, how: How
     if how.tied:
         LifeLine().hold()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(coordinate(face, home, part, settings, log_format=how.log_format))
+        runner.run(coordinate(face, home, part, settings, log_format=how.log_format, log_file=how.log_file))
     return 0
 
 

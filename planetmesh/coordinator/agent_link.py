@@ -92,6 +92,7 @@ class AgentLink:
         self._room = asyncio.Semaphore(FRAMES_IN_FLIGHT)
         self._pace = _Pace()
         self._goodbye: Goodbye | None = None
+        self._is_registered = False
         self._is_refusing = False
         """A frame could not be taken in: nothing that came with or after it is acknowledged on this link."""
         self._next_number = 0
@@ -136,6 +137,12 @@ class AgentLink:
         finally:
             if switchboard.disconnect(self.node_id, self):
                 self._distribution.on_gone(self.node_id)
+            if self._is_registered:
+                goodbye = self._goodbye.code if self._goodbye else ""
+                known = self.engine.state.nodes.get(self.node_id)
+                name = known.node.name if known is not None else ""
+                fields = {"node": name, "node_id": self.node_id, "goodbye": goodbye}
+                log.info("node.disconnected", extra=fields)
             self.engine.post(lambda state, _now: nodes.on_link_lost(state, self.node_id, self.session))
 
     async def _receive(self, still_allowed: Callable[[], None]) -> None:
@@ -185,6 +192,20 @@ class AgentLink:
         await self.engine.do(join)
         if self._goodbye is not None and self._goodbye.code == "duplicate":
             await self._alarm(self._goodbye.reason)
+        elif (live := self.engine.state.nodes.get(self.node_id)) is not None:
+            self._is_registered = True
+            log.info(
+                "node.registered",
+                extra={
+                    "node": live.node.name,
+                    "node_id": self.node_id,
+                    "address": self._address,
+                    "version": hello.info.version,
+                    "sandbox": hello.info.sandbox.tier,
+                    "held": len(hello.held),
+                    "refuses": hello.info.refuses,
+                },
+            )
 
     async def _alarm(self, reason: str) -> None:
         """Two machines with one identity: whoever looks after the mesh must hear of it."""

@@ -18,6 +18,7 @@ import msgspec
 
 from planetmesh.coordinator.clock import Clock
 from planetmesh.coordinator.feed import Feed
+from planetmesh.coordinator.journal import Journal
 from planetmesh.coordinator.meters import Meters
 from planetmesh.coordinator.news import NodeNews
 from planetmesh.coordinator.restore import restore
@@ -83,6 +84,7 @@ class Engine:
         self._clock = Clock()
         self.feed = Feed(settings, self._clock.steady)
         self.news = NodeNews()
+        self.journal = Journal()
         self.meters = Meters()
         self.storage_error = ""
         self.tuned = asyncio.Event()
@@ -272,6 +274,7 @@ class Engine:
                 is_whole: bool = ended.value
                 break
             turn.take(reactor.on_placed(self.state, placement, now))
+            self.meters.placed += 1
             self.meters.placements[placement.node_id] += 1
         self.meters.passes.note(time.monotonic() - began)
         self._cut_short = not is_whole
@@ -297,6 +300,7 @@ class Engine:
             self.state, turn.changed_jobs, turn.job_ends, turn.tasks.values(), turn.changed_nodes, now
         )
         self.news.tell(self.state, turn.changed_nodes | turn.node_changes)
+        self.journal.tell(turn, self.state, now)
         for ended in turn.job_ends:
             waiters = self._waiters.pop(ended.job.id, None)
             if not waiters:

@@ -139,7 +139,7 @@ class Enrolment:
         except Exception:
             self.serials.revoke(leaf.serial)
             raise
-        log.info("member.enrolled", extra={"role": str(request.role), "member": name})
+        log.info("member.enrolled", extra={"role": str(request.role), "member": name, "member_id": member_id})
         membership = self._membership(request.role, member_id, name)
         endpoints = endpoints_for(request.peer_address, self.endpoints)
         return Enrolled(leaf, msgspec.structs.replace(membership, endpoints=endpoints))

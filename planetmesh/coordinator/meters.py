@@ -56,8 +56,10 @@ class Meters:
     def __init__(self) -> None:
         self.happenings = 0
         """Taken out of the inbox."""
-        self.placements: Counter[NodeId] = Counter()
+        self.placed = 0
         """Decisions of the scheduler."""
+        self.placements: Counter[NodeId] = Counter()
+        """The same by node."""
         self.waits = Samples()
         """From the moment the oldest happening of a turn was posted until the turn began."""
         self.turns = Samples()

@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+import msgspec
+
 from planetmesh.logs import NEWS
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.ids import NodeId
-from planetmesh.model.node import NodeState
+from planetmesh.model.node import Node, NodeState
 
 log = logging.getLogger(f"{NEWS}.nodes")
 
@@ -20,11 +22,11 @@ class NodeNews:
     """Remembers how each node stood, so that a change is told once."""
 
     def __init__(self) -> None:
-        self._known: dict[NodeId, tuple[str, NodeState]] = {}
+        self._known: dict[NodeId, _Standing] = {}
 
     def start_with(self, state: MeshState) -> None:
         """What the disk says is no news."""
-        self._known = {node_id: (live.node.name, live.node.state) for node_id, live in state.nodes.items()}
+        self._known = {node_id: _standing(live.node) for node_id, live in state.nodes.items()}
 
     def tell(self, state: MeshState, changed: Iterable[NodeId]) -> None:
         for node_id in changed:
@@ -33,15 +35,46 @@ class NodeNews:
             if live is None:
                 self._known.pop(node_id, None)
                 if known is not None:
-                    log.info("node.forgotten", extra={"node": known[0]})
+                    log.info("node.forgotten", extra={"node": known.name, "node_id": node_id})
                 continue
-            self._known[node_id] = (live.node.name, live.node.state)
-            if known is None or known[1] is not live.node.state:
-                _say(live.node.name, live.node.state, is_new=known is None)
+            now = self._known[node_id] = _standing(live.node)
+            if known is None or known.state is not now.state:
+                _say_state(node_id, now, is_new=known is None)
+            if known is not None and known != now:
+                _say_rest(node_id, known, now)
 
 
-def _say(name: str, state: NodeState, *, is_new: bool) -> None:
-    if is_new and state is NodeState.OFFLINE:
-        return  # paired a moment ago; it has not called yet
-    level = logging.WARNING if state is NodeState.OFFLINE else logging.INFO
-    log.log(level, "node.%s", state.lower(), extra={"node": name})
+class _Standing(msgspec.Struct, frozen=True):
+    """What is told of a node when it changes."""
+
+    name: str
+    state: NodeState
+    draining: bool
+    confined: tuple[str, ...]
+
+
+def _standing(node: Node) -> _Standing:
+    return _Standing(node.name, node.state, node.draining, tuple(each.kind for each in node.confined))
+
+
+def _say_state(node_id: NodeId, now: _Standing, *, is_new: bool) -> None:
+    fields = {"node": now.name, "node_id": node_id}
+    match now.state:
+        case NodeState.HEALTHY:
+            log.info("node.healthy", extra=fields)
+        case NodeState.SUSPECT:
+            log.info("node.suspect", extra=fields)
+        case NodeState.OFFLINE if not is_new:  # a new one has not called yet
+            log.warning("node.offline", extra=fields)
+
+
+def _say_rest(node_id: NodeId, before: _Standing, now: _Standing) -> None:
+    fields = {"node": now.name, "node_id": node_id}
+    if before.name != now.name:
+        log.info("node.renamed", extra={**fields, "before": before.name})
+    if before.draining != now.draining:
+        log.info("node.draining" if now.draining else "node.resumed", extra=fields)
+    for kind in sorted({*now.confined} - {*before.confined}):
+        log.warning("node.confined", extra={**fields, "kind": kind})
+    for kind in sorted({*before.confined} - {*now.confined}):
+        log.info("node.trusted_again", extra={**fields, "kind": kind})

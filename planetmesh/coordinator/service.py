@@ -18,6 +18,7 @@ from typing import Any
 
 from aiohttp import web
 
+from planetmesh import __version__
 from planetmesh.coordinator import ticks
 from planetmesh.coordinator.access import Access, connection_of
 from planetmesh.coordinator.agent_link import AgentLink, new_socket
@@ -154,6 +155,7 @@ async def running_coordinator(options: CoordinatorOptions) -> AsyncIterator[Coor
         stack.callback(engine.switchboard.hang_up_all, "shutdown", "The coordinator stops.")
 
         background(ticks.tick(engine))
+        background(ticks.tell_minutes(engine))
         background(ticks.every(ticks.SWEEP_SECONDS, partial(ticks.sweep, engine)))
         background(depot.enter_strays())
         background(ticks.every(ticks.SWEEP_SECONDS, depot.sweep))
@@ -164,7 +166,21 @@ async def running_coordinator(options: CoordinatorOptions) -> AsyncIterator[Coor
         if options.mdns:
             background(announcing.run())
         local_node = Identity.load(Home(home.local_agent).agent).principal.id if options.local_agent else ""
-        yield Coordinator(engine, enrolment, desk, port, local_node)
+        log.info(
+            "coordinator.started",
+            extra={
+                "mesh": options.mesh_name,
+                "mesh_id": authority.mesh_id,
+                "port": port,
+                "version": __version__,
+                "nodes": len(engine.state.nodes),
+                "jobs": len(engine.state.jobs),
+            },
+        )
+        try:
+            yield Coordinator(engine, enrolment, desk, port, local_node)
+        finally:
+            log.info("coordinator.stopping", extra={"mesh_id": authority.mesh_id})
 
 
 @asynccontextmanager

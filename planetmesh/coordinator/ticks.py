@@ -23,6 +23,7 @@ SWEEP_SECONDS = 600.0
 SWEEP_PAUSE_SECONDS = 0.05
 """Between two pieces of one sweep: others want the disk too."""
 BACKUP_SECONDS = 86400.0
+MINUTE_SECONDS = 60.0
 
 
 async def tick(engine: Engine) -> None:
@@ -42,6 +43,13 @@ async def tick(engine: Engine) -> None:
 
 def _forgive(state: MeshState, now: Moment) -> fx.Effects:
     return nodes.on_woken(state, now)
+
+
+async def tell_minutes(engine: Engine) -> None:
+    """What was done, in one line a minute, while anything is done."""
+    while True:
+        await asyncio.sleep(MINUTE_SECONDS)
+        engine.journal.tell_minute(engine.meters, engine.state)
 
 
 async def every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:

@@ -20,6 +20,8 @@ class Turn:
         self.urgent = False
         """True if something here must be on disk before anything is let out."""
         self.tasks: dict[TaskKey, Task] = {}
+        self.carried: dict[TaskKey, Task] = {}
+        """Those of `tasks` that an earlier turn has told of."""
         self.attempts: list[Attempt] = []
         self.jobs: dict[JobId, Job] = {}
         self.inputs: list[MoreInputs] = []
@@ -88,6 +90,7 @@ class Turn:
 
     def carry(self, earlier: Turn) -> None:
         """Keep rows that may ride on a later commit."""
+        self.carried.update(earlier.tasks)
         self.tasks.update(earlier.tasks)
         self.nodes.update(earlier.nodes)
 

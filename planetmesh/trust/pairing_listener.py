@@ -98,7 +98,9 @@ class PairingListener:
             async with asyncio.timeout(self._limits.exchange_seconds):
                 await self._attend_tls(accepted, peer)
         except (OSError, TimeoutError) as error:
-            logger.debug("pairing connection from address=%s ended: %s", peer, error or "too slow")
+            logger.debug(
+                "pairing.connection_ended", extra={"address": peer, "reason": str(error) or "too slow"}
+            )
         finally:
             self._connected[peer] -= 1
             if not self._connected[peer]:

@@ -225,7 +225,6 @@ async def test_a_change_of_a_nodes_state_is_one_line_of_log(world: World, caplog
         await world.add_node("attic")
         await world.leave("desk")
         await world.join("desk", session=2)
-        # Its record changes, its state does not.
         client = await world.client()
         await client.ask("PATCH", "/v1/nodes/desk", {"draining": True})
     told = [(record.message, record.node) for record in caplog.records if record.message.startswith("node.")]
@@ -234,4 +233,5 @@ async def test_a_change_of_a_nodes_state_is_one_line_of_log(world: World, caplog
         ("node.healthy", "attic"),
         ("node.offline", "desk"),
         ("node.healthy", "desk"),
+        ("node.draining", "desk"),
     ]

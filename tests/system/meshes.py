@@ -62,11 +62,16 @@ class Machine:
         host: str = "",
         env: Mapping[str, str] | None = None,
         python: str = sys.executable,
+        program_options: Sequence[str] = (),
     ) -> None:
-        """`env`: added to the environment of all it starts; `python` runs them (see open_python.py)."""
+        """`env`: added to the environment of all it starts; `python` runs them (see open_python.py).
+
+        `program_options`: those of the program itself for `up`, as `-v`.
+        """
         self.home = home
         self._program = [python, *PROGRAM[1:]]
         self.env = dict(env or {})
+        self._options = tuple(program_options)
         self.lan = lan
         self.host = host
         self.process: subprocess.Popen[bytes] | None = None
@@ -89,7 +94,9 @@ class Machine:
         stdin = subprocess.PIPE if code is not None else subprocess.DEVNULL
         options += ("--code-stdin",) if code is not None else ()
         with self._log.open("ab") as log, self._events.open("wb") as events:
-            self.process = self._start([*self._program, "--json", "up", *options], stdin, events, log)
+            self.process = self._start(
+                [*self._program, "--json", *self._options, "up", *options], stdin, events, log
+            )
         if code is not None:
             assert self.process.stdin is not None
             self.process.stdin.write(code.encode() + b"\n")

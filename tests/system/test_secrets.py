@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -60,6 +61,42 @@ def test_a_mesh_in_use_leaves_no_secret_where_others_can_read_it(desk, tmp_path)
             assert SECRET.encode() not in path.read_bytes(), path
             assert code.encode() not in path.read_bytes(), path
     desk.call("cancel", running)
+
+
+@needs_sandbox
+def test_no_log_of_any_process_holds_a_secret(tmp_path):
+    """With every line written: debug too, on both machines, in both forms."""
+    desk, shelf = (Machine(tmp_path / name, program_options=("-v",)) for name in ("desk", "shelf"))
+    logs = {name: tmp_path / f"{name}.jsonl" for name in ("desk", "shelf")}
+    port = free_port()
+    here = ("--no-mdns", "--bind", "127.0.0.1")
+    try:
+        desk.up("--new", *here, "--port", port, "--name", "desk", "--log-file", str(logs["desk"]))
+        window = desk.code()
+        code = window["code"]
+        join_at = ("--join", f"127.0.0.1:{port}", "--name", "shelf")
+        shelf.up(*join_at, *here, "--log-file", str(logs["shelf"]), code=code)
+        task = f"echo {ARGUMENT} $TOKEN; echo {ARGUMENT} >&2; exit $1"
+        for status, node in (("0", "desk"), ("1", "shelf")):
+            argv = ("--env", f"TOKEN={SECRET}", "--node", node, "--retries", "0")
+            desk.call("run", *argv, "--", "sh", "-c", task, "sh", status)
+        missing = ("--env", f"TOKEN={SECRET}", "--retries", "0", "--", f"no-such-{ARGUMENT}", ARGUMENT)
+        assert desk.call("run", *missing).status != 0
+    finally:
+        for machine in (shelf, desk):
+            machine.close()
+    written = {*logs.values(), tmp_path / "desk.jsonl.agent"}
+    said = {path: path.read_text() for path in written} | {"desk": desk.log, "shelf": shelf.log}
+    assert "task.failed" in said[logs["shelf"]]
+    assert "task.accepted" in said[tmp_path / "desk.jsonl.agent"]
+    keys = [path.read_text().split("\n")[1] for path in below(tmp_path) if path.name == "key.pem"]
+    assert len(keys) >= 4
+    for word in (code, code.replace("-", ""), code.split("-", 1)[1], SECRET, ARGUMENT, *keys):
+        assert [str(place) for place, text in said.items() if word in text] == []
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in written)
+    events = {json.loads(line)["event"] for path in written for line in path.read_text().splitlines()}
+    wanted = {"member.enrolled", "node.registered", "job.submitted", "job.ended", "task.assigned", "link.up"}
+    assert wanted <= events
 
 
 def others_may(path: Path) -> bool:
