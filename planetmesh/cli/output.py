@@ -17,6 +17,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
+from planetmesh.dashboard.plain import plain
 from planetmesh.logs import clean
 
 CELL_MOST_LETTERS = 200
@@ -39,7 +40,7 @@ class Column(Generic[T]):
     long: bool = False
     """Sentences: they wrap in what is left of the line, or below it. One column of a shape."""
     most: int = CELL_MOST_LETTERS
-    """Letters shown on a terminal."""
+    """Letters shown on a terminal; with fewer than the usual it is never more than a third of it."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,12 @@ def printer_for(*, json: bool, quiet: bool) -> Printer:
 
 def cell(text: str, longest: int = CELL_MOST_LETTERS) -> str:
     """A text from the mesh, fit for one line of a terminal."""
-    return clean(text, longest)
+    return plain(text, longest)
+
+
+def whole_cell(text: str) -> str:
+    """The same for a pipe: all of it, but nothing that a terminal behind the pipe would obey."""
+    return clean(text, len(text))
 
 
 def json_text(document: Any) -> str:
@@ -157,9 +163,14 @@ class TablePrinter(_Teller):
             print_plain(things, shape)
 
     def sheet(self, thing: T, lines: Sequence[tuple[str, str]], shape: Shape[T]) -> None:  # noqa: ARG002
+        if sys.stdout.isatty():
+            from planetmesh.cli.tables import print_sheet
+
+            print_sheet(lines)
+            return
         width = max(len(title) for title, _ in lines)
         for title, text in lines:
-            print(f"{title:<{width}}  {cell(text, SENTENCE_MOST_LETTERS)}")
+            print(f"{title:<{width}}  {whole_cell(text)}")
 
     def done(self, sentence: str, document: Any, word: str = "") -> None:  # noqa: ARG002
         print(clean(sentence, SENTENCE_MOST_LETTERS))
@@ -204,14 +215,14 @@ class QuietPrinter(_Teller):
 
     def rows(self, things: Sequence[T], shape: Shape[T]) -> None:
         for thing in things:
-            print(cell(shape.key(thing)))
+            print(whole_cell(shape.key(thing)))
 
     def sheet(self, thing: T, lines: Sequence[tuple[str, str]], shape: Shape[T]) -> None:  # noqa: ARG002
-        print(cell(shape.key(thing)))
+        print(whole_cell(shape.key(thing)))
 
     def done(self, sentence: str, document: Any, word: str = "") -> None:  # noqa: ARG002
         if word:
-            print(cell(word))
+            print(whole_cell(word))
 
     def event(self, document: Any) -> None:
         pass

@@ -98,7 +98,7 @@ TASKS = Shape[TaskView](
     (
         Column("TASK", lambda task: str(task.index), right=True),
         Column("STATUS", lambda task: task.status, style=lambda task: colour(task.status)),
-        Column("NODE", lambda task: task.node or "-"),
+        Column("NODE", lambda task: task.node or "-", most=40),
         Column("TRIES", lambda task: str(task.attempts), right=True, drop=4),
         Column("EXIT", lambda task: show_exit(task.exit_code), right=True, drop=2),
         Column("TIME", lambda task: show_between(task.started_at, task.finished_at), right=True, drop=3),
@@ -133,7 +133,7 @@ def codes_of(job_id: str) -> Shape[TaskCode]:
             Column("TASK", lambda code: str(code.index), right=True),
             Column("STATUS", lambda code: code.status, style=lambda code: colour(code.status)),
             Column("EXIT", lambda code: show_exit(code.exit_code), right=True),
-            Column("NODE", lambda code: code.node or "-", drop=2),
+            Column("NODE", lambda code: code.node or "-", drop=2, most=40),
             Column("TRIES", lambda code: str(code.attempts), right=True, drop=4),
             Column("TIME", lambda code: _show_length(code.seconds), right=True, drop=3),
             Column("INPUT", lambda code: code.input if code.input is not None else "-", drop=1, most=40),
@@ -178,7 +178,7 @@ def node_word(node: NodeView) -> str:
 
 NODES = Shape[NodeView](
     (
-        Column("NAME", lambda node: node.name),
+        Column("NAME", lambda node: node.name, most=40),
         Column("STATE", node_word, style=lambda node: colour(node.state)),
         Column("CPUS", lambda node: f"{node.offer_cpus or node.cpus:g}", right=True, drop=4),
         Column(
@@ -190,8 +190,8 @@ NODES = Shape[NodeView](
         Column(
             "RTT", lambda node: "-" if node.rtt_ms is None else f"{node.rtt_ms:.1f} ms", right=True, drop=5
         ),
-        Column("SANDBOX", lambda node: node.sandbox.tier, drop=8),
-        Column("TAGS", lambda node: ",".join(node.tags) or "-", drop=3),
+        Column("SANDBOX", lambda node: node.sandbox.tier, drop=8, most=30),
+        Column("TAGS", lambda node: ",".join(node.tags) or "-", drop=3, most=80),
         Column("NOTE", lambda node: node.note, long=True),
     ),
     key=lambda node: node.name,
@@ -222,7 +222,7 @@ def job_sheet(job: JobView, command: str) -> list[tuple[str, str]]:
         ("error", job.error),
         ("cancelled", job.cancel_reason),
     ]
-    return [(title, text) for title, text in lines if text]
+    return [(title, text) for title, text in lines if text not in {"", "-"}]
 
 
 def task_sheet(task: TaskView) -> list[tuple[str, str]]:
@@ -240,7 +240,7 @@ def task_sheet(task: TaskView) -> list[tuple[str, str]]:
         ("files", show_files(task)),
         ("error", task.last_error or ""),
     ]
-    return [(title, text) for title, text in lines if text]
+    return [(title, text) for title, text in lines if text not in {"", "-"}]
 
 
 def _requests(job: JobView) -> str:

@@ -1,8 +1,8 @@
-"""Tables: for a terminal cut to its width, for pipes and files whole.
+"""Tables and sheets: for a terminal cut to its width, for pipes and files whole.
 
 On a narrow terminal whole columns go, the least needed first, and a long text wraps beside or below its row:
-a word that is cut to `HEAL…` tells nobody anything. Called by `output`, and by `results` for tables that
-are too long to be held.
+a word that is cut to `HEAL…` tells nobody anything. Only names may be cut, of whatever length people gave
+them. Called by `output`, by `redraw`, and by `results` for tables that are too long to be held.
 """
 
 from __future__ import annotations
@@ -11,7 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from planetmesh.cli.output import Column, Shape, cell
+from planetmesh.cli.output import (
+    CELL_MOST_LETTERS,
+    SENTENCE_MOST_LETTERS,
+    Column,
+    Shape,
+    cell,
+    whole_cell,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +28,12 @@ GAP = "  "
 BELOW = "    "
 LONG_LEAST_LETTERS = 28
 """Narrower than this a long text reads better on lines of its own."""
+NAME_LEAST_LETTERS = 12
+"""Of a column that may be cut (`Column.most`), however narrow the terminal."""
+NAME_SHARE = 3
+"""Such a column gets a third of the terminal at most."""
+PADDED_MOST_LETTERS = 60
+"""In a pipe a longer text pushes its own row aside, not all the others."""
 NOTHING_TO_SEE = frozenset({"", "-"})
 
 T = TypeVar("T")
@@ -47,10 +60,13 @@ class Laid:
 def print_plain(
     things: Sequence[T], shape: Shape[T], *, head: bool = True, say: Callable[[str], object] = print
 ) -> None:
-    """For pipes and files: never cut to a width, no frames, the same columns. `say` takes a line."""
+    """For pipes and files: nothing is cut, no frames, always the same columns. `say` takes a line."""
     table = [[column.title for column in shape.columns]]
-    table += [[cell(column.text(thing)) for column in shape.columns] for thing in things]
-    widths = [max(len(row[number]) for row in table) for number in range(len(shape.columns))]
+    table += [[whole_cell(column.text(thing)) for column in shape.columns] for thing in things]
+    widths = [
+        min(PADDED_MOST_LETTERS, max(len(row[number]) for row in table))
+        for number in range(len(shape.columns))
+    ]
     for row in table if head else table[1:]:
         aligned = [
             text.rjust(width) if column.right else text.ljust(width)
@@ -61,27 +77,63 @@ def print_plain(
 
 def print_on_terminal(things: Sequence[T], shape: Shape[T]) -> None:
     """For people: what fits, in colour where the terminal has it."""
-    from rich.console import Console
+    console = _console()
+    print_lines(table_lines(things, shape, console.width), console)
+
+
+def print_sheet(lines: Sequence[tuple[str, str]]) -> None:
+    """One thing on a terminal."""
+    console = _console()
+    print_lines(sheet_lines(lines, console.width), console)
+
+
+def print_lines(lines: Sequence[Text], console: Console | None = None) -> None:
+    console = console or _console()
+    for line in lines:
+        console.print(line, no_wrap=True, overflow="ignore", crop=False, soft_wrap=True)
+
+
+def table_lines(things: Sequence[T], shape: Shape[T], width: int) -> list[Text]:
+    """The head and the rows, each in one line or more, none wider than that."""
     from rich.text import Text
 
-    console = Console(highlight=False, markup=False, emoji=False)
-    short, long = lay_out(things, shape, console.width)
-    room = console.width - _total(short) - len(GAP)
+    short, long = lay_out(things, shape, width)
+    room = width - _total(short) - len(GAP)
     beside = long is not None and room >= min(long.width, LONG_LEAST_LETTERS)
     titles = [_padded(each, each.column.title, "bold") for each in short]
     if beside and long is not None:
         titles.append(Text(long.column.title, style="bold"))
-    _print(console, Text(GAP).join(titles))
+    lines = [Text(GAP).join(titles)]
     for number, thing in enumerate(things):
         row = Text(GAP).join(_padded(each, each.cells[number], _style(each, thing)) for each in short)
         if long is not None and long.cells[number]:
-            row = _with_long(console, row, long.cells[number], room if beside else 0)
-        _print(console, row)
+            lines += _with_long(row, long.cells[number], width, room if beside else 0)
+        else:
+            lines.append(row)
+    for line in lines:
+        line.rstrip()
+        line.truncate(width, overflow="ellipsis")
+    return lines
+
+
+def sheet_lines(lines: Sequence[tuple[str, str]], width: int) -> list[Text]:
+    """Titles with their texts beside them; what is too long goes on below itself."""
+    from rich.text import Text
+
+    indent = max((len(title) for title, _ in lines), default=0) + len(GAP)
+    made: list[Text] = []
+    for title, text in lines:
+        wrapped = _wrapped(cell(text, SENTENCE_MOST_LETTERS), max(NAME_LEAST_LETTERS, width - indent))
+        head = Text(f"{title:<{indent}}", style="dim")
+        made += [(head if not number else Text(" " * indent)) + line for number, line in enumerate(wrapped)]
+    for line in made:
+        line.truncate(width, overflow="ellipsis")
+    return made
 
 
 def lay_out(things: Sequence[T], shape: Shape[T], width: int) -> tuple[list[Laid], Laid | None]:
     """The columns that fit, and the long one, if it says anything."""
-    laid = [Laid(each, [cell(each.text(thing), each.most) for thing in things]) for each in shape.columns]
+    laid = [Laid(each, _cells(things, each, width)) for each in shape.columns]
     long = next((each for each in laid if each.column.long and not each.is_empty), None)
     short = [each for each in laid if not each.column.long]
     if _total(short) + (len(GAP) + long.width if long else 0) > width:
@@ -92,6 +144,19 @@ def lay_out(things: Sequence[T], shape: Shape[T], width: int) -> tuple[list[Laid
             break
         short.remove(least)
     return short, long
+
+
+def _cells(things: Sequence[T], column: Column[T], width: int) -> list[str]:
+    texts = [cell(column.text(thing), column.most) for thing in things]
+    if column.most >= CELL_MOST_LETTERS:
+        return texts
+    return [_cut(text, max(NAME_LEAST_LETTERS, width // NAME_SHARE)) for text in texts]
+
+
+def _cut(text: str, width: int) -> str:
+    from rich.cells import cell_len, set_cell_size
+
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
 
 
 def _total(laid: Sequence[Laid]) -> int:
@@ -106,22 +171,31 @@ def _padded(laid: Laid, text: str, style: str) -> Text:
     return Text.assemble(space, (text, style)) if laid.column.right else Text.assemble((text, style), space)
 
 
-def _with_long(console: Console, row: Text, text: str, room: int) -> Text:
+def _with_long(row: Text, text: str, width: int, room: int) -> list[Text]:
     """The text beside the row, or below it where there is no room."""
     from rich.text import Text
 
     if room:
-        lines = Text(text).wrap(console, room)
-        indent = " " * (console.width - room)
-        return row + Text(GAP) + Text("\n" + indent).join(lines)
-    lines = Text(text).wrap(console, max(1, console.width - len(BELOW)))
-    return row + Text("\n" + BELOW) + Text("\n" + BELOW).join(lines)
+        first, *rest = _wrapped(text, room)
+        return [row + Text(GAP) + first, *(Text(" " * (width - room)) + line for line in rest)]
+    return [row, *(Text(BELOW) + line for line in _wrapped(text, max(1, width - len(BELOW))))]
+
+
+def _wrapped(text: str, width: int) -> list[Text]:
+    """Broken at blanks where that will do; at least one line."""
+    from rich.text import Text
+
+    lines = list(Text(text).wrap(_console(), width)) or [Text()]
+    for line in lines:
+        line.rstrip()
+    return lines
 
 
 def _style(laid: Laid, thing: Any) -> str:
     return laid.column.style(thing) if laid.column.style else ""
 
 
-def _print(console: Console, line: Text) -> None:
-    line.rstrip()
-    console.print(line, no_wrap=True, overflow="ignore", crop=False, soft_wrap=True)
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
