@@ -8,6 +8,7 @@ terminal was made narrower. A `Painter` turns a line into bytes, in the colours 
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -49,6 +50,17 @@ def is_ours(descriptor: int) -> bool:
         return os.tcgetpgrp(descriptor) == os.getpgrp()
     except OSError:
         return False
+
+
+def typed_line_ends() -> int:
+    """In what somebody typed meanwhile, and the terminal has shown. Only for who stands in the foreground."""
+    if sys.platform == "win32":
+        return 0
+    try:
+        ready, _, _ = select.select([0], [], [], 0)
+        return os.read(0, 4096).count(b"\n") if ready else 0
+    except OSError:
+        return 0
 
 
 class Painter:

@@ -48,6 +48,7 @@ COMMANDS = {
     "metrics": Listed("planetmesh.cli.metrics:metrics", "The mesh in numbers, and how Prometheus gets them."),
     "audit": Listed("planetmesh.cli.audit:audit", "Who did what to the mesh."),
     "settings": Listed("planetmesh.cli.settings:settings", "Show or change the numbers the mesh goes by."),
+    "top": Listed("planetmesh.cli.top:top", "Nodes and running jobs as they change."),
     "dashboard": Listed(
         "planetmesh.cli.dashboard:dashboard", "Nodes, jobs and tasks on this terminal, live."
     ),

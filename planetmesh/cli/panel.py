@@ -8,7 +8,6 @@ for long the oldest go.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import sys
 import threading
@@ -17,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from planetmesh import logs
-from planetmesh.cli.block import Block, can_draw, is_ours, size_of
+from planetmesh.cli.block import Block, can_draw, is_ours, size_of, typed_line_ends
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -106,7 +105,7 @@ class Panel:
             said, is_closing = self._take_said()
             size = size_of(self._descriptor)
             if is_ours(self._descriptor):
-                block.push(_typed_line_ends())
+                block.push(typed_line_ends())
             if self._was_away:
                 block.forget()
                 self._was_away = False
@@ -150,17 +149,6 @@ class Panel:
     def _continued(self, _number: int, _frame: object) -> None:
         """The shell wrote below the panel while we were stopped."""
         self._was_away = True
-
-
-def _typed_line_ends() -> int:
-    """What somebody typed at the panel; the terminal has shown it already."""
-    if sys.platform == "win32":
-        return 0
-    try:
-        ready, _, _ = select.select([0], [], [], 0)
-        return os.read(0, 4096).count(b"\n") if ready else 0
-    except OSError:
-        return 0
 
 
 def _nothing(_size: os.terminal_size) -> Sequence[Text]:

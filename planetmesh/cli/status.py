@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from planetmesh.cli.face import Face
+from planetmesh.cli.redraw import watch_option
 from planetmesh.errors import MeshError, NotAllowed, Unreachable
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _EXAMPLES = """
 \b
 Examples:
   planetmesh status
+  planetmesh status --watch
   planetmesh status --wait --timeout 30s && planetmesh run hostname
 
 Exit status: 0 if the mesh is usable, 3 if it is not reachable or there is none,
@@ -30,13 +32,18 @@ Exit status: 0 if the mesh is usable, 3 if it is not reachable or there is none,
 @click.command(epilog=_EXAMPLES)
 @click.option("--wait", is_flag=True, help="Wait until the mesh is usable: a coordinator and a HEALTHY node.")
 @click.option("--timeout", metavar="TIME", help="With --wait: give up after this long (default 60s).")
+@watch_option
 @click.pass_obj
-def status(face: Face, *, wait: bool, timeout: str | None) -> int:
+def status(face: Face, *, wait: bool, timeout: str | None, watch: bool) -> int:
     """Who am I, which mesh, is it reachable, how is it?"""
     from planetmesh.model.resources import parse_duration
 
     if timeout is not None and not wait:
         raise click.UsageError("--timeout needs --wait.")
+    if watch and wait:
+        raise click.UsageError("--watch and --wait are two ways to stay; choose one.")
+    if watch:
+        return _watch(face)
     seconds = (parse_duration(timeout) if timeout is not None else WAIT_SECONDS) if wait else 0.0
     found, problem = face.run(_look(face, seconds))
     document = _document(face, found)
@@ -44,6 +51,18 @@ def status(face: Face, *, wait: bool, timeout: str | None) -> int:
         face.printer.sheet(document, _sheet(found, document), _SHAPE)
         return 0
     return _show_problem(face, document, problem)
+
+
+def _watch(face: Face) -> int:
+    from planetmesh.cli.redraw import Watched, watch
+    from planetmesh.cli.tables import sheet_lines
+
+    watched: Watched[MeshStatus] = Watched(
+        lambda mesh: mesh.status(),
+        lambda found, width: sheet_lines(_sheet(found, _document(face, found)), width),
+        document=lambda found: _document(face, found),
+    )
+    return watch(face, watched)
 
 
 async def _look(face: Face, wait_seconds: float) -> tuple[MeshStatus | None, MeshError | None]:
