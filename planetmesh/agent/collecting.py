@@ -24,7 +24,7 @@ from planetmesh.errors import BadInput
 from planetmesh.logs import clean
 from planetmesh.model.blob import Digest, Manifest, ManifestFile
 from planetmesh.model.names import PARTS_MOST, safe_parts
-from planetmesh.model.patterns import matches
+from planetmesh.model.patterns import ANY_DEPTH, matches
 from planetmesh.model.resources import show_size
 from planetmesh.wire.manifest import FILES_MOST, check_names
 
@@ -92,7 +92,7 @@ def collect(
         read = [_read(reader, file, stop) for file in search.files]
     kept = [file for file in read if file.name in search.exact or not _is_as_staged(file, staged)]
     if needs_all:
-        _check_patterns(patterns, [file.name for file in kept], search.seen)
+        _check_patterns(patterns, [file.name for file in kept], search.seen, staged)
     return Collected(folder, tuple(kept), tuple(search.folders))
 
 
@@ -259,11 +259,19 @@ def _check_name(path: str) -> None:
         raise OutputRefused(error.message[0].lower() + error.message[1:].rstrip(".")) from error
 
 
-def _check_patterns(patterns: Sequence[str], names: list[str], seen: list[str]) -> None:
+def _check_patterns(
+    patterns: Sequence[str], names: list[str], seen: list[str], staged: Mapping[str, Stamp]
+) -> None:
     for pattern in patterns:
         if not any(matches(pattern, name) for name in names):
             there = ", ".join(map(shown, seen)) if seen else "nothing"
-            raise OutputRefused(f"it made no file that matches {shown(pattern)}; its folder holds {there}")
+            deeper = f"{ANY_DEPTH}/{pattern}"
+            # An input in a folder lies in that folder here too, and what is made beside it is easily missed.
+            below = any(matches(deeper, name) for name in seen if name not in staged)
+            hint = f" ({shown(deeper)} would match)" if below else ""
+            raise OutputRefused(
+                f"it made no file that matches {shown(pattern)}{hint}; its folder holds {there}"
+            )
 
 
 def _is_as_staged(file: Found, staged: Mapping[str, Stamp]) -> bool:

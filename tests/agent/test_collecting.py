@@ -75,6 +75,15 @@ def test_a_pattern_that_matches_nothing_says_what_there_is_instead(folder):
     assert "\x1b" not in text
 
 
+def test_a_pattern_that_stops_at_the_top_is_told_how_to_go_deeper(folder):
+    kept = write(folder, "films/a.mkv")
+    write(folder, "films/a.mp4")
+    with pytest.raises(OutputRefused, match=r"matches '\*\.mp4' \('\*\*/\*\.mp4' would match\); its folder"):
+        take(folder, "*.mp4")
+    with pytest.raises(OutputRefused, match=r"matches '\*\.mkv'; its folder"):
+        take(folder, "*.mkv", staged={"films/a.mkv": stamp(kept)})
+
+
 def test_an_empty_folder_is_called_that(folder):
     with pytest.raises(OutputRefused, match="holds nothing"):
         take(folder, "*")
