@@ -45,6 +45,7 @@ COMMANDS = {
     "cancel": Listed("planetmesh.cli.cancel:cancel", "Stop jobs."),
     "nodes": Listed("planetmesh.cli.nodes:nodes", "List the machines of the mesh."),
     "node": Listed("planetmesh.cli.node:node", "Drain, resume, rename, tag, revoke or forget a machine."),
+    "people": Listed("planetmesh.cli.people:people", "Operators and viewers: list them, revoke one."),
     "metrics": Listed("planetmesh.cli.metrics:metrics", "The mesh in numbers, and how Prometheus gets them."),
     "audit": Listed("planetmesh.cli.audit:audit", "Who did what to the mesh."),
     "settings": Listed("planetmesh.cli.settings:settings", "Show or change the numbers the mesh goes by."),
@@ -67,7 +68,7 @@ SECTIONS = (
     ("Give work", ("run", "images", "embed", "submit")),
     ("Look after jobs", ("jobs", "job", "wait", "logs", "results", "fetch", "explain", "pause", "resume",
                          "edit", "retry", "cancel")),
-    ("Look after machines", ("nodes", "node", "settings")),
+    ("Look after machines and people", ("nodes", "node", "people", "settings")),
 )  # fmt: skip
 """As `--help` shows them; what is not named here comes last."""
 

@@ -64,7 +64,7 @@ from planetmesh.wire.api import (
     TaskShort,
     TaskView,
 )
-from planetmesh.wire.members import AuditView
+from planetmesh.wire.members import AuditView, PersonView
 
 LONG_POLL_SECONDS = 25.0
 """One long poll: below what routers and proxies cut idle connections after."""
@@ -140,6 +140,14 @@ class AsyncMesh(MeshFiles):
         """Who did what, newest first: `limit` rows (1000 at most) with numbers below `before`."""
         query = {"limit": str(limit)} | ({} if before is None else {"before": str(before)})
         return await self._ask("GET", "/v1/audit", list[AuditView], query=query)
+
+    async def people(self) -> list[PersonView]:
+        """Operators and viewers."""
+        return await self._ask("GET", "/v1/people", list[PersonView])
+
+    async def revoke_member(self, member_id: str) -> None:
+        """Refuse a person or node for good; its connections are cut."""
+        await self._ask("DELETE", f"/v1/members/{quote(member_id, safe='')}", object, repeatable=False)
 
     async def settings(self) -> list[SettingView]:
         """Every setting as it is now."""

@@ -47,6 +47,7 @@ RULES: MappingProxyType[tuple[str, str], frozenset[Role]] = MappingProxyType(
         ("POST", "/v1/certs/peer"): AGENT,
         ("POST", "/v1/certs/cluster"): OPERATORS,
         ("POST", "/v1/blobs/{digest}/sources"): AGENT,
+        ("GET", "/v1/people"): OPERATORS,
         ("DELETE", "/v1/members/{member}"): OPERATORS,
         ("GET", "/v1/status"): READERS,
         ("GET", "/v1/self"): MEMBERS,

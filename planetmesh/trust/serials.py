@@ -14,12 +14,14 @@ from collections.abc import Iterable
 import msgspec
 
 from planetmesh.errors import CertificateRefused, CopiedIdentity, NotFound
-from planetmesh.model.identity import CertificateRecord, CertificateState, Principal
+from planetmesh.model.identity import CertificateRecord, CertificateState, Principal, Role
 
 UNUSED_SECONDS = 600.0
 """A freshly paired machine connects at once; a certificate that nobody uses is a loose key."""
 OVERLAP_SECONDS = 60.0
 """After a renewal, connections that were being made with the old certificate may still arrive."""
+
+_COUNTING = frozenset({CertificateState.PENDING, CertificateState.ACTIVE})
 
 Rows = tuple[CertificateRecord, ...]
 """What has changed and is to be stored before anything else happens."""
@@ -51,6 +53,14 @@ class ActiveSerials:
         """What a member was called when it came; nothing for who is not known or not any more."""
         names = (self._records[serial].name for serial in sorted(self._by_id.get(member_id, ())))
         return next(filter(None, names), "")
+
+    def living(self, roles: frozenset[Role], now: float) -> list[CertificateRecord]:
+        """The certificate that counts of each member of these roles, the longest-lived if it has two."""
+        found: dict[str, CertificateRecord] = {}
+        for record in sorted(self._records.values(), key=lambda each: each.not_after):
+            if record.role in roles and record.state in _COUNTING and record.not_after > now:
+                found[record.id] = record
+        return list(found.values())
 
     def allow(self, record: CertificateRecord, now: float) -> Rows:
         """Accept a new certificate: PENDING until its first use, or ACTIVE at once for a local identity."""

@@ -30,6 +30,16 @@ class SelfView(msgspec.Struct, frozen=True):
     """Agents: what ran there then."""
 
 
+class PersonView(msgspec.Struct, frozen=True):
+    """An operator or viewer: somebody who may give orders, or look, from wherever the key lies."""
+
+    id: str
+    name: str
+    role: str
+    expires_at: str
+    """Unless it is renewed before; using it does that."""
+
+
 class AuditView(msgspec.Struct, frozen=True):
     """One line of the audit trail."""
 

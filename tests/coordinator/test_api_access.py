@@ -203,6 +203,20 @@ async def test_revoking_an_operator_cuts_its_streams(world: World, operator: Cli
     assert (await operator.ask("DELETE", f"/v1/members/{'e' * 32}")).status == 404
 
 
+async def test_people_are_listed_and_a_revoked_one_is_not(world: World, operator: Client):
+    guest = world.open(await world.member(Role.VIEWER))
+    await world.member(Role.AGENT)
+    listed = (await operator.get("/v1/people")).json
+    assert {(each["id"], each["role"]) for each in listed} >= {
+        (guest.id, "viewer"),
+        (operator.id, "operator"),
+    }
+    assert {each["role"] for each in listed} == {"operator", "viewer"}
+    assert (await guest.get("/v1/people")).status == 403
+    assert (await operator.ask("DELETE", f"/v1/members/{guest.id}")).status == 200
+    assert guest.id not in {each["id"] for each in (await operator.get("/v1/people")).json}
+
+
 async def test_a_role_that_is_missing_gets_a_hint(viewer: Client):
     answer = await viewer.post("/v1/jobs", {"spec": COMMAND})
     assert answer.code == "not_allowed"

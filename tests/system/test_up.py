@@ -60,6 +60,26 @@ def mistyped(code: str) -> str:
             return other
 
 
+def test_a_lost_laptop_is_revoked_by_its_owners_name(alone: Machine, machine: MakeMachine) -> None:
+    laptop = machine("laptop")
+    code = alone.code("--role", "operator")["code"]
+    where = ("--join", endpoint_of(alone), "--code-stdin")
+    assert laptop.call("login", "--name", "anna on laptop", *where, stdin=code).status == 0
+    assert laptop.call("status").status == 0
+    assert "anna on laptop" in alone.call("people").out
+    assert [each["name"] for each in alone.json("people")] == ["anna on laptop", "operator on desk"]
+    own = laptop.call("people", "revoke", "anna on laptop")
+    assert (own.status, "Let another operator" in own.error) == (2, True), own
+    said = alone.call("people", "revoke", "anna on laptop")
+    assert (said.status, "revoked and cut off" in said.error + said.out) == (0, True), said
+    refused = laptop.call("nodes")
+    assert (refused.status, "revoked" in refused.error) == (4, True), refused
+    assert [each["name"] for each in alone.json("people")] == ["operator on desk"]
+    assert alone.call("people", "revoke", "anna on laptop").status == 5
+    row = next(each for each in alone.json("audit") if each["action"] == "revoke_member")
+    assert row["detail"] == "anna on laptop"
+
+
 @pytest.mark.slow
 def test_three_machines_find_each_other_and_pair(lan: Lan, machine: MakeMachine) -> None:
     desk, shelf, attic = (

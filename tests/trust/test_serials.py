@@ -39,6 +39,24 @@ def states(rows):
     return {row.serial: row.state for row in rows}
 
 
+def test_whose_certificates_count_is_told_once_each():
+    anna, ben, carl, dora = ("a" * 32, "b" * 32, "c" * 32, "d" * 32)
+    serials = ActiveSerials(
+        [
+            record("1a", ACTIVE, role=Role.OPERATOR, member=anna, successor="1b", not_after=50),
+            record("1b", PENDING, role=Role.OPERATOR, member=anna, not_after=90),
+            record("2a", REVOKED, role=Role.OPERATOR, member=ben),
+            record("3a", ACTIVE, role=Role.VIEWER, member=carl, not_after=10),
+            record("4a", ACTIVE, role=Role.AGENT, member=dora),
+        ]
+    )
+    people = frozenset({Role.OPERATOR, Role.VIEWER})
+    assert [each.serial for each in serials.living(people, 5.0)] == ["3a", "1b"]
+    assert [each.serial for each in serials.living(people, 10.0)] == ["1b"]
+    serials.revoke(anna)
+    assert serials.living(people, 10.0) == []
+
+
 def test_an_unknown_serial_is_refused_even_if_our_authority_signed_it():
     assert reason(ActiveSerials(), principal()) == "unknown"
 

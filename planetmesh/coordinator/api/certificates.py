@@ -1,4 +1,4 @@
-"""Certificates: renew one's own, revoke a member's."""
+"""Certificates: renew one's own, see whose there are, revoke a member's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 
 from aiohttp import web
 
+from planetmesh.coordinator.access import READERS
 from planetmesh.coordinator.api.call import Call
 from planetmesh.errors import BadInput, Conflict
 from planetmesh.mesh import effects as fx
@@ -15,7 +16,8 @@ from planetmesh.mesh import nodes
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
 from planetmesh.model.ids import NodeId
-from planetmesh.wire.api import RenewCertificate, RenewedCertificate
+from planetmesh.wire.api import RenewCertificate, RenewedCertificate, rfc3339
+from planetmesh.wire.members import PersonView
 
 _PEM = re.compile(
     r"\s*-----BEGIN (?:NEW )?CERTIFICATE REQUEST-----([A-Za-z0-9+/=\s]+)"
@@ -66,6 +68,23 @@ def _der(pem: str) -> bytes:
         raise BadInput("The certificate request cannot be read.") from error
 
 
+async def list_people(call: Call) -> web.StreamResponse:
+    """Who may give orders or look, so that one of them can be refused."""
+    now = call.parts.engine.read_clock().wall
+    people = call.parts.access.serials.living(READERS, now)
+    return call.answer(
+        [
+            PersonView(
+                id=each.id,
+                name=each.name,
+                role=each.role.value,
+                expires_at=rfc3339(each.not_after) or "",
+            )
+            for each in sorted(people, key=lambda each: (each.role, each.name, each.id))
+        ]
+    )
+
+
 async def revoke_member(call: Call) -> web.StreamResponse:
     """Refuse a member by its id, or one certificate by its serial: the way out for a lost laptop."""
     access, named = call.parts.access, call.part("member")
@@ -80,6 +99,6 @@ async def revoke_member(call: Call) -> web.StreamResponse:
             return []
         return nodes.on_node_revoked(state, member, "An operator took it out of the mesh.", now)
 
-    changes.audit.append(call.audit("revoke_member", named))
+    changes.audit.append(call.audit("revoke_member", named, access.serials.name_of(member)))
     await access.change(revoke, changes)
     return call.answer({})

@@ -61,7 +61,7 @@ from planetmesh.wire.api import (
     TaskView,
     ValueLine,
 )
-from planetmesh.wire.members import AuditView, SelfView
+from planetmesh.wire.members import AuditView, PersonView, SelfView
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -478,6 +478,13 @@ ROUTES: tuple[Route, ...] = (
         about="A certificate for the processes of a Dask cluster; no member's, so it opens nothing here.",
         body=RenewCertificate,
         answer=RenewedCertificate,
+    ),
+    Route(
+        method="GET",
+        path="/v1/people",
+        handler=certificates.list_people,
+        about="Operators and viewers whose certificates count.",
+        answer=list[PersonView],
     ),
     Route(
         method="DELETE",
