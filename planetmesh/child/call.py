@@ -44,6 +44,8 @@ class Call:
         """The task's number in its job; of an automatic chunk, that of its first input."""
         self.folder = folder
         """The task's own, and the working directory."""
+        self.memory_bytes = 0
+        """What the task may use, all its processes together; 0: as much as there is."""
         self.failing = "inputs failed"
         """What `end` says of items with a fault: `3 of 10 inputs failed; first: …`."""
         self._fd = fd

@@ -1,14 +1,20 @@
-"""The work of the job type `image_batch`: one image after the other; a broken one is said and passed over."""
+"""The work of the job type `image_batch`: one image after the other; a broken one is said and passed over.
+
+Images are read in a process of their own (apart.py): one that kills its decoder fails alone, too.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageSequence
 
+assert sys.platform != "win32"  # for the type checker: calls are made in forked workers
+
+from planetmesh.child.apart import Died, allowance, one_by_one
 from planetmesh.child.call import Call
 from planetmesh.child.contact_sheet import Sheet
 from planetmesh.child.image_open import (
@@ -35,6 +41,9 @@ from planetmesh.jobtypes.image_batch import (
 from planetmesh.wire.calls import Fault
 
 BROKEN = "ImageRefused"
+BASE_BYTES = 512 * 1024 * 1024
+BYTES_PER_PIXEL = 32
+"""An image in work has two or three copies of at most eight bytes a pixel: more is an attack."""
 
 
 def run(call: Call) -> None:
@@ -46,24 +55,49 @@ def run(call: Call) -> None:
     if payload.sheet is not None:
         _make_sheet(call, payload, payload.sheet)
         return
-    for number, item in enumerate(call.items):
-        try:
-            output = output_of(payload, item, call.index * payload.chunk + number)
-            frames = _make(folder / item, payload, output)
-            size = save(frames, folder, output.name, output.format, payload.convert)
-        except (ImageRefused, BadInput) as error:
-            _emit_refused(call, number, error)
-            continue
+
+    def make(number: int) -> dict[str, Any]:
+        item = call.items[number]
+        output = output_of(payload, item, call.index * payload.chunk + number)
+        frames = _make(folder / item, payload, output)
+        size = save(frames, folder, output.name, output.format, payload.convert)
         width, height = frames[0].size
-        call.emit(
-            {"input": item, "output": output.name, "width": width, "height": height, "bytes": size}, number
-        )
+        return {"input": item, "output": output.name, "width": width, "height": height, "bytes": size}
+
+    for number, (made, refused) in enumerate(_apart(call, payload, make)):
+        if refused is None:
+            call.emit(made, number)
+        else:
+            _emit_refused(call, number, refused)
 
 
-def _emit_refused(call: Call, number: int, error: ImageRefused | BadInput) -> None:
-    is_passing = isinstance(error, ImageRefused) and error.is_passing
+def _apart(
+    call: Call, payload: ImagePayload, make: Callable[[int], Any]
+) -> Iterator[tuple[Any, ImageRefused | None]]:
+    """What comes of each image, or why nothing: images of strangers, read where they can do no harm."""
+
+    def work(number: int) -> tuple[Any, str, bool]:
+        try:
+            return make(number), "", False
+        except BadInput as error:
+            return None, str(error), False
+        except ImageRefused as error:
+            if isinstance(error.__cause__, MemoryError):
+                raise error.__cause__ from None
+            return None, str(error), error.is_passing
+
+    memory_bytes = allowance(call.memory_bytes, BASE_BYTES + BYTES_PER_PIXEL * payload.pixels_most)
+    for found in one_by_one(len(call.items), work, memory_bytes):
+        if isinstance(found, Died):
+            yield None, ImageRefused(found.sentence, is_passing=found.is_passing)
+        else:
+            made, sentence, is_passing = found
+            yield made, ImageRefused(sentence, is_passing=is_passing) if sentence else None
+
+
+def _emit_refused(call: Call, number: int, error: ImageRefused) -> None:
     fault = Fault(BROKEN, f"{call.items[number][:200]}: {error}")
-    call.emit_error(fault, number, is_final=not is_passing)
+    call.emit_error(fault, number, is_final=not error.is_passing)
 
 
 def _make(path: Path, payload: ImagePayload, output: Output) -> Sequence[Image.Image]:
@@ -106,13 +140,19 @@ def _make_sheet(call: Call, payload: ImagePayload, wanted: ContactSheet) -> None
     sheet = Sheet(wanted, len(call.items))
     places: list[tuple[int, int]] = []
     faults: dict[int, ImageRefused] = {}
-    for number, item in enumerate(call.items):
-        picture = None
-        try:
-            picture = _cell(folder / item, payload, wanted)
-        except ImageRefused as error:
-            faults[number] = error
-            print(f"{item}: {error}", file=sys.stderr)
+
+    def make(number: int) -> tuple[str, tuple[int, int], bytes]:
+        cell = _cell(folder / call.items[number], payload, wanted)
+        cell = cell.convert("RGBA" if cell.mode in {"RGBA", "LA"} else "RGB")
+        return cell.mode, cell.size, cell.tobytes()
+
+    for number, (made, refused) in enumerate(_apart(call, payload, make)):
+        item, picture = call.items[number], None
+        if refused is None:
+            picture = Image.frombytes(*made)
+        else:
+            faults[number] = refused
+            print(f"{item}: {refused}", file=sys.stderr)
         places.append(sheet.put(number, wanted.titles[number] if wanted.titles else item, picture))
     if len(faults) == len(call.items):
         for number, refusal in faults.items():

@@ -125,7 +125,7 @@ class _Worker:
             is_clean,
             max(0.0, _cpu_seconds() - before),
             _rss_bytes(),
-            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB,
+            _most_rss_bytes(),
             has_bad_inputs,
         )
 
@@ -143,6 +143,7 @@ class _Worker:
         except (OSError, ImportError, AttributeError) as error:
             return 1, f"The call cannot be made on this node: {error}.", False
         call = Call(blob.payload, blob.items, blob.index, task.folder, values, task.values_most_bytes)
+        call.memory_bytes = task.memory_bytes
         try:
             function(call)
         except BaseException as error:
@@ -232,6 +233,12 @@ def _rss_bytes() -> int:
         return int(Path("/proc/self/statm").read_bytes().split()[1]) * PAGE_BYTES
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def _most_rss_bytes() -> int:
+    """Of this process, or of the largest child that it has had."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return max(each.ru_maxrss for each in used) * KIB
 
 
 def _text(error: BaseException) -> str:

@@ -37,6 +37,8 @@ class WorkerTask(msgspec.Struct, frozen=True, array_like=True):
     """More of its values is not kept by anybody."""
     call: bytes
     """A `CallBlob`."""
+    memory_bytes: int = 0
+    """What the task may use, all its processes together; 0: as much as there is."""
 
 
 class WorkerEnd(msgspec.Struct, frozen=True, array_like=True):

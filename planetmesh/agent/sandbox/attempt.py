@@ -175,6 +175,8 @@ class Ground(NamedTuple):
     """Their stdin."""
     nice: int
     output_most_bytes: int
+    memory_bytes: int = 0
+    """What each may use, 0: as much as there is. Calls are told; somebody else watches."""
 
 
 def start_attempt(start: Start, folder: str, env: dict[str, str], ground: Ground) -> Attempt:

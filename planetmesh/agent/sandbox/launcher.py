@@ -100,7 +100,7 @@ class Launcher:
         self._is_unchanged = is_unchanged
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         rank = min(os.getpriority(os.PRIO_PROCESS, 0) + spec.nice, NICE_MOST)
-        self._ground = Ground(null, rank, spec.limits.output_most_bytes)
+        self._ground = Ground(null, rank, spec.limits.output_most_bytes, spec.limits.memory_bytes)
         self._folders = LentFolders(spec.folder)
         self._waiting: deque[Start] = deque()
         self._running: dict[int, Attempt] = {}
@@ -218,7 +218,9 @@ class Launcher:
             self._spec, job_id=job.job_id, env=job.env, limits=job.limits, slots=job.slots
         )
         self._limits, self._slots = job.limits, job.slots
-        self._ground = self._ground._replace(output_most_bytes=job.limits.output_most_bytes)
+        self._ground = self._ground._replace(
+            output_most_bytes=job.limits.output_most_bytes, memory_bytes=job.limits.memory_bytes
+        )
         self._env = environment.job_environment(self._spec, os.environ, self._user_name)
 
     def _rest(self) -> None:

@@ -89,7 +89,10 @@ class Workers:
 
     def begin(self, start: Start, folder: str, env: dict[str, str], ground: Ground) -> Attempt:
         """Have a worker make this call. Raise OSError if there can be none."""
-        task = WorkerTask(start.index, start.attempt, folder, env, ground.output_most_bytes, start.call)
+        most_bytes = ground.output_most_bytes
+        task = WorkerTask(
+            start.index, start.attempt, folder, env, most_bytes, start.call, ground.memory_bytes
+        )
         reads: list[int] = []
         writes: list[int] = []
         try:
