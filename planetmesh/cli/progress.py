@@ -24,12 +24,15 @@ class ProgressLine:
         self._line = LastLine(enabled=enabled)
         self._drawn_at = 0.0
         self._rate = Rate()
+        self._fetching = Rate()
 
     def update(self, counts: TaskCounts, nodes: int, fetching: Progress | None = None) -> None:
         """Take new numbers in; redraws now and then."""
         now = time.monotonic()
         done = counts.completed + counts.failed + counts.cancelled
         self._rate.measure(now, done)
+        if fetching is not None:
+            self._fetching.measure(now, fetching.done_bytes - fetching.kept_bytes)
         if now - self._drawn_at < REDRAW_SECONDS:
             return
         self._drawn_at = now
@@ -55,7 +58,9 @@ class ProgressLine:
         if rate := self._rate.value:
             parts.append(show_rate(rate))
         if fetching is not None and fetching.done_files:
-            parts.append(f"fetched {show_size(fetching.done_bytes)}")
+            speed = self._fetching.value
+            at = f" at {show_size(int(speed))}/s" if speed else ""
+            parts.append(f"fetched {show_size(fetching.done_bytes)}{at}")
         if nodes:
             parts.append(f"{nodes} node{'s' if nodes > 1 else ''}")
         return parts

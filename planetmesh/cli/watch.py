@@ -20,6 +20,7 @@ from planetmesh.cli.fetch import say_interrupted
 from planetmesh.cli.follow import exit_status, failure_sentence, follow_single
 from planetmesh.cli.gather import Gatherer
 from planetmesh.cli.interrupt import INTERRUPTED, Interruption
+from planetmesh.cli.output import cell
 from planetmesh.cli.shapes import noun_of, reason_of
 from planetmesh.cli.spec import JobOptions
 from planetmesh.cli.staging import Order, say_notes, send_files, submit_with
@@ -32,7 +33,9 @@ from planetmesh.model.ids import JobId
 from planetmesh.model.job import After, Inputs, JobSpec, One, TaskState
 from planetmesh.wire.api import FeedEvent, TaskView
 
-FAILURES_SHOWN = 20
+FAILURES_SHOWN = 10
+PAYLOAD_MOST_LETTERS = 60
+"""Of a task's input in a sentence."""
 CANCEL_SECONDS = 10.0
 """To tell the coordinator of a Ctrl-C; a second one leaves at once."""
 
@@ -201,11 +204,13 @@ class Watching:
         shown = 0
         async with aclosing(self._mesh.tasks(handle.id, status=TaskState.FAILED)) as tasks:
             async for task in tasks:
-                if shown == FAILURES_SHOWN:
-                    self._printer.note(f"  … and more: planetmesh job {handle.id} --tasks --failed")
+                if shown >= FAILURES_SHOWN:
+                    more = handle.view.tasks.failed - shown
+                    named = f"{more:,}".replace(",", "\N{NO-BREAK SPACE}")
+                    self._printer.note(f"  … and {named} more: `planetmesh job {handle.id} --tasks --failed`")
                     break
                 self._printer.note("  " + task_line(task))
-                shown += 1
+                shown += task.width
         self._printer.note(f"hint: `planetmesh logs {handle.id}/INDEX` shows what one of them wrote.")
 
     async def part(self, group: BaseExceptionGroup) -> None:
@@ -250,5 +255,5 @@ class Watching:
 
 def task_line(task: TaskView) -> str:
     """`k3…/17  photo.png  on desk: exit code 3`"""
-    payload = f"  {task.payload}" if task.payload is not None else ""
-    return f"{task.id}{payload}  {reason_of(task)}"
+    payload = f"  {cell(task.payload, PAYLOAD_MOST_LETTERS)}" if task.payload is not None else ""
+    return f"{task.id}{payload}  {cell(reason_of(task))}"

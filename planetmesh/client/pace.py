@@ -5,13 +5,15 @@ Time comes in as an argument.
 
 from __future__ import annotations
 
+from math import exp
+
 RATE_SECONDS = 1.0
+"""Changes that come closer together are taken together."""
 STILL_SECONDS = 10.0
-"""Where things come one by one, a pause of so long is no lower rate yet."""
-SMOOTHING = 0.2
-"""Share of the newest second in the rate."""
-NEWEST_MOST = 0.5
-"""Share of what came after a longer pause."""
+"""Where things come one by one, a pause of so long is no lower rate yet; nor is twice the usual pause."""
+MEMORY_LEAST_SECONDS = 5.0
+MEMORY_SHARE = 4
+"""The rate is that of the last quarter of the time, so it grows calmer the longer something takes."""
 
 
 class Rate:
@@ -19,20 +21,33 @@ class Rate:
 
     def __init__(self) -> None:
         self.value: float | None = None
-        self._counted: tuple[float, int] | None = None
+        self._mean: float | None = None
+        self._began = 0.0
+        self._changed: tuple[float, int] | None = None
+        """When the count last grew, and to what: whatever comes later came in the time since then."""
+        self._usual_pause = 0.0
 
     def measure(self, now: float, count: int) -> None:
-        if self._counted is None or count < self._counted[1]:
-            self._counted = (now, count)
+        if self._changed is None or count < self._changed[1]:
+            self._changed = (now, count)
+            self._began = now
             return
-        then, before = self._counted
+        then, before = self._changed
         passed = now - then
-        if passed < (RATE_SECONDS if count > before else STILL_SECONDS):
+        if count > before and passed >= RATE_SECONDS:
+            self._learn(passed, (count - before) / passed, now - self._began)
+            self._changed = (now, count)
+            self.value = self._mean
+        elif passed >= (patience := max(STILL_SECONDS, 2 * self._usual_pause)):
+            self.value = (self._mean or 0.0) * exp(1 - passed / patience)
+
+    def _learn(self, passed: float, rate: float, elapsed: float) -> None:
+        share = 1 - exp(-passed / max(MEMORY_LEAST_SECONDS, elapsed / MEMORY_SHARE))
+        if self._mean is None:
+            self._mean, self._usual_pause = rate, passed
             return
-        rate = (count - before) / passed
-        share = 1.0 if self.value is None else min(NEWEST_MOST, 1 - (1 - SMOOTHING) ** passed)
-        self.value = (self.value or 0.0) * (1 - share) + share * rate
-        self._counted = (now, count)
+        self._mean += share * (rate - self._mean)
+        self._usual_pause += share * (passed - self._usual_pause)
 
     def left(self, count: int) -> str:
         """`0:06 left` for so much more; nothing if it is not known, or nothing is left."""

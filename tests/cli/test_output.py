@@ -126,6 +126,28 @@ def test_a_rate_is_calm_where_things_come_one_by_one() -> None:
     assert show_rate(1 / 6) == "10/min"
 
 
+def test_time_left_does_not_jump_where_tasks_end_in_bursts() -> None:
+    rate = Rate()
+    told: list[float] = []
+    for second in range(401):
+        rate.measure(float(second), second // 20 * 4)  # four at once, each twenty seconds
+        if rate.value:
+            told.append(rate.value)
+    assert len(told) > 370
+    assert all(abs(each - 0.2) < 0.001 for each in told)
+
+
+def test_a_rate_follows_what_becomes_slower() -> None:
+    rate = Rate()
+    for second in range(61):
+        rate.measure(float(second), second * 100)
+    assert rate.value == pytest.approx(100)
+    for second in range(61, 181):
+        rate.measure(float(second), 6000 + (second - 60) * 10)
+    assert rate.value is not None
+    assert rate.value < 20
+
+
 def test_the_line_of_a_transfer() -> None:
     line = TransferLine(printer_for(json=False, quiet=False))
     progress = Progress("sending", 2**20, 3 * 2**20, 2**20, 1, 3)

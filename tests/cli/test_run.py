@@ -84,6 +84,18 @@ def test_failures_are_listed_with_node_reason_and_next_command(say, double: Doub
     assert next(iter(double.jobs.values())).spec.max_attempts == 3
 
 
+def test_many_failures_are_ten_short_lines_and_a_count(say, double: Double) -> None:
+    double.plan = lambda _spec, _index: Does(exit_code=3, error="\x1b[31mno\n" + "x" * 10_000)
+    said = say("run", "false", ":::", *(f"{number:04d}" + "y" * 5000 for number in range(25)))
+    assert said.status == 1
+    listed = [line for line in said.error.splitlines() if line.startswith("  ")]
+    assert len(listed) == 11
+    assert all(len(line) < 320 for line in listed)
+    job = listed[0].split("/")[0].strip()
+    assert listed[-1] == f"  … and 15 more: `planetmesh job {job} --tasks --failed`"
+    assert "\x1b" not in said.error
+
+
 def test_a_retry_of_a_single_task_is_told(say, double: Double, monkeypatch) -> None:
     monkeypatch.setattr("planetmesh.cli.follow.PATIENT_SECONDS", 0.05)
     double.plan = lambda spec, index: Does(first_fails=True, seconds=0.3, error="exit code 9")
