@@ -94,7 +94,7 @@ STARTERS = ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system", "popen",
 STARTER_PREFIXES = ("exec", "spawn")
 SPAWNING = ("create_subprocess_exec", "create_subprocess_shell")
 MAY_START = (*OWNERS["subprocess"], "cli/local_agent.py", "cli/demo_mesh.py", "child/apart.py")
-"""The local agent and the demo's machines are processes of our own program; `apart` forks inside a sandbox."""
+"""The local agent and the demo's machines are processes of our own program; `apart` forks in a sandbox."""
 
 # What is not as it should be yet: these lists may only shrink.
 

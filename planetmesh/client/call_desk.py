@@ -195,7 +195,7 @@ class CallDesk:
             if call.cancelled():
                 self._waiting.popleft()
                 continue
-            if batch and (call.function is not batch[0].function or call.options != batch[0].options):
+            if batch and not _may_go_with(call, batch[0]):
                 break
             batch.append(self._waiting.popleft())
             size += len(call.arguments)
@@ -203,14 +203,16 @@ class CallDesk:
 
     async def _send(self, batch: list[RemoteCall[Any]]) -> None:
         function, options = batch[0].function, batch[0].options
-        assert function is not None
-        payload = pack_function(function)
+        payload = batch[0].payload
+        if payload is None:
+            assert function is not None
+            payload = pack_function(function)
         job = self._open.get((payload, options))
         if job is not None and await self._join(job, batch):
             return
         spec = _spec(payload, options, tuple(call.arguments for call in batch))
         handle = await self._mesh.submit(spec)
-        job = CallJob(handle.id, batch, options)
+        job = CallJob(handle.id, batch, options, payload)
         for call in batch:
             call.function = None
         self._jobs[job.id] = job
@@ -270,6 +272,20 @@ class CallDesk:
                 except MeshError:
                     # It has ended, or the coordinator is away: its values are not missed.
                     continue
+
+    def _send_again(self, job: CallJob) -> None:
+        """Calls that were never begun because one before them ended the process of their task.
+
+        The second time each gets a task of its own: then it can only end itself.
+        """
+        orphans, job.orphans = job.orphans, []
+        for call in orphans:
+            call.payload = job.payload
+            if call.was_orphaned:
+                call.options = msgspec.structs.replace(call.options, chunk=1)
+            call.was_orphaned, call.job = True, None
+        self._waiting.extend(orphans)
+        self._news.set()
 
     # Back
 
@@ -347,6 +363,13 @@ class CallDesk:
             job.close()
         self._jobs.pop(job_id, None)
         self._open = {key: each for key, each in self._open.items() if each is not job}
+        self._send_again(job)
+
+
+def _may_go_with(call: RemoteCall[Any], other: RemoteCall[Any]) -> bool:
+    """In one job: the same object as function, and the same options."""
+    is_same = call.function is other.function and call.payload is other.payload
+    return is_same and call.options == other.options
 
 
 def _call_of(item: Item, options: CallOptions) -> RemoteCall[Any]:

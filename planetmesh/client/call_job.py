@@ -10,19 +10,33 @@ from planetmesh.client.functions import exception_of, open_frame
 from planetmesh.client.remote_call import CallOptions, RemoteCall
 from planetmesh.errors import CallFailed
 from planetmesh.model.ids import JobId
-from planetmesh.model.job import TaskState
+from planetmesh.model.job import Outcome, TaskState
 from planetmesh.wire.api import OutputPiece, TaskView, ValueLine
 from planetmesh.wire.calls import Fault, Frame, read_frame
+from planetmesh.wire.python import PythonPayload
+
+DEATHS = frozenset({Outcome.SIGNAL, Outcome.MEMORY, Outcome.EXIT_CODE})
+"""Ends of a task that one of its calls brings about, by what it does to the process."""
 
 
 class CallJob:
     """Its calls are its inputs, in order."""
 
-    def __init__(self, job_id: JobId, calls: Sequence[RemoteCall[Any]], options: CallOptions) -> None:
+    def __init__(
+        self,
+        job_id: JobId,
+        calls: Sequence[RemoteCall[Any]],
+        options: CallOptions,
+        payload: PythonPayload | None = None,
+    ) -> None:
+        """`payload`: the function, for calls that must go out once more."""
         self.id = job_id
+        self.payload = payload
         self.calls: list[RemoteCall[Any]] = []
         self.left = 0
         """Calls that still have nothing."""
+        self.orphans: list[RemoteCall[Any]] = []
+        """Calls that another job must make; of no concern to this one any more."""
         self.adding = asyncio.Lock()
         """Held while more calls are handed in."""
         self.is_over = False
@@ -76,15 +90,28 @@ class CallJob:
                 self._settle(line.index * self._chunk + frame.n, frame)
 
     def take_end(self, task: TaskView) -> None:
-        """A task that ended without success: what it has no value for has failed with it."""
+        """A task that ended without success: what it has no value for has failed with it.
+
+        Its calls are made one after the other, and each tells its value at once. So if a call ended the
+        process it is the first of which nothing is known. Those behind it were never begun: they become
+        `orphans`.
+        """
         first = task.index * self._chunk
+        is_found = False
+        """The call that ended the process."""
         for number in range(first, min(first + task.width * self._chunk, len(self.calls))):
+            if self._settled[number]:
+                continue
             if task.status is TaskState.CANCELLED:
                 self._end(number, None)
             elif number in self._faults:
                 self._end(number, exception_of(self._faults[number], pickles=self._options.pickles))
+            elif is_found:
+                self._mark(number)
+                self.orphans.append(self.calls[number])
             else:
                 self._end(number, CallFailed(task.last_error or "The call failed and left no word."))
+                is_found = task.outcome in DEATHS
 
     def close(self) -> None:
         """Nothing more comes."""

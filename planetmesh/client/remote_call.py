@@ -13,6 +13,7 @@ import msgspec
 from planetmesh.model.ids import JobId, NodeId
 from planetmesh.model.job import AUTO_CHUNK
 from planetmesh.model.resources import Resources
+from planetmesh.wire.python import PythonPayload
 
 T = TypeVar("T")
 
@@ -50,8 +51,12 @@ class RemoteCall(Future[T], Generic[T]):
         super().__init__()
         self.function: Callable[..., T] | None = function
         """Until it was sent."""
+        self.payload: PythonPayload | None = None
+        """The function as it was sent: for a call that goes out once more."""
         self.arguments = arguments
         self.options = options
+        self.was_orphaned = False
+        """It stood behind a call that ended their task's process, and goes out once more."""
         self.job: JobId | None = None
         """The job that makes it, once it was handed in."""
         self.number = 0

@@ -76,3 +76,22 @@ async def test_nor_one_of_which_the_first_half_was_heard(tmp_path: Path):
         await world.engine.do(lambda state, now: [])
         proxy.cuts = []
         assert await calls[1] == 2
+
+
+async def test_calls_behind_one_that_killed_its_process_go_out_once_more(tmp_path: Path):
+    """Twice in bad company; the third time each has a task of its own."""
+    async with connected(tmp_path) as (world, _proxy, mesh):
+        calls = mesh.using(chunk=4).map(abs, [0, -1, -2, -3])
+        for guilty in (1, 2):
+            job_id = await the_job(world)
+            await emit(world, job_id, '{"n":0,"v":0}\n' if guilty == 1 else "")
+            await world.finish(job_id, outcome=Outcome.SIGNAL)
+            await until(calls[guilty].done)
+            assert "Exit status 3" in str(calls[guilty].exception(0))
+        assert calls[0].result(0) == 0
+        job_id = await the_job(world)
+        await emit(world, job_id, '{"n":0,"v":3}\n')
+        await world.finish(job_id)
+        assert await calls[3] == 3
+        assert calls[3].options.chunk == 1
+        assert calls[0].options.chunk == 4

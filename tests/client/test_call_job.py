@@ -15,7 +15,7 @@ from planetmesh.client.functions import exception_of, open_frame, pack_arguments
 from planetmesh.client.remote_call import CallOptions, RemoteCall
 from planetmesh.errors import BadInput, CallFailed, PicklesRefused
 from planetmesh.model.ids import JobId
-from planetmesh.model.job import TaskState
+from planetmesh.model.job import Outcome, TaskState
 from planetmesh.wire.api import TaskView, ValueKind, ValueLine
 from planetmesh.wire.calls import Fault, Frame, read_frame
 from planetmesh.wire.python import PythonItem
@@ -33,7 +33,12 @@ def values(data: bytes, index: int = 0, attempt: int = 1) -> ValueLine:
 
 
 def task(
-    index: int, status: TaskState = TaskState.FAILED, *, width: int = 1, error: str = "boom"
+    index: int,
+    status: TaskState = TaskState.FAILED,
+    *,
+    width: int = 1,
+    error: str = "boom",
+    outcome: Outcome | None = None,
 ) -> TaskView:
     return TaskView(
         id=f"{JOB}/{index}",
@@ -49,6 +54,7 @@ def task(
         last_error="boom",
         payload=None,
         width=width,
+        outcome=outcome,
     )
 
 
@@ -188,3 +194,41 @@ def test_calls_that_were_not_taken_belong_to_nobody():
     job.take(values(b'{"n":0,"v":1}\n', index=1))
     job.close()
     assert not more[0].done()
+
+
+@pytest.mark.parametrize("outcome", [Outcome.SIGNAL, Outcome.MEMORY, Outcome.EXIT_CODE])
+def test_of_a_task_whose_process_died_only_the_call_in_hand_has_failed(outcome):
+    job = job_of(6, chunk=4)
+    job.take(values(b'{"n":0,"v":1}\n'))
+    job.take_end(task(0, outcome=outcome))
+    assert isinstance(job.calls[1].exception(0), CallFailed)
+    assert job.orphans == job.calls[2:4]
+    job.close()
+    assert [call.done() for call in job.calls] == [True, True, False, False, True, True]
+    assert job.left == 0
+
+
+def test_with_automatic_chunks_too():
+    job = job_of(6, chunk=0)
+    job.take(values(b'{"n":0,"v":1}\n', index=2))
+    job.take_end(task(2, width=3, outcome=Outcome.SIGNAL))
+    assert job.orphans == [job.calls[4]]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.TIMED_OUT, Outcome.LOST, Outcome.OUTPUT, Outcome.STAGING, None])
+def test_other_ends_are_those_of_all_its_calls(outcome):
+    job = job_of(3, chunk=3)
+    job.take_end(task(0, outcome=outcome))
+    assert job.orphans == []
+    assert all(isinstance(call.exception(0), CallFailed) for call in job.calls)
+
+
+def test_a_call_that_raised_is_not_taken_for_the_one_that_died():
+    job = job_of(4, chunk=4, retries=1)
+    job.take(values(b'{"n":0,"e":{"type":"ValueError","message":"m"}}\n'))
+    job.take_end(task(0, outcome=Outcome.SIGNAL))
+    assert isinstance(job.calls[0].exception(0), ValueError)
+    assert isinstance(job.calls[1].exception(0), CallFailed)
+    assert job.orphans == job.calls[2:]
+    job.take_end(task(0, outcome=Outcome.SIGNAL))
+    assert job.orphans == job.calls[2:], "told twice they are there once"

@@ -38,6 +38,20 @@ def die() -> None:
     os._exit(9)
 
 
+def twice_unless(guilty: int, how: str, x: int) -> int:
+    import os
+    import signal
+
+    if x == guilty and how == "eat":
+        held = []
+        while True:
+            held.append(bytearray(16 * 2**20))
+            time.sleep(0.01)
+    if x == guilty:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return x * 2
+
+
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Machine]:
     made = Machine(tmp_path / "desk")
@@ -61,6 +75,18 @@ def test_calls_of_a_program_without_a_loop(desk: Machine) -> None:
         short, long = mesh.submit(sleep, 0.05), mesh.submit(sleep, 1.0)
         assert [call.result() for call in mesh.as_completed([long, short], 30)] == [0.05, 1.0]
         assert len(mesh.jobs(limit=200)) < 20
+
+
+@pytest.mark.parametrize("how", ["crash", "eat"])
+def test_a_call_that_kills_its_process_fails_alone_among_a_thousand(desk: Machine, how: str) -> None:
+    with Mesh(desk.home) as mesh:
+        calls = mesh.using(memory="400MiB").starmap(twice_unless, [(500, how, x) for x in range(1000)])
+        words = "its limit is 400 MiB" if how == "eat" else "ended by signal 11"
+        with pytest.raises(CallFailed, match=words):
+            calls[500].result(60)
+        assert [call.result(60) for call in calls if call is not calls[500]] == [
+            2 * x for x in range(1000) if x != 500
+        ]
 
 
 def test_calls_that_come_one_soon_after_the_other_share_jobs(desk: Machine) -> None:
