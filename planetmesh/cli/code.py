@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ Examples:
   planetmesh code --role operator --ttl 5m        for a person: `planetmesh login`
   planetmesh code --json | jq -r .code            for a script
   planetmesh code --ttl 24h --json | jq -r .code  a long code, for unattended installs
+  planetmesh code --close                         somebody saw one
 
 A code is good for one newcomer in one role; a wrong one may be tried five times.
 """
@@ -37,14 +39,34 @@ A code is good for one newcomer in one role; a wrong one may be tried five times
 )
 @click.option("--ttl", metavar="TIME", default="10m", show_default=True, help="How long the code lives.")
 @click.option("--wait/--no-wait", default=None, help="Stay and say who came (default: on a terminal).")
+@click.option(
+    "--close", is_flag=True, help="Open none: close all that are open, their codes are worth nothing."
+)
 @click.pass_obj
-def code(face: Face, *, role: str, ttl: str, wait: bool | None) -> int:
+def code(face: Face, *, role: str, ttl: str, wait: bool | None, close: bool) -> int:
     """Open a pairing window and show its code (operators only)."""
     from planetmesh.model.resources import parse_duration
+
+    if close:
+        closed = face.with_mesh(_close_all)
+        many = f"{len(closed)} open {'code is' if len(closed) == 1 else 'codes are'} worth nothing any more."
+        face.printer.done(many if closed else "No code was open.", {"closed": closed}, word=" ".join(closed))
+        return 0
 
     seconds = parse_duration(ttl)
     stays = wait if wait is not None else face.printer.form == "table" and sys.stdout.isatty()
     return face.run(_open(face, role, seconds, stays=stays))
+
+
+async def _close_all(mesh: AsyncMesh) -> list[str]:
+    """Close every window; the slots. One that was used or ran out meanwhile is closed all the same."""
+    from planetmesh.errors import NotFound
+
+    slots = [window.slot for window in await mesh.pairings()]
+    for slot in slots:
+        with suppress(NotFound):
+            await mesh.close_pairing(slot)
+    return slots
 
 
 async def _open(face: Face, role: str, seconds: float, *, stays: bool) -> int:

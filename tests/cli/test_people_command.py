@@ -1,4 +1,4 @@
-"""`people` against the real coordinator, and whom a name means."""
+"""`people` and `code --close` against the real coordinator: who has got in, and who shall not."""
 
 from __future__ import annotations
 
@@ -30,6 +30,17 @@ def test_people_are_listed_and_revoked(say, coordinator, tmp_path) -> None:
     assert say("people", "revoke", "guest").status == 5
     mine = say("people", "revoke", "operator on den")
     assert (mine.status, "that you are using" in mine.error) == (2, True)
+
+
+def test_codes_that_somebody_saw_are_closed(say, coordinator: None) -> None:
+    assert say("code", "--close", "--json").json == {"closed": []}
+    first, second = (say("code", "--no-wait", "-q").text.strip() for _ in range(2))
+    said = say("code", "--close")
+    assert (said.status, "2 open codes" in said.error + said.text) == (0, True)
+    assert say("code", "--close", "--json").json == {"closed": []}
+    third = say("code", "--no-wait", "-q").text.strip()
+    assert len({first, second, third}) == 3
+    assert say("code", "--close", "-q").text.strip() == third.split("-")[0]
 
 
 def test_a_person_is_meant_by_name_or_by_id() -> None:
