@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from planetmesh.cli.face import Face
+from planetmesh.cli.output import cell
 from planetmesh.model.endpoint import parse_endpoint
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _show(face: Face, window: PairingWindow) -> None:
         return
     command = "up" if window.role == "agent" else "login"
     role = "" if window.role in {"agent", "operator"} else f" --role {window.role}"
-    print(f"\n    {window.code}\n", flush=True)
+    print(f"\n    {cell(window.code)}\n", flush=True)
     say = face.printer.note
     who = "machine" if window.role == "agent" else window.role
     say(f"Good for one {who}, for {_life(window)}. Type there:")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from planetmesh.client.async_client import AsyncMesh
     from planetmesh.wire.api import AttemptView, Explanation, FindingView
 
+SUMMARY_MOST_LETTERS = 1000
 _EXAMPLES = """
 \b
 Examples:
@@ -57,20 +58,22 @@ async def _explain(mesh: AsyncMesh, what: str) -> Explanation:
 
 
 def _show(found: Explanation) -> None:
-    from planetmesh.cli.output import cell
+    import sys
 
-    click.echo(f"{cell(found.subject)} is {found.status}: {cell(found.summary)}.")
-    for attempt in found.attempts:
-        click.echo(f"  {_of_attempt(attempt)}")
-    for finding in found.findings:
-        click.echo(f"  {_of_finding(finding)}")
+    from planetmesh.cli.output import cell, wrapped
+
+    lines = [f"{cell(found.subject)} is {cell(found.status)}: {cell(found.summary, SUMMARY_MOST_LETTERS)}."]
+    lines += [f"  {_of_attempt(attempt)}" for attempt in found.attempts]
+    lines += [f"  {_of_finding(finding)}" for finding in found.findings]
+    for line in lines:
+        print(wrapped(line, sys.stdout))
 
 
 def _of_finding(finding: FindingView) -> str:
     from planetmesh.cli.output import SENTENCE_MOST_LETTERS, cell
 
     about = f"{cell(finding.about)}: " if finding.about else ""
-    hint = cell(finding.hint)
+    hint = cell(finding.hint, SENTENCE_MOST_LETTERS)
     then = f"\n      → {hint}" if hint else ""
     return f"{about}{cell(finding.sentence, SENTENCE_MOST_LETTERS)}{then}"
 

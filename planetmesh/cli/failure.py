@@ -6,7 +6,6 @@ Called by `main` when a command has failed.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import tempfile
@@ -25,7 +24,9 @@ UNEXPECTED = 1
 def show_error(code: str, message: str, hint: str, *, as_json: bool) -> None:
     """To stderr for people, to stdout with `--json`."""
     if as_json:
-        print(json.dumps({"error": {"code": code, "message": message, "hint": hint}}), flush=True)
+        from planetmesh.cli.output import write_json
+
+        write_json({"error": {"code": code, "message": message, "hint": hint}})
         return
     from planetmesh.cli.output import wrapped
 

@@ -69,7 +69,7 @@ def _watch_job(face: Face, job_id: str) -> int:
     from planetmesh.cli.progress import ProgressLine
     from planetmesh.cli.redraw import Watched, watch
     from planetmesh.cli.shapes import job_sheet
-    from planetmesh.cli.tables import sheet_lines
+    from planetmesh.cli.tables import WATCHED_FIELD_MOST_LINES, sheet_lines
     from planetmesh.model.job import JOB_ENDED
 
     progress = ProgressLine(enabled=False)
@@ -80,7 +80,7 @@ def _watch_job(face: Face, job_id: str) -> int:
         parts = progress.parts(counts, 0)
         sheet = job_sheet(found, describe(found))
         drawn = "  ".join([bar(done / counts.total if counts.total else 1.0, BAR_LETTERS), *parts])
-        return sheet_lines([*sheet, ("progress", drawn)], width)
+        return sheet_lines([*sheet, ("progress", drawn)], width, WATCHED_FIELD_MOST_LINES)
 
     async def ask(mesh: AsyncMesh) -> JobView:
         found = await mesh.job(job_id)
@@ -94,12 +94,12 @@ def _watch_task(face: Face, name: str, index: int) -> int:
     """Until the task has ended."""
     from planetmesh.cli.redraw import Watched, watch
     from planetmesh.cli.shapes import task_sheet
-    from planetmesh.cli.tables import sheet_lines
+    from planetmesh.cli.tables import WATCHED_FIELD_MOST_LINES, sheet_lines
     from planetmesh.model.job import ENDED
 
     watched: Watched[TaskView] = Watched(
         lambda mesh: mesh.task(name, index),
-        lambda task, width: sheet_lines(task_sheet(task), width),
+        lambda task, width: sheet_lines(task_sheet(task), width, WATCHED_FIELD_MOST_LINES),
         is_over=lambda task: task.status in ENDED,
     )
     return watch(face, watched)

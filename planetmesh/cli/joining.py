@@ -16,6 +16,7 @@ import click
 from planetmesh.cli.codes_in import Way, ask_code, is_asked, read_code
 from planetmesh.cli.face import Face
 from planetmesh.errors import BadInput, MeshError, PairingFailed, Unreachable
+from planetmesh.logs import clean
 from planetmesh.model.endpoint import DEFAULT_PORT, format_endpoint, parse_endpoint
 from planetmesh.model.identity import Role
 
@@ -111,7 +112,7 @@ def _choose(found: list[Found]) -> Found:
         return found[0]
     click.echo("Several meshes are on this LAN:", err=True)
     for number, each in enumerate(found, 1):
-        click.echo(f"  {number}  mesh {each.mesh8} at {_address(each)}", err=True)
+        click.echo(f"  {number}  mesh {clean(each.mesh8)} at {clean(_address(each))}", err=True)
     number = click.prompt("Which one", type=click.IntRange(1, len(found)), err=True)
     return found[number - 1]
 

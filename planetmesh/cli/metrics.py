@@ -54,7 +54,9 @@ def metrics(face: Face, *, scrape_config: bool) -> None:
 
         write_json(_samples(text))
     elif not face.quiet:
-        sys.stdout.write(text)
+        from planetmesh.cli.output import whole_cell
+
+        sys.stdout.writelines(f"{whole_cell(line)}\n" for line in text.rstrip("\n").split("\n"))
 
 
 def _samples(text: str) -> list[dict[str, object]]:

@@ -10,10 +10,9 @@ import json
 import re
 import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TextIO, TypeVar
 
 import msgspec
 
@@ -106,24 +105,37 @@ def write_json(document: Any) -> None:
     sys.stdout.flush()
 
 
-def wrapped(text: str) -> str:
-    """Broken at blanks where stderr is a terminal that is narrower; never inside a `command`."""
-    if not sys.stderr.isatty():
+def wrapped(text: str, stream: TextIO | None = None) -> str:
+    """Broken at blanks where the stream (stderr) is a terminal that is narrower; never inside a `command`."""
+    if not (stream or sys.stderr).isatty():
         return text
-    if "\n" in text:
-        return "\n".join(wrapped(line) for line in text.split("\n"))
     width = shutil.get_terminal_size().columns - 1
-    if len(text) <= width:
-        return text
-    glued = re.sub(r"`[^`]+`", lambda found: found[0].replace(" ", _GLUE), text)
-    indent = " " * (len(text) - len(text.lstrip(" ")) + (2 if text.startswith(" ") else 0))
-    filled = textwrap.fill(
-        glued, width, break_long_words=False, break_on_hyphens=False, subsequent_indent=indent
-    )
-    return filled.replace(_GLUE, " ")
+    return "\n".join(_filled(line, width) for line in text.split("\n"))
 
 
-_GLUE = "\N{NO-BREAK SPACE}"
+def _filled(line: str, width: int) -> str:
+    """What follows the first line stands a little further in than it."""
+    if line.isascii():
+        measure: Callable[[str], int] = len
+    else:
+        from rich.cells import cell_len as measure
+    if measure(line) <= width:
+        return line
+    begin = len(line) - len(line.lstrip(" "))
+    indent = " " * (begin + (2 if begin else 0))
+    made = [line[:begin]]
+    is_fresh = True  # no word stands in the newest line yet
+    for word in _UNTORN.findall(line[begin:]):
+        if is_fresh or measure(made[-1]) + 1 + measure(word) <= width:
+            made[-1] += word if is_fresh else " " + word
+        else:
+            made.append(indent + word)
+        is_fresh = False
+    return "\n".join(made)
+
+
+_UNTORN = re.compile(r"(?:`[^`]+`|[^ ])+|(?<= )(?= )")
+"""Words, with a `command` as one; a second blank stands for an empty word."""
 
 
 class _Teller:

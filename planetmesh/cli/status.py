@@ -55,11 +55,13 @@ def status(face: Face, *, wait: bool, timeout: str | None, watch: bool) -> int:
 
 def _watch(face: Face) -> int:
     from planetmesh.cli.redraw import Watched, watch
-    from planetmesh.cli.tables import sheet_lines
+    from planetmesh.cli.tables import WATCHED_FIELD_MOST_LINES, sheet_lines
 
     watched: Watched[MeshStatus] = Watched(
         lambda mesh: mesh.status(),
-        lambda found, width: sheet_lines(_sheet(found, _document(face, found)), width),
+        lambda found, width: sheet_lines(
+            _sheet(found, _document(face, found)), width, WATCHED_FIELD_MOST_LINES
+        ),
         document=lambda found: _document(face, found),
     )
     return watch(face, watched)

@@ -34,6 +34,10 @@ NAME_SHARE = 3
 """Such a column gets a third of the terminal at most."""
 PADDED_MOST_LETTERS = 60
 """In a pipe a longer text pushes its own row aside, not all the others."""
+FIELD_MOST_LINES = 12
+"""Of one text of a sheet on a terminal; in a pipe it is whole."""
+WATCHED_FIELD_MOST_LINES = 3
+"""The same where a sheet is drawn in place."""
 NOTHING_TO_SEE = frozenset({"", "-"})
 
 T = TypeVar("T")
@@ -116,16 +120,18 @@ def table_lines(things: Sequence[T], shape: Shape[T], width: int) -> list[Text]:
     return lines
 
 
-def sheet_lines(lines: Sequence[tuple[str, str]], width: int) -> list[Text]:
-    """Titles with their texts beside them; what is too long goes on below itself."""
+def sheet_lines(lines: Sequence[tuple[str, str]], width: int, most: int = FIELD_MOST_LINES) -> list[Text]:
+    """Titles with their texts beside them; what is too long goes on below itself, `most` lines long."""
     from rich.text import Text
 
     indent = max((len(title) for title, _ in lines), default=0) + len(GAP)
     made: list[Text] = []
     for title, text in lines:
         wrapped = _wrapped(cell(text, SENTENCE_MOST_LETTERS), max(NAME_LEAST_LETTERS, width - indent))
-        head = Text(f"{title:<{indent}}", style="dim")
-        made += [(head if not number else Text(" " * indent)) + line for number, line in enumerate(wrapped)]
+        if len(wrapped) > most:
+            wrapped = [*wrapped[: most - 1], Text("…")]
+        heads = [(f"{title:<{indent}}", "dim"), *[(" " * indent, "")] * (len(wrapped) - 1)]
+        made += [Text.assemble(head, line) for head, line in zip(heads, wrapped, strict=True)]
     for line in made:
         line.truncate(width, overflow="ellipsis")
     return made

@@ -152,6 +152,7 @@ class Double(Blobs):
     async def start(self) -> None:
         app = web.Application(middlewares=[self._door], client_max_size=2**27)
         app.router.add_route("*", "/v1/{rest:.*}", self._route)
+        app.router.add_get("/metrics", self._get_metrics)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         site = web.TCPSite(
@@ -232,6 +233,9 @@ class Double(Blobs):
                 feed_number=len(self.events),
             )
         )  # fmt: skip
+
+    async def _get_metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(text="planetmesh_jobs_submitted_total 1.0\n")
 
     async def _post_jobs(self, request: web.Request, job_id: str = "") -> web.Response:
         asked = msgspec.json.decode(await request.read(), type=SubmitJob)
