@@ -1,21 +1,27 @@
 """Try the one-file binary as a stranger's machine would: `python packaging/selftest.py BINARY`.
 
-Runs it with an empty environment and a PATH without Python: its version, the refusal of nonsense, and the
-demo, in which it is coordinator, agents, zygotes and tasks. Then looks at the picture, and for what is left
-behind: processes, temporary files, files in the home.
+Runs it with an empty environment and a PATH without Python: its version, the refusal of nonsense, a mesh with
+a dashboard for browsers, and the demo, in which it is coordinator, agents, zygotes and tasks. Then looks at
+the picture, and for what is left behind: processes, temporary files, files in the home.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +43,7 @@ def main() -> None:
             room.tells_its_version,
             room.refuses_nonsense,
             room.gives_programs_their_own_libraries,
+            room.serves_the_dashboard,
             room.shows_the_demo,
         ):
             began = time.monotonic()
@@ -76,29 +83,55 @@ class Room:
         assert "Traceback" not in done.stderr, done
 
     def gives_programs_their_own_libraries(self) -> None:
-        """A mesh of one machine: its local agent is the binary too, and a task sees nothing of it."""
+        """A task sees nothing of the binary."""
+        self.env["LD_LIBRARY_PATH"] = LIBRARIES
+        with self._mesh() as home:
+            done = self._run(*home, "run", "env")
+            assert done.returncode == 0, done
+            assert f"LD_LIBRARY_PATH={LIBRARIES}" in done.stdout.splitlines(), done.stdout
+            assert "_MEI" not in done.stdout, done.stdout
+            assert "_PYI" not in done.stdout, done.stdout
+        del self.env["LD_LIBRARY_PATH"]
+
+    def serves_the_dashboard(self) -> None:
+        """To a browser; one without the token gets nothing but the page."""
+        helped = self._run("dashboard", "--help")
+        assert helped.returncode == 0, helped
+        assert "--web" in helped.stdout, helped
+        with self._mesh() as home, self._started(*home, "--json", "dashboard", "--web") as web:
+            assert web.stdout is not None
+            address, _, token = json.loads(web.stdout.readline())["url"].partition("/#")
+            with urllib.request.urlopen(address, timeout=SHORT_SECONDS) as page:
+                assert b"client.mjs" in page.read()
+            with urllib.request.urlopen(f"{address}/xterm.mjs", timeout=SHORT_SECONDS) as script:
+                assert len(script.read()) > 100_000
+            assert opened_session(address, "A" * len(token), b"") == 403
+            assert opened_session(address, token, b"HEALTHY") == 101
+
+    @contextmanager
+    def _mesh(self) -> Iterator[list[str]]:
+        """A mesh of one machine, whose local agent is the binary too; gives how to name it."""
         home = ["--home", str(self.temporary / "mesh")]
         options = ["--new", "--no-mdns", "--bind", "127.0.0.1", "--port", "0"]
-        self.env["LD_LIBRARY_PATH"] = LIBRARIES
-        with subprocess.Popen(
-            [str(self.binary), *home, "up", *options], env=self.env, stderr=subprocess.PIPE, text=True
-        ) as up:
+        with self._started(*home, "up", *options):
+            ready = self._run(*home, "status", "--wait", "--timeout", "20s")
+            assert ready.returncode == 0, ready
+            yield home
+        shutil.rmtree(self.temporary / "mesh")
+        shutil.rmtree(_work_folder(self.temporary / "mesh" / "local-agent"), ignore_errors=True)
+
+    @contextmanager
+    def _started(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """A command that goes on until it is told to end, and then ends well."""
+        argv = [str(self.binary), *arguments]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(argv, env=self.env, stdout=pipe, stderr=pipe, text=True) as process:
             try:
-                ready = self._run(*home, "status", "--wait", "--timeout", "20s")
-                assert ready.returncode == 0, ready
-                done = self._run(*home, "run", "env")
-                assert done.returncode == 0, done
-                assert f"LD_LIBRARY_PATH={LIBRARIES}" in done.stdout.splitlines(), done.stdout
-                assert "_MEI" not in done.stdout, done.stdout
-                assert "_PYI" not in done.stdout, done.stdout
+                yield process
             finally:
-                up.send_signal(signal.SIGTERM)
-                _, said = up.communicate(timeout=SHORT_SECONDS)
-        assert up.returncode == 0, f"{up.returncode}\n{said}"
-        del self.env["LD_LIBRARY_PATH"]
-        for path in (self.temporary / "mesh", *_work_folders()):
-            if path.name == "mesh" or path not in self.work_folders_before:
-                shutil.rmtree(path)
+                process.send_signal(signal.SIGTERM)
+                _, said = process.communicate(timeout=SHORT_SECONDS)
+        assert process.returncode == 0, f"{process.returncode}\n{said}"
 
     def shows_the_demo(self) -> None:
         width, height = SIZE
@@ -146,6 +179,30 @@ class Room:
         return [line.strip() for line in listed.stdout.splitlines() if _program_of(line) == str(self.binary)]
 
 
+def opened_session(address: str, token: str, drawn: bytes) -> int:
+    """The status with which a session is answered; if it is opened, once this was drawn in it."""
+    host = address.removeprefix("http://")
+    name, port = host.split(":")
+    lines = (
+        "GET /session HTTP/1.1",
+        f"Host: {host}",
+        f"Origin: {address}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        f"Sec-WebSocket-Protocol: planetmesh-dashboard, {token}",
+    )
+    with socket.create_connection((name, int(port)), timeout=SHORT_SECONDS) as connection:
+        connection.sendall("\r\n".join((*lines, "", "")).encode())
+        said = b""
+        while b"\r\n\r\n" not in said or (said.startswith(b"HTTP/1.1 101") and drawn not in said):
+            piece = connection.recv(65536)
+            assert piece, said
+            said += piece
+    return int(said.split()[1])
+
+
 def check_summary(summary: dict[str, Any]) -> None:
     assert summary["complete"] is True, summary
     assert summary["killed"], summary
@@ -171,6 +228,11 @@ def check_picture(path: Path, width: int, height: int) -> None:
 def _program_of(line: str) -> str:
     """`PID PROGRAM ARGUMENTS…` → PROGRAM."""
     return [*line.split(maxsplit=2), "", ""][1]
+
+
+def _work_folder(home: Path) -> Path:
+    """Where root's agent of that home keeps its tasks' folders; other meshes of this machine have theirs."""
+    return Path("/var/tmp") / f"planetmesh-{sha256(os.fsencode(home)).hexdigest()[:12]}"
 
 
 def _work_folders() -> set[Path]:

@@ -108,6 +108,10 @@ class Home:
     def lock_file(self) -> Path:
         return self.root / "lock"
 
+    def leading_page(self, port: int) -> Path:
+        """A page for this user's browser that leads to the dashboard served on that port; holds its token."""
+        return self.root / f"dashboard-{port}.html"
+
     @property
     def logs(self) -> Path:
         return self.root / "logs"

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.driver import Driver
 from textual.screen import ModalScreen, Screen
 from textual.theme import Theme
 
@@ -95,9 +96,19 @@ class Dashboard(App[None]):
         Binding("q", "quit", "Quit"),
     ]
 
-    def __init__(self, watcher: Watcher, make_order: Maker, *, theme: str = DARK) -> None:
-        """`watcher` is started with the app and stopped with it; `make_order` reads what the form says."""
-        super().__init__()
+    def __init__(
+        self,
+        watcher: Watcher,
+        make_order: Maker,
+        *,
+        theme: str = DARK,
+        driver: type[Driver] | None = None,
+    ) -> None:
+        """`watcher` is started with the app and stopped with it; `make_order` reads what the form says.
+
+        `driver`: what it is drawn with, if not on this terminal.
+        """
+        super().__init__(driver_class=driver)
         for each in THEMES:
             self.register_theme(each)
         self.theme = theme
