@@ -22,6 +22,9 @@ class MeshError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            # For those who meet it as a traceback, in a program of their own.
+            self.add_note(f"hint: {hint}")
 
 
 class BadInput(MeshError):

@@ -71,6 +71,10 @@ class Call:
             raise TypeError(f"a value of type {type(value).__qualname__} is no plain data")
         self._put(number, b',"v":', _encode(value))
 
+    def emit_typed(self, tree: Any, number: int | None = None) -> None:
+        """A value that `wire.typed.to_typed` has written."""
+        self._put(number, b',"t":', _encode(tree))
+
     def emit_pickled(self, data: bytes, number: int | None = None) -> None:
         """A value that only a client which asked for it opens."""
         self._put(number, b',"p":', b'"%b"' % b64encode(data))

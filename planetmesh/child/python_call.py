@@ -1,7 +1,8 @@
 """The call of the job type `python`: a function of the submitter's, once for each item.
 
 Function and arguments may be pickles of the submitter's own: running his code is what this is for. What
-comes of it is pickled here and opened only by a client that asked for it.
+comes of it goes back as data where it is of common types; else it is pickled here, and opened only by a
+client that asked for it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from planetmesh.child.call import Call
 from planetmesh.wire.calls import Fault
 from planetmesh.wire.plain import is_plain
 from planetmesh.wire.python import PythonItem, PythonPayload
+from planetmesh.wire.typed import NotTyped, to_typed
 
 PICKLE_PROTOCOL = 5
 """Every Python that planetmesh runs on reads it."""
@@ -84,6 +86,13 @@ def _arguments(text: str) -> tuple[Any, dict[str, Any]]:
 def _give(call: Call, number: int, value: Any) -> None:
     if is_plain(value):
         call.emit(value, number)
+        return
+    try:
+        tree = to_typed(value)
+    except NotTyped:
+        pass
+    else:
+        call.emit_typed(tree, number)
         return
     try:
         data = cloudpickle.dumps(value, PICKLE_PROTOCOL)

@@ -71,7 +71,7 @@ def fates_in(result: TaskResult) -> list[Fate]:
     """Of one task that failed."""
     inputs = result.inputs or (() if result.input is None else (result.input,))
     parts = result.value if result.encoding == Encoding.CALLS and isinstance(result.value, list) else []
-    if result.encoding == Encoding.JSON:
+    if result.encoding in {Encoding.JSON, Encoding.TYPED}:
         # The value of an only call, as itself.
         return [Fate(result.index, number, text, "") for number, text in enumerate(inputs)]
     whole = result.error or "The task failed."

@@ -166,7 +166,7 @@ class Giver:
                     cut += result.is_cut
                     if result.dropped_bytes:
                         short.add(result.index)
-                    other += result.encoding not in {None, Encoding.JSON}
+                    other += result.encoding not in {None, Encoding.JSON, Encoding.TYPED}
                     yield result
 
         await self._give_array(counted())

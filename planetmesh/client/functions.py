@@ -1,8 +1,8 @@
 """Functions and arguments on their way out, values and exceptions on their way back.
 
-What is plain data travels as JSON. Everything else is pickled: our own arguments always may be, but a
-pickled *result* comes from a node and could run code here when it is opened, so only a caller who said so
-(`pickles=True`) has it opened.
+What is plain data travels as JSON, and results of common types (tuples, bytes, times, arrays) as JSON that
+names them. Everything else is pickled: our own arguments always may be, but a pickled *result* comes from a
+node and could run code here when it is opened, so only a caller who said so (`pickles=True`) has it opened.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from planetmesh.logs import clean
 from planetmesh.wire.calls import Fault, Frame
 from planetmesh.wire.plain import is_plain
 from planetmesh.wire.python import PythonItem, PythonPayload, tag_of
+from planetmesh.wire.typed import from_typed
 
 PICKLE_PROTOCOL = 5
 """Every Python that planetmesh runs on reads it."""
@@ -76,13 +77,19 @@ def open_frame(frame: Frame, *, pickles: bool) -> Any:
     """The value in a frame; raises what the call raised, or PicklesRefused."""
     if isinstance(frame.v, msgspec.Raw):
         return msgspec.json.decode(frame.v)
+    if isinstance(frame.t, msgspec.Raw):
+        try:
+            return from_typed(msgspec.json.decode(frame.t))
+        except BadInput as error:
+            raise CallFailed(f"The result of the call cannot be read here: {error}") from error
     if isinstance(frame.e, Fault):
         raise exception_of(frame.e, pickles=pickles)
     if not pickles:
         raise PicklesRefused(
-            "The call gave something other than plain data, which came pickled and was not opened: "
+            "The call gave an object of some other kind than data, which came pickled and was not opened: "
             "a node could run code on this machine by it.",
-            hint="If you trust the nodes: pickles=True. Else return numbers, texts, lists and dicts.",
+            hint="Return numbers, texts, bytes, times, lists, tuples, sets, dicts or numpy arrays of these. "
+            "If you trust the nodes: `mesh.using(pickles=True)`.",
         )
     try:
         return cloudpickle.loads(b64decode(frame.p if isinstance(frame.p, str) else ""))

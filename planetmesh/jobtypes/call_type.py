@@ -22,11 +22,13 @@ class CallType(JobType):
         return VALUES
 
     def gather(self, data: bytes, parse: Parse, *, is_cut: bool, count: int = 1) -> Value:
-        """One plain value as itself, one pickled value as base64, all else as a list with a part a call."""
+        """One plain or typed value as itself, one pickled as base64, else a list with a part a call."""
         frames = read_frames(data, count)
         only = frames.get(0) if count == 1 else None
         if only is not None and isinstance(only.v, msgspec.Raw):
             return Value(only.v, Encoding.JSON)
+        if only is not None and isinstance(only.t, msgspec.Raw):
+            return Value(only.t, Encoding.TYPED)
         if only is not None and isinstance(only.p, str):
             return Value(only.p, Encoding.PICKLE)
         return Value([_part_of(frames.get(number)) for number in range(count)], Encoding.CALLS)
@@ -38,6 +40,8 @@ def _part_of(frame: Frame | None) -> dict[str, Any] | None:
         return None
     if isinstance(frame.v, msgspec.Raw):
         return {"value": frame.v}
+    if isinstance(frame.t, msgspec.Raw):
+        return {"encoding": Encoding.TYPED, "value": frame.t}
     if isinstance(frame.p, str):
         return {"encoding": Encoding.PICKLE, "value": frame.p}
     return {"error": frame.e}

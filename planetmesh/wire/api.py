@@ -382,11 +382,13 @@ class Encoding(StrEnum):
     """Of bytes that are not UTF-8."""
     JSON = "json"
     """The value that the task wrote as JSON."""
+    TYPED = "typed"
+    """JSON in which `{"tuple": […]}` and the like stand for what JSON has no word for."""
     PICKLE = "pickle"
     """Base64 of a pickle, which whoever opens it must trust: only clients do, and only if told to."""
     CALLS = "calls"
-    """A list with an object for each call of the task: `{"value"}`, `{"encoding": "pickle", "value"}` or
-    `{"error": {"type", "message", "traceback", "p"}}`; null for a call that was not made."""
+    """A list with an object for each call of the task: `{"value"}`, also with `encoding` "typed" or "pickle",
+    or `{"error": {"type", "message", "traceback", "p"}}`; null for a call that was not made."""
 
 
 class TaskCode(msgspec.Struct, frozen=True, kw_only=True):

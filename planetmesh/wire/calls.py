@@ -1,8 +1,9 @@
 """Values of calls: the third stream of an attempt, one frame a line of JSON. Written by `child/call.py`.
 
-`{"n": item, "v": plain value}`, `{"n": item, "p": base64 of a pickle}` or `{"n": item, "e": fault}`; `n`
-counts the items of the task from 0. Nothing here opens a pickle. What a task wrote is a stranger's text:
-a line that is no frame is passed over, and of two frames for one item the first counts.
+`{"n": item, "v": plain value}`, `{"n": item, "t": typed value}` (wire/typed.py), `{"n": item, "p": base64
+of a pickle}` or `{"n": item, "e": fault}`; `n` counts the task's items from 0. Nothing here opens a pickle.
+What a task wrote is a stranger's text: a line that is no frame is passed over, and of two frames for one item
+the first counts.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """What came of one item; exactly one of the last three is set."""
+    """What came of one item; exactly one of the last four is set."""
 
     n: Annotated[int, Meta(ge=0)]
     v: msgspec.Raw | UnsetType = UNSET
+    t: msgspec.Raw | UnsetType = UNSET
     p: str | UnsetType = UNSET
     e: Fault | UnsetType = UNSET
 
@@ -61,11 +63,12 @@ def read_frame(line: bytes) -> Frame | None:
     """One line, or None if it is no frame."""
     try:
         frame = _decode(line)
-        if sum(part is not UNSET for part in (frame.v, frame.p, frame.e)) != 1:
+        if sum(part is not UNSET for part in (frame.v, frame.t, frame.p, frame.e)) != 1:
             return None
-        if isinstance(frame.v, msgspec.Raw):
+        raw = frame.v if isinstance(frame.v, msgspec.Raw) else frame.t
+        if isinstance(raw, msgspec.Raw):
             # A raw value was only skimmed; it goes into other documents as it is.
-            value = msgspec.json.decode(frame.v)
+            value = msgspec.json.decode(raw)
             if line.count(b"[") + line.count(b"{") > DEEPEST and is_deeper(value, DEEPEST):
                 return None
     except (ValueError, RecursionError):

@@ -6,6 +6,7 @@ import base64
 import json
 import pickle
 import sys
+from collections import OrderedDict
 from typing import Any
 
 import cloudpickle
@@ -14,6 +15,7 @@ from test_call import written
 
 from planetmesh.child import python_call
 from planetmesh.wire.calls import Frame, read_frames
+from planetmesh.wire.typed import from_typed
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -46,13 +48,15 @@ def as_pickle(*args, **kwargs) -> str:
 
 
 def opened(frame: Frame) -> Any:
+    if frame.t:
+        return from_typed(json.loads(bytes(frame.t)))
     return json.loads(bytes(frame.v)) if frame.v else pickle.loads(base64.b64decode(frame.p))
 
 
 def test_plain_and_pickled_arguments():
     found, end = frames(pickled(lambda a, b=2: a + b), plain(1), plain(1, b=5), as_pickle((1,), b=(2,)))
     assert [opened(each) for each in found] == [3, 6, (1, 2)]
-    assert [bool(each.p) for each in found] == [False, False, True]
+    assert [bool(each.t) for each in found] == [False, False, True]
     assert end == (0, "")
 
 
@@ -63,9 +67,18 @@ def test_a_function_by_name_and_a_job_without_inputs():
     assert opened(found[0]) == "."
 
 
-@pytest.mark.parametrize("value", [(1,), {1: 2}, {1}, 2**60, float("inf"), "\ud800", b"x", 1j])
+@pytest.mark.parametrize("value", [(1,), {1: 2}, {1}, 2**60, float("inf"), b"x", 1j])
 def test_what_is_no_plain_data_comes_back_as_it_was(value):
     found, _ = frames(pickled(lambda: value))
+    assert found[0].t
+    assert opened(found[0]) == value
+    assert type(opened(found[0])) is type(value)
+
+
+@pytest.mark.parametrize("value", ["\ud800", OrderedDict(a=1), (1, slice(2))])
+def test_only_what_is_no_data_of_a_common_type_is_pickled(value):
+    found, _ = frames(pickled(lambda: value))
+    assert found[0].p
     assert opened(found[0]) == value
     assert type(opened(found[0])) is type(value)
 

@@ -174,6 +174,16 @@ def test_a_frame_of_the_wire_is_read():
     assert open_frame(frame, pickles=False) == 1.5
 
 
+def test_values_of_common_types_are_no_pickles():
+    frame = read_frame(b'{"n":0,"t":{"tuple":[1,{"bytes":"eA=="}]}}')
+    assert frame is not None
+    assert open_frame(frame, pickles=False) == (1, b"x")
+    frame = read_frame(b'{"n":0,"t":{"os.system":["true"]}}')
+    assert frame is not None
+    with pytest.raises(CallFailed, match="cannot be read here"):
+        open_frame(frame, pickles=True)
+
+
 def test_calls_that_join_later_get_their_own_values():
     job = job_of(1)
     job.take(values(b'{"n":0,"v":10}\n'))

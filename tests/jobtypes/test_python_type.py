@@ -115,14 +115,20 @@ def gathered(data: bytes, count: int, *, is_cut: bool = False) -> tuple[Any, Enc
 
 def test_the_value_of_one_call_is_itself():
     assert gathered(b'{"n":0,"v":{"a":[1.50,null]}}\n', 1) == ({"a": [1.5, None]}, Encoding.JSON)
+    assert gathered(b'{"n":0,"t":{"tuple":[1]}}\n', 1) == ({"tuple": [1]}, Encoding.TYPED)
     assert gathered(b'{"n":0,"p":"gAQ="}\n', 1) == ("gAQ=", Encoding.PICKLE)
 
 
 def test_what_came_of_many_calls_is_a_list():
     fault = b'{"type":"ValueError","message":"bad","traceback":"T"}'
-    data = b'{"n":0,"v":1}\n{"n":3,"p":"gAQ="}\nnoise\n{"n":1,"e":%b}\n{"n":2' % fault
+    data = b'{"n":0,"t":{"set":[]}}\n{"n":3,"p":"gAQ="}\nnoise\n{"n":1,"e":%b}\n{"n":2' % fault
     told = {"type": "ValueError", "message": "bad", "traceback": "T"}
-    parts = [{"value": 1}, {"error": told}, None, {"encoding": "pickle", "value": "gAQ="}]
+    parts = [
+        {"encoding": "typed", "value": {"set": []}},
+        {"error": told},
+        None,
+        {"encoding": "pickle", "value": "gAQ="},
+    ]
     assert gathered(data, 4, is_cut=True) == (parts, Encoding.CALLS)
     assert gathered(b'{"n":0,"e":%b}' % fault, 1) == ([{"error": told}], Encoding.CALLS)
     assert gathered(b"", 1) == ([None], Encoding.CALLS)

@@ -125,8 +125,10 @@ def test_what_calls_raise_comes_back_with_its_traceback(desk: Machine) -> None:
 def test_pickled_results_are_opened_only_by_who_asks(desk: Machine) -> None:
     with Mesh(desk.home) as mesh:
         with pytest.raises(PicklesRefused, match="not opened"):
-            mesh.submit(divmod, 7, 2).result(30)
-        assert mesh.using(pickles=True).submit(divmod, 7, 2).result(30) == (3, 1)
+            mesh.submit(slice, 7, 2).result(30)
+        assert mesh.using(pickles=True).submit(slice, 7, 2).result(30) == slice(7, 2)
+        assert mesh.submit(divmod, 7, 2).result(30) == (3, 1)
+        assert mesh.submit(str.encode, "ü").result(30) == b"\xc3\xbc"
         assert mesh.submit(len, {1, 2}).result(30) == 2
         with pytest.raises(BadInput, match="cannot be sent"):
             mesh.submit(len, (each for each in "ab"))
