@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from planetmesh.cli.completing import complete_live_job
 from planetmesh.cli.face import Face
 
 _EXAMPLES = """
@@ -15,7 +16,7 @@ Examples:
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument("job_ids", metavar="ID…", nargs=-1, required=True)
+@click.argument("job_ids", metavar="ID…", nargs=-1, required=True, shell_complete=complete_live_job)
 @click.option("--reason", default="", metavar="TEXT", help="Kept with the job.")
 @click.pass_obj
 def cancel(face: Face, job_ids: tuple[str, ...], reason: str) -> None:

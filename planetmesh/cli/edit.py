@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from planetmesh.cli.completing import complete_job, complete_live_job
 from planetmesh.cli.face import Face
 from planetmesh.errors import BadInput
 
@@ -19,10 +20,16 @@ Examples:
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument("job_id", metavar="ID")
+@click.argument("job_id", metavar="ID", shell_complete=complete_live_job)
 @click.option("--priority", type=int, metavar="N", help="Higher comes first; -1000 to 1000.")
 @click.option("--max-running", metavar="N|none", help="How many of its tasks machines may have at a time.")
-@click.option("--after", multiple=True, metavar="JOB", help="Run only once JOB has succeeded (repeatable).")
+@click.option(
+    "--after",
+    multiple=True,
+    metavar="JOB",
+    shell_complete=complete_job,
+    help="Run only once JOB has succeeded (repeatable).",
+)
 @click.option("--after-nothing", is_flag=True, help="Wait for no other job any more.")
 @click.pass_obj
 def edit(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from planetmesh.cli.completing import complete_job_or_node
 from planetmesh.cli.face import Face
 from planetmesh.errors import NotFound
 
@@ -27,7 +28,7 @@ Examples:
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument("what", metavar="ID[/TASK]|NODE")
+@click.argument("what", metavar="ID[/TASK]|NODE", shell_complete=complete_job_or_node)
 @click.pass_obj
 def explain(face: Face, what: str) -> None:
     """Say why a job or a task does not run, or where and why there; or why a node is not used."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from planetmesh.cli.completing import complete_job
 from planetmesh.cli.face import Face
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ Exit status: 0 if all tasks completed, 1 if not (or not yet).
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument("target", metavar="ID[/TASK]")
+@click.argument("target", metavar="ID[/TASK]", shell_complete=complete_job)
 @click.option("-o", "folder", metavar="DIR", help="Where to lay them (default: the current folder).")
 @click.option("--by-task", is_flag=True, help="Each task's files in a folder of its own: DIR/INDEX/…")
 @click.option("--overwrite", is_flag=True, help="Replace files there that have other content.")

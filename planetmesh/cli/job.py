@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from planetmesh.cli.completing import complete_job
 from planetmesh.cli.face import Face
 from planetmesh.cli.redraw import watch_option
 
@@ -28,7 +29,7 @@ Examples:
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument("job_id", metavar="ID[/TASK]")
+@click.argument("job_id", metavar="ID[/TASK]", shell_complete=complete_job)
 @click.option("--tasks", is_flag=True, help="Its tasks instead of itself.")
 @click.option("--failed", is_flag=True, help="With --tasks: only the failed ones.")
 @watch_option

@@ -58,7 +58,8 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self._table and not args[0].startswith("-"):
+        is_mistake = args and args[0] not in self._table and not args[0].startswith("-")
+        if is_mistake and not ctx.resilient_parsing:
             below = [f"{group} {args[0]}" for group, names in BELOW.items() if args[0] in names]
             near = below or difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
             instead = f" Did you mean '{near[0]}'?" if near else ""
@@ -82,7 +83,7 @@ def add_global_options(command: click.Command) -> None:
     taken = {name for param in command.params for name in param.opts}
     for option in global_options():
         if taken.isdisjoint(option.opts):
-            option.hidden = True
+            option.is_told_elsewhere = True
             command.params.append(option)
     if EVERYWHERE not in (command.epilog or ""):
         command.epilog = f"{command.epilog or ''}\n\n{EVERYWHERE}"
@@ -91,20 +92,29 @@ def add_global_options(command: click.Command) -> None:
             add_global_options(below)
 
 
-def global_options() -> list[click.Option]:
+class GlobalOption(click.Option):
+    """Below a command it completes, but the help names it once for all (`EVERYWHERE`)."""
+
+    is_told_elsewhere = False
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        return None if self.is_told_elsewhere else super().get_help_record(ctx)
+
+
+def global_options() -> list[GlobalOption]:
     """Fresh option objects; each writes its value into the `Face`."""
     return [
-        click.Option(
+        GlobalOption(
             ["--home"],
             type=click.Path(path_type=Path),
             metavar="DIR",
             help="The state directory (or PLANETMESH_HOME).",
             **_CALLED,
         ),
-        click.Option(["--json"], is_flag=True, help="One JSON document on stdout.", **_CALLED),
-        click.Option(["-q", "--quiet"], is_flag=True, help="Only what was asked for.", **_CALLED),
-        click.Option(["-v", "--verbose"], count=True, help="Say more on stderr.", **_CALLED),
-        click.Option(
+        GlobalOption(["--json"], is_flag=True, help="One JSON document on stdout.", **_CALLED),
+        GlobalOption(["-q", "--quiet"], is_flag=True, help="Only what was asked for.", **_CALLED),
+        GlobalOption(["-v", "--verbose"], count=True, help="Say more on stderr.", **_CALLED),
+        GlobalOption(
             ["--version"], is_flag=True, help="Show the version.", is_eager=True, expose_value=False,
             callback=_show_version,
         ),

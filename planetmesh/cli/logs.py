@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from planetmesh.cli.completing import complete_job
 from planetmesh.cli.face import Face
 from planetmesh.errors import BadInput
 
@@ -28,7 +29,7 @@ terminal control characters are replaced (--raw passes them on).
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument("target", metavar="[ID[/TASK]]", required=False)
+@click.argument("target", metavar="[ID[/TASK]]", required=False, shell_complete=complete_job)
 @click.option("--mesh", "of_mesh", is_flag=True, help="What happens in the mesh instead, as it happens.")
 @click.option("-f", "--follow", is_flag=True, help="Go on until it has ended, in the order of arrival.")
 @click.option("--raw", is_flag=True, help="Pass control characters on to this terminal.")

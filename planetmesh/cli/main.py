@@ -101,15 +101,24 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _invoke(given: list[str], face: Face) -> int:
     group = make_group()
     if COMPLETION_VARIABLE in os.environ:
-        from click.shell_completion import shell_complete
-
-        return shell_complete(group, {}, PROGRAM, COMPLETION_VARIABLE, os.environ[COMPLETION_VARIABLE])
+        return _complete(group, face)
     try:
         with group.make_context(PROGRAM, given or ["--help"], obj=face) as context:
             result = group.invoke(context)
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     return result if isinstance(result, int) else 0
+
+
+def _complete(group: LazyGroup, face: Face) -> int:
+    """Whatever is wrong with the line that is being typed: a Tab says nothing about it."""
+    from click.shell_completion import shell_complete
+
+    instruction = os.environ[COMPLETION_VARIABLE]
+    try:
+        return shell_complete(group, {"obj": face}, PROGRAM, COMPLETION_VARIABLE, instruction)
+    except Exception:
+        return 1
 
 
 def the_cause(error: BaseException) -> BaseException:

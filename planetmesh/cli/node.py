@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from planetmesh.cli.completing import complete_node, complete_tag
 from planetmesh.cli.face import Face
 
 _EXAMPLES = """
@@ -29,7 +30,7 @@ def node() -> None:
 
 
 @node.command(epilog="Example: planetmesh node drain attic --now")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_node)
 @click.option("--now", is_flag=True, help="Give running tasks back instead of letting them end.")
 @click.pass_obj
 def drain(face: Face, name: str, *, now: bool) -> None:
@@ -42,7 +43,7 @@ def drain(face: Face, name: str, *, now: bool) -> None:
 
 
 @node.command(epilog="Example: planetmesh node resume attic")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_node)
 @click.pass_obj
 def resume(face: Face, name: str) -> None:
     """Give it work again: it drains no more, and any quarantine ends."""
@@ -53,7 +54,7 @@ def resume(face: Face, name: str) -> None:
 
 
 @node.command(epilog="Example: planetmesh node rename 3f2a attic")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_node)
 @click.argument("new_name")
 @click.pass_obj
 def rename(face: Face, name: str, new_name: str) -> None:
@@ -65,8 +66,8 @@ def rename(face: Face, name: str, new_name: str) -> None:
 
 
 @node.command(epilog=_TAG_EXAMPLES)
-@click.argument("name")
-@click.argument("tags", nargs=-1)
+@click.argument("name", shell_complete=complete_node)
+@click.argument("tags", nargs=-1, shell_complete=complete_tag)
 @click.pass_obj
 def tag(face: Face, name: str, tags: tuple[str, ...]) -> None:
     """Give it exactly these TAGS, besides those that it reports itself."""
@@ -80,7 +81,7 @@ def tag(face: Face, name: str, tags: tuple[str, ...]) -> None:
 @node.command(
     epilog="Example: planetmesh node revoke attic", short_help="Take its certificate away for good."
 )
-@click.argument("name")
+@click.argument("name", shell_complete=complete_node)
 @click.pass_obj
 def revoke(face: Face, name: str) -> None:
     """Take its certificate away for good: it is cut off at once and must pair again."""
@@ -90,7 +91,7 @@ def revoke(face: Face, name: str) -> None:
 
 
 @node.command(epilog="Example: planetmesh node forget attic", short_help="Strike it from the list.")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_node)
 @click.pass_obj
 def forget(face: Face, name: str) -> None:
     """Strike it from the list: only a revoked one, or one that is OFFLINE."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from planetmesh.cli.completing import complete_live_job
 from planetmesh.cli.face import Face
 from planetmesh.errors import NotFound
 
@@ -22,7 +23,7 @@ Examples:
 
 
 @click.command(epilog=_PAUSE)
-@click.argument("job_ids", metavar="ID…", nargs=-1, required=True)
+@click.argument("job_ids", metavar="ID…", nargs=-1, required=True, shell_complete=complete_live_job)
 @click.pass_obj
 def pause(face: Face, job_ids: tuple[str, ...]) -> None:
     """Start nothing more of the jobs; what runs goes on to its end."""
@@ -30,7 +31,7 @@ def pause(face: Face, job_ids: tuple[str, ...]) -> None:
 
 
 @click.command(epilog=_RESUME)
-@click.argument("job_ids", metavar="ID…", nargs=-1, required=True)
+@click.argument("job_ids", metavar="ID…", nargs=-1, required=True, shell_complete=complete_live_job)
 @click.pass_obj
 def resume(face: Face, job_ids: tuple[str, ...]) -> None:
     """Go on with paused jobs."""

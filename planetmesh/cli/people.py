@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from planetmesh.cli.completing import complete_person
 from planetmesh.cli.face import Face
 from planetmesh.errors import BadInput, NotFound
 
@@ -59,7 +60,7 @@ def people(context: click.Context) -> None:
 
 
 @people.command(epilog=_REVOKE_EXAMPLES, short_help="Take a person's certificate away for good.")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_person)
 @click.pass_obj
 def revoke(face: Face, name: str) -> None:
     """Take the certificate of the person called NAME (or with that id) away for good.

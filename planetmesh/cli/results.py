@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from planetmesh.cli.completing import complete_job
 from planetmesh.cli.face import Face
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ Exit status: 0 if all tasks completed and all that they wrote was kept, 1 if not
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument("job_id", metavar="JOB")
+@click.argument("job_id", metavar="JOB", shell_complete=complete_job)
 @click.option("--form", type=click.Choice(["text", "json", "codes"]), help="What to give; see below.")
 @click.option("--failed", is_flag=True, help="Only the failed tasks (codes or json).")
 @click.option("--parse", type=click.Choice(["text", "json"]), help="With json: read outputs as JSON.")

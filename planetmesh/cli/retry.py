@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from planetmesh.cli.completing import complete_job
 from planetmesh.cli.face import Face
 from planetmesh.model.ids import JobId
 
@@ -24,7 +25,7 @@ what a person cancelled stays cancelled.
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument("job_id", metavar="ID")
+@click.argument("job_id", metavar="ID", shell_complete=complete_job)
 @click.pass_obj
 def retry(face: Face, job_id: str) -> None:
     """Run a job's failed tasks again, whether it has ended or not."""

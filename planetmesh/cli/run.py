@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from planetmesh.cli.completing import complete_file, complete_folder
 from planetmesh.cli.face import Face
 from planetmesh.cli.inputs import Sources, read_inputs, refuse_positions, split_command
 from planetmesh.cli.spec import JobOptions, command_payload, job_options, script_payload, take_options
@@ -54,13 +55,19 @@ Exit status: the command's own for one task; else 0 if all completed, 1 if any f
     context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False}, epilog=_EXAMPLES
 )
 @click.option(
-    "--lines", metavar="FILE", help="One task for each line of FILE (- is stdin); blank lines are skipped."
+    "--lines",
+    metavar="FILE",
+    shell_complete=complete_file,
+    help="One task for each line of FILE (- is stdin); blank lines are skipped.",
 )
 @click.option(
     "--range", "range_", metavar="A..B[:STEP]", help="One task for each number, both ends included."
 )
 @click.option(
-    "--json-items", metavar="FILE", help="One task for each item of a JSON array, or JSON value a line."
+    "--json-items",
+    metavar="FILE",
+    shell_complete=complete_file,
+    help="One task for each item of a JSON array, or JSON value a line.",
 )
 @click.option(
     "--glob",
@@ -68,7 +75,12 @@ Exit status: the command's own for one task; else 0 if all completed, 1 if any f
     metavar="PATTERN",
     help="One task for each local file that matches, like '**/*.png' (repeatable).",
 )
-@click.option("--script", metavar="FILE", help="Send this local script along; the arguments are its own.")
+@click.option(
+    "--script",
+    metavar="FILE",
+    shell_complete=complete_file,
+    help="Send this local script along; the arguments are its own.",
+)
 @click.option(
     "--interpreter", metavar="CMD", help="What runs the script (default: its #! line or extension)."
 )
@@ -76,12 +88,18 @@ Exit status: the command's own for one task; else 0 if all completed, 1 if any f
 @click.option("-k", "--keep-order", is_flag=True, help="Print outputs in the order of the inputs.")
 @click.option("--raw", is_flag=True, help="Pass tasks' control characters on to this terminal.")
 @click.option(
-    "-o", "folder", metavar="DIR", help="Where the --out files are laid (default: the current folder)."
+    "-o",
+    "folder",
+    metavar="DIR",
+    shell_complete=complete_folder,
+    help="Where the --out files are laid (default: the current folder).",
 )
 @click.option("--overwrite", is_flag=True, help="Replace files there that have other content.")
 @click.option("--detach", is_flag=True, help="Print the job's id and leave.")
 @click.option("--dry-run", is_flag=True, help="Show the tasks, send nothing.")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="CMD ARG… [::: INPUT…]")
+@click.argument(
+    "command", nargs=-1, type=click.UNPROCESSED, metavar="CMD ARG… [::: INPUT…]", shell_complete=complete_file
+)
 @click.pass_obj
 def run(face: Face, /, command: tuple[str, ...], **values: Any) -> int:
     """Run a command on the mesh, or one task for each input."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from msgspec.structs import replace
 
+from planetmesh.cli.completing import complete_file, complete_job, complete_node, complete_tag
 from planetmesh.errors import BadInput, NotFound, TooLarge
 from planetmesh.jobtypes.replace import STRINGS
 from planetmesh.model.blob import StagedFile
@@ -82,7 +83,7 @@ class JobOptions:
 
 
 _FILE_OPTIONS = (
-    click.option("--in", "stage_in", multiple=True, metavar="PATH",
+    click.option("--in", "stage_in", multiple=True, metavar="PATH", shell_complete=complete_file,
                  help="Take this file, folder or pattern along, into each task's folder (repeatable)."),
     click.option("--out", multiple=True, metavar="PATTERN",
                  help="Bring these files back from each task's folder, like '*.mp4' or 'out/' (repeatable)."),
@@ -94,8 +95,9 @@ _OPTIONS = (
     click.option("--cpus", metavar="N", help="CPUs for each task, like 2 or 0.5 (default 1)."),
     click.option("--memory", metavar="SIZE", help="Memory for each task, like 500MB or 2g."),
     click.option("--gpus", type=click.IntRange(0, 64), default=0, metavar="N", help="GPUs for each task."),
-    click.option("--tag", multiple=True, metavar="T", help="Only on nodes with this tag (repeatable)."),
-    click.option("--node", metavar="NAME", help="Only on this node."),
+    click.option("--tag", multiple=True, metavar="T", shell_complete=complete_tag,
+                 help="Only on nodes with this tag (repeatable)."),
+    click.option("--node", metavar="NAME", shell_complete=complete_node, help="Only on this node."),
     click.option("--timeout", metavar="TIME", help="Stop a try after this long, like 90s, 10m or 1.5h."),
     click.option("--silence-timeout", metavar="TIME", help="Stop a try that wrote nothing for this long."),
     click.option("--queue-timeout", metavar="TIME",
@@ -118,10 +120,12 @@ _OPTIONS = (
                  help="Never run a slow task a second time on an idle machine meanwhile."),
     click.option("--chunk", metavar="N|auto",
                  help="Give each task N inputs, like 50, or a few seconds' worth (auto)."),
-    click.option("--after", multiple=True, metavar="JOB",
+    click.option("--after", multiple=True, metavar="JOB", shell_complete=complete_job,
                  help="Run once this job has completed: its id or `last` (repeatable)."),
-    click.option("--after-failure", multiple=True, metavar="JOB", help="The same if it failed."),
-    click.option("--after-any", multiple=True, metavar="JOB", help="The same however it ended."),
+    click.option("--after-failure", multiple=True, metavar="JOB", shell_complete=complete_job,
+                 help="The same if it failed."),
+    click.option("--after-any", multiple=True, metavar="JOB", shell_complete=complete_job,
+                 help="The same however it ended."),
     click.option("--name", default="", metavar="TEXT", help="A name for people."),
 )  # fmt: skip
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from planetmesh.cli.completing import complete_node
 from planetmesh.cli.face import Face
 from planetmesh.cli.inputs import Sources, read_inputs
 from planetmesh.cli.spec import JobOptions, command_payload, script_payload
@@ -104,7 +105,7 @@ _AS_TEXTS = ("cpus", "memory", "timeout", "silence_timeout", "queue_timeout", "t
 @click.command(epilog=_EXAMPLES)
 @click.argument("file", metavar="JOB.toml", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Show the tasks, send nothing.")
-@click.option("--node", metavar="NAME", help="Only on this node.")
+@click.option("--node", metavar="NAME", shell_complete=complete_node, help="Only on this node.")
 @click.option("--name", metavar="TEXT", help="A name for people.")
 @click.pass_obj
 def submit(face: Face, file: Path, *, dry_run: bool, node: str | None, name: str | None) -> int:

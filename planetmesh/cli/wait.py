@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from planetmesh.cli.completing import complete_job
 from planetmesh.cli.face import Face
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ Exit status: 0 if all of them completed, 1 if not, or if the time was up before.
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument("job_ids", metavar="ID…", nargs=-1, required=True)
+@click.argument("job_ids", metavar="ID…", nargs=-1, required=True, shell_complete=complete_job)
 @click.option("--timeout", metavar="TIME", help="Give up after this long, like 90s or 10m.")
 @click.pass_obj
 def wait(face: Face, job_ids: tuple[str, ...], timeout: str | None) -> int:
