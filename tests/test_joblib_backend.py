@@ -99,7 +99,7 @@ def test_what_cannot_be_sent_is_said() -> None:
 def test_a_wrapped_function_is_shown_and_sent_as_itself() -> None:
     nested = Nested(Adder(3).add)
     assert nested(4) == 7
-    assert pack_function(nested).name == "Adder.add"
+    assert pack_function(nested).payload.name == "Adder.add"
     assert Nested(Wrapper(pow)).__qualname__ == "Wrapper"
 
 

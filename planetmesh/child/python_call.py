@@ -8,12 +8,14 @@ client that asked for it.
 from __future__ import annotations
 
 import importlib
+import os
 import pickle
 import sys
 import traceback
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -22,7 +24,7 @@ import msgspec
 from planetmesh.child.call import Call
 from planetmesh.wire.calls import Fault
 from planetmesh.wire.plain import is_plain
-from planetmesh.wire.python import PythonItem, PythonPayload
+from planetmesh.wire.python import PICKLE_NAME, PythonItem, PythonPayload
 from planetmesh.wire.typed import NotTyped, to_typed
 
 PICKLE_PROTOCOL = 5
@@ -39,7 +41,7 @@ def run(call: Call) -> None:
     call.failing = "calls raised"
     payload = msgspec.convert(call.payload, PythonPayload)
     try:
-        function = _load(payload)
+        function = _load(payload, call.folder)
     except BaseException as error:
         fault = _fault_of(error, f"The function could not be loaded on this node: {error}")
         for number in range(call.count):
@@ -47,7 +49,7 @@ def run(call: Call) -> None:
         return
     for number, text in enumerate(call.items or ("{}",)):
         try:
-            args, kwargs = _arguments(text)
+            args, kwargs = _arguments(text, call.folder)
             value = function(*args, **kwargs)
         except BaseException as error:
             # Also an exit or an interrupt: it is the end of this call only.
@@ -56,16 +58,16 @@ def run(call: Call) -> None:
         _give(call, number, value)
 
 
-def _load(payload: PythonPayload) -> Callable[..., Any]:
+def _load(payload: PythonPayload, folder: str) -> Callable[..., Any]:
     global _last  # noqa: PLW0603
     if _last is not None and _last[0] == payload:
         return _last[1]
     _last = None
-    if payload.function:
+    if payload.is_pickled:
         here = f"{sys.version_info.major}.{sys.version_info.minor}"
         if payload.python != here:
             raise RuntimeError(f"it was pickled by Python {payload.python}, and this node has {here}")
-        function = pickle.loads(b64decode(payload.function))  # noqa: S301
+        function = _opened(payload.function, folder, payload.folder, payload.buffers)
     else:
         module, _, attribute = payload.module.partition(":")
         function = attrgetter(attribute)(importlib.import_module(module))
@@ -75,12 +77,30 @@ def _load(payload: PythonPayload) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]
 
 
-def _arguments(text: str) -> tuple[Any, dict[str, Any]]:
+def _arguments(text: str, folder: str) -> tuple[Any, dict[str, Any]]:
     item = _read_item(text)
-    if item.p:
-        args, kwargs = pickle.loads(b64decode(item.p))  # noqa: S301
+    if item.p or item.f:
+        args, kwargs = _opened(item.p, folder, item.f, item.b)
         return args, kwargs
     return item.a, item.k
+
+
+def _opened(inline: str, folder: str, parcel: str, buffers: int) -> Any:
+    """A pickle, with what of it lies in the task's folder. Buffers are copies: arrays can be written to."""
+    if not parcel:
+        return pickle.loads(b64decode(inline))  # noqa: S301
+    place = Path(folder, parcel)
+    body = b64decode(inline) if inline else (place / PICKLE_NAME).read_bytes()
+    return pickle.loads(body, buffers=[_read_buffer(place / str(n)) for n in range(buffers)])  # noqa: S301
+
+
+def _read_buffer(path: Path) -> bytearray:
+    with path.open("rb", buffering=0) as file:
+        held = bytearray(os.fstat(file.fileno()).st_size)
+        view = memoryview(held)
+        while view and (count := file.readinto(view)):
+            view = view[count:]
+    return held
 
 
 def _give(call: Call, number: int, value: Any) -> None:

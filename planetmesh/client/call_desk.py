@@ -9,20 +9,29 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import aclosing, suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from planetmesh.client.call_job import CallJob
 from planetmesh.client.connect import Call
-from planetmesh.client.functions import PYTHON_TAG, pack_arguments, pack_function
+from planetmesh.client.functions import (
+    PYTHON_TAG,
+    Arguments,
+    PackedFunction,
+    pack_arguments,
+    pack_function,
+)
+from planetmesh.client.parcels import Parcel, lost
 from planetmesh.client.remote_call import CallOptions, RemoteCall
 from planetmesh.client.streams import read_lines
-from planetmesh.errors import BadInput, Conflict, MeshError, NotFound, Unreachable
+from planetmesh.errors import BadInput, Conflict, MeshError, MissingBlobs, NotFound, Unreachable
 from planetmesh.groups import TaskGroup
+from planetmesh.model.blob import Digest
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import Items, JobSpec, Limits, TaskState
 from planetmesh.wire.api import ValueKind, ValueLine
@@ -31,6 +40,7 @@ from planetmesh.wire.python import PythonPayload
 
 if TYPE_CHECKING:
     from planetmesh.client.async_client import AsyncMesh
+    from planetmesh.client.handles import JobHandle
 
 T = TypeVar("T")
 Item = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -43,13 +53,18 @@ JOINED_MOST = 2000
 LINGER_SECONDS = 2.0
 """A job waits so long for more calls: whoever makes one after the other pays for one job."""
 BATCH_MOST_BYTES = 4 * 1024 * 1024
-"""Of their arguments together."""
+"""Of their arguments together, without files."""
+LARGE_BATCH_BYTES = 256 * 1024 * 1024
+"""Of their files: the first calls need not wait until those of all are sent."""
 SENDERS = 2
 """Jobs that are handed in at a time: what comes meanwhile waits, and goes together."""
 LULL_SECONDS = 0.001
 """A burst is over when nothing came for so long."""
 BURST_SECONDS = 0.1
 """Of a burst that does not end, what has come by then is handed in."""
+LARGE_LULL_SECONDS = 0.05
+LARGE_BURST_SECONDS = 0.5
+"""The same for calls with files: to copy an array of some ten megabytes takes as long."""
 EARLY_MOST = 10_000
 """Lines kept for jobs whose id has not come back yet."""
 PARTING_SECONDS = 2.0
@@ -180,16 +195,19 @@ class CallDesk:
 
     async def _gather(self) -> None:
         """If many come at once, wait for the rest of them, but not for long."""
-        until = self._loop.time() + BURST_SECONDS
-        before, count = 1, len(self._waiting)
+        is_large = any(call.arguments.parcel is not None for call in islice(self._waiting, 1))
+        lull, burst = (LARGE_LULL_SECONDS, LARGE_BURST_SECONDS) if is_large else (LULL_SECONDS, BURST_SECONDS)
+        until = self._loop.time() + burst
+        before, count = 0 if is_large else 1, len(self._waiting)
         while before < count < CALLS_MOST and self._loop.time() < until:
-            await asyncio.sleep(LULL_SECONDS)
+            await asyncio.sleep(lull)
             before, count = count, len(self._waiting)
 
     def _next_batch(self) -> list[RemoteCall[Any]]:
         """The longest waiting call and those behind it that may go with it."""
         batch: list[RemoteCall[Any]] = []
-        size = 0
+        seen: set[Digest] = set()
+        size = large = 0
         while self._waiting and not self._is_closing and len(batch) < CALLS_MOST and size < BATCH_MOST_BYTES:
             call = self._waiting[0]
             if call.cancelled():
@@ -197,24 +215,31 @@ class CallDesk:
                 continue
             if batch and not _may_go_with(call, batch[0]):
                 break
+            if batch and large and call.arguments.parcel is not None and large > LARGE_BATCH_BYTES:
+                break
             batch.append(self._waiting.popleft())
-            size += len(call.arguments)
+            size += len(call.arguments.text)
+            parcel = call.arguments.parcel
+            if parcel is not None:
+                large += sum(len(blob.content) for blob in parcel.blobs if blob.digest not in seen)
+                seen.update(blob.digest for blob in parcel.blobs)
         return batch
 
     async def _send(self, batch: list[RemoteCall[Any]]) -> None:
         function, options = batch[0].function, batch[0].options
-        payload = batch[0].payload
-        if payload is None:
+        packed = batch[0].packed
+        if packed is None:
             assert function is not None
-            payload = pack_function(function)
+            packed = pack_function(function)
+        payload, parcels = packed.payload, [call.arguments.parcel for call in batch]
         job = self._open.get((payload, options))
-        if job is not None and await self._join(job, batch):
+        if job is not None and not any(parcels) and await self._join(job, batch):
             return
-        spec = _spec(payload, options, tuple(call.arguments for call in batch))
-        handle = await self._mesh.submit(spec)
-        job = CallJob(handle.id, batch, options, payload)
+        spec = _spec(packed, options, [call.arguments for call in batch])
+        handle = await self._submit(spec, [each for each in (packed.parcel, *parcels) if each is not None])
+        job = CallJob(handle.id, batch, options, _sent(packed))
         for call in batch:
-            call.function = None
+            call.function, call.arguments = None, _sent(call.arguments)
         self._jobs[job.id] = job
         if spec.linger_seconds:
             self._open[payload, options] = job
@@ -228,6 +253,20 @@ class CallDesk:
             self._some_cancelled = True
             self._news.set()
 
+    async def _submit(self, spec: JobSpec, parcels: list[Parcel]) -> JobHandle:
+        """Hand it in, its files first; what the coordinator has removed meanwhile is sent once more."""
+        if not parcels:
+            return await self._mesh.submit(spec)
+        blobs = {blob.digest: blob for parcel in parcels for blob in parcel.outgoing()}
+        for is_last in (False, True):
+            await self._mesh.send_blobs(blobs.values())
+            try:
+                return await self._mesh.submit(spec)
+            except MissingBlobs as error:
+                if is_last:
+                    raise lost(error) from error
+        raise AssertionError("the second try returns or raises")
+
     async def _join(self, job: CallJob, batch: list[RemoteCall[Any]]) -> bool:
         """Let the calls follow those of a job that lingers; False if it takes no more."""
         async with job.adding:
@@ -235,7 +274,8 @@ class CallDesk:
                 return False
             first = job.add(batch)
             try:
-                await self._mesh.add_inputs(job.id, tuple(call.arguments for call in batch), first)
+                texts = tuple(call.arguments.text for call in batch)
+                await self._mesh.add_inputs(job.id, texts, first)
                 is_taken = True
             except (Conflict, NotFound):
                 job.take_back(len(batch))
@@ -280,7 +320,7 @@ class CallDesk:
         """
         orphans, job.orphans = job.orphans, []
         for call in orphans:
-            call.payload = job.payload
+            call.packed = job.packed
             if call.was_orphaned:
                 call.options = msgspec.structs.replace(call.options, chunk=1)
             call.was_orphaned, call.job = True, None
@@ -368,7 +408,7 @@ class CallDesk:
 
 def _may_go_with(call: RemoteCall[Any], other: RemoteCall[Any]) -> bool:
     """In one job: the same object as function, and the same options."""
-    is_same = call.function is other.function and call.payload is other.payload
+    is_same = call.function is other.function and call.packed is other.packed
     return is_same and call.options == other.options
 
 
@@ -379,11 +419,25 @@ def _call_of(item: Item, options: CallOptions) -> RemoteCall[Any]:
     return RemoteCall(function, pack_arguments(args, kwargs), options)
 
 
-def _spec(payload: PythonPayload, options: CallOptions, arguments: tuple[str, ...]) -> JobSpec:
+Sent = TypeVar("Sent", PackedFunction, Arguments)
+
+
+def _sent(packed: Sent) -> Sent:
+    """Without what the coordinator has now."""
+    if packed.parcel is None:
+        return packed
+    return msgspec.structs.replace(packed, parcel=packed.parcel.without_content())
+
+
+def _spec(packed: PackedFunction, options: CallOptions, arguments: Sequence[Arguments]) -> JobSpec:
+    payload = packed.payload
+    own = tuple(each.parcel.staged if each.parcel is not None else None for each in arguments)
+    may_linger = options.chunk <= 1 and not any(own)
     return JobSpec(
         type="python",
         payload=msgspec.to_builtins(payload),
-        inputs=Items(arguments),
+        inputs=Items(tuple(each.text for each in arguments), own if any(own) else ()),
+        files=() if packed.parcel is None else (packed.parcel.staged,),
         name=options.name or payload.name.replace("<", "").replace(">", ""),
         requests=options.requests,
         tags=tuple(dict.fromkeys((PYTHON_TAG, *options.tags))),
@@ -395,5 +449,5 @@ def _spec(payload: PythonPayload, options: CallOptions, arguments: tuple[str, ..
         limits=Limits(attempt_seconds=options.timeout_seconds),
         at_most_once=options.at_most_once,
         chunk=options.chunk,
-        linger_seconds=LINGER_SECONDS if options.chunk <= 1 else 0.0,
+        linger_seconds=LINGER_SECONDS if may_linger else 0.0,
     )

@@ -6,17 +6,20 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from planetmesh.client.functions import exception_of, open_frame
+from planetmesh.client.functions import PackedFunction, exception_of, open_frame
 from planetmesh.client.remote_call import CallOptions, RemoteCall
 from planetmesh.errors import CallFailed
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import Outcome, TaskState
 from planetmesh.wire.api import OutputPiece, TaskView, ValueLine
 from planetmesh.wire.calls import Fault, Frame, read_frame
-from planetmesh.wire.python import PythonPayload
 
 DEATHS = frozenset({Outcome.SIGNAL, Outcome.MEMORY, Outcome.EXIT_CODE})
 """Ends of a task that one of its calls brings about, by what it does to the process."""
+
+
+TOO_LARGE = "ResultTooLarge"
+"""Written by `child/call.py` for a value that the task's stream of values has no room for."""
 
 
 class CallJob:
@@ -27,11 +30,11 @@ class CallJob:
         job_id: JobId,
         calls: Sequence[RemoteCall[Any]],
         options: CallOptions,
-        payload: PythonPayload | None = None,
+        packed: PackedFunction | None = None,
     ) -> None:
-        """`payload`: the function, for calls that must go out once more."""
+        """`packed`: the function, for calls that must go out once more."""
         self.id = job_id
-        self.payload = payload
+        self.packed = packed
         self.calls: list[RemoteCall[Any]] = []
         self.left = 0
         """Calls that still have nothing."""
@@ -121,6 +124,11 @@ class CallJob:
     def _settle(self, number: int, frame: Frame) -> None:
         if not 0 <= number < len(self.calls) or self._settled[number]:
             return
+        if isinstance(frame.e, Fault) and frame.e.type == TOO_LARGE and self._may_go_alone:
+            self._mark(number)
+            self.calls[number].was_orphaned = True
+            self.orphans.append(self.calls[number])
+            return
         if isinstance(frame.e, Fault) and self._options.retries:
             self._faults[number] = frame.e
             return
@@ -131,6 +139,11 @@ class CallJob:
             return
         self._mark(number)
         self.calls[number].settle(value)
+
+    @property
+    def _may_go_alone(self) -> bool:
+        """Its value may only have been too large for what others in the task had left of the room."""
+        return self._options.chunk != 1 and not self._options.at_most_once
 
     def _end(self, number: int, error: BaseException | None) -> None:
         """Failed, or cancelled without an error."""

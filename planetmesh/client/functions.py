@@ -21,6 +21,7 @@ from typing import Any
 import cloudpickle
 import msgspec
 
+from planetmesh.client.parcels import Parcel, pickled
 from planetmesh.errors import BadInput, CallFailed, PicklesRefused
 from planetmesh.logs import clean
 from planetmesh.wire.calls import Fault, Frame
@@ -28,8 +29,8 @@ from planetmesh.wire.plain import is_plain
 from planetmesh.wire.python import PythonItem, PythonPayload, tag_of
 from planetmesh.wire.typed import from_typed
 
-PICKLE_PROTOCOL = 5
-"""Every Python that planetmesh runs on reads it."""
+PLAIN_MOST_BYTES = 256 * 1024
+"""Plain arguments beyond it are pickled: then they can be a file."""
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHON_TAG = tag_of(VERSION)
 """Nodes with the same Python have it: a pickled function needs the Python that pickled it."""
@@ -47,30 +48,56 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.text.rstrip()}\n"""'
 
 
-def pack_function(function: Callable[..., Any]) -> PythonPayload:
+class PackedFunction(msgspec.Struct, frozen=True):
+    """As it was sent, and what of it goes as files."""
+
+    payload: PythonPayload
+    parcel: Parcel | None = None
+
+
+class Arguments(msgspec.Struct, frozen=True):
+    """Of one call: the text of an input, and what of them goes as files."""
+
+    text: str
+    parcel: Parcel | None = None
+
+
+def pack_function(function: Callable[..., Any]) -> PackedFunction:
     """The function as it is now, by value where a node cannot import it; raises BadInput if that fails."""
     name = str(getattr(function, "__qualname__", type(function).__qualname__))
     try:
         with _own_modules_by_value(function):
-            data = cloudpickle.dumps(function, PICKLE_PROTOCOL)
+            made = pickled(function, "function")
     except Exception as error:
         raise BadInput(
             f"The function {clean(name, 80)} cannot be sent: {error}",
             hint="It, or something that it uses, cannot be pickled (an open file, a lock, a connection).",
         ) from error
-    return PythonPayload(function=b64encode(data).decode(), python=VERSION, name=clean(name, NAME_MOST))
+    payload = PythonPayload(
+        function=b64encode(made.inline).decode(),
+        python=VERSION,
+        name=clean(name, NAME_MOST),
+        folder=made.parcel.staged.name if made.parcel is not None else "",
+        buffers=made.buffers,
+    )
+    return PackedFunction(payload, made.parcel)
 
 
-def pack_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """The arguments of one call as the text of an input; raises BadInput if they cannot be pickled."""
+def pack_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """The arguments of one call as they are now; raises BadInput if they cannot be pickled."""
     plain = list(args)
     if is_plain(plain) and is_plain(kwargs):
-        return msgspec.json.encode(PythonItem(plain, kwargs)).decode()
+        text = msgspec.json.encode(PythonItem(plain, kwargs))
+        if len(text) <= PLAIN_MOST_BYTES:
+            return Arguments(text.decode())
     try:
-        data = cloudpickle.dumps((args, kwargs), PICKLE_PROTOCOL)
+        made = pickled((args, kwargs), "arguments")
     except Exception as error:
         raise BadInput(f"The arguments of a call cannot be sent: {error}") from error
-    return msgspec.json.encode({"p": b64encode(data).decode()}).decode()
+    item: dict[str, Any] = {"p": b64encode(made.inline).decode()}
+    if made.parcel is not None:
+        item |= {"f": made.parcel.staged.name, "b": made.buffers}
+    return Arguments(msgspec.json.encode(item).decode(), made.parcel)
 
 
 def open_frame(frame: Frame, *, pickles: bool) -> Any:

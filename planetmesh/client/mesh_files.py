@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -13,6 +13,7 @@ from planetmesh.client.downloads import Downloader, Fetched, read_selection
 from planetmesh.client.plan import Plan
 from planetmesh.client.progress import OnProgress, Progress, telling
 from planetmesh.client.staging import stage, stage_made
+from planetmesh.client.uploads import Outgoing, Uploader
 from planetmesh.client.wanted import Wanted
 from planetmesh.errors import BadInput, MissingBlobs
 from planetmesh.model.job import JobSpec
@@ -33,6 +34,10 @@ class MeshFiles:
         progress = Progress()
         with telling(progress, on_progress):
             return await stage(self._open, plan, spec, progress)
+
+    async def send_blobs(self, blobs: Iterable[Outgoing]) -> None:
+        """Send these as far as the coordinator lacks them: for a job that will name them."""
+        await Uploader(self._open, Progress()).send(blobs)
 
     async def stage_made(self, job: str, spec: JobSpec) -> JobSpec:
         """Give the tasks of a job to come all that this one's have brought; nothing of it comes here."""

@@ -10,10 +10,10 @@ from typing import Any, Generic, TypeVar, overload
 
 import msgspec
 
+from planetmesh.client.functions import Arguments, PackedFunction
 from planetmesh.model.ids import JobId, NodeId
 from planetmesh.model.job import AUTO_CHUNK
 from planetmesh.model.resources import Resources
-from planetmesh.wire.python import PythonPayload
 
 T = TypeVar("T")
 
@@ -47,11 +47,11 @@ class RemoteCall(Future[T], Generic[T]):
     Cancelling one that has begun lets go of its value; its job is cancelled once nobody waits for any of it.
     """
 
-    def __init__(self, function: Callable[..., T], arguments: str, options: CallOptions) -> None:
+    def __init__(self, function: Callable[..., T], arguments: Arguments, options: CallOptions) -> None:
         super().__init__()
         self.function: Callable[..., T] | None = function
         """Until it was sent."""
-        self.payload: PythonPayload | None = None
+        self.packed: PackedFunction | None = None
         """The function as it was sent: for a call that goes out once more."""
         self.arguments = arguments
         self.options = options

@@ -95,3 +95,32 @@ async def test_calls_behind_one_that_killed_its_process_go_out_once_more(tmp_pat
         assert await calls[3] == 3
         assert calls[3].options.chunk == 1
         assert calls[0].options.chunk == 4
+
+
+async def test_large_arguments_are_with_the_coordinator_before_their_job(tmp_path: Path):
+    """And are sent once more if it has removed them in between."""
+    async with connected(tmp_path) as (world, _proxy, mesh):
+        sent: list[list[int]] = []
+        real = mesh.send_blobs
+
+        async def send(blobs):
+            blobs = list(blobs)
+            sent.append([blob.size for blob in blobs])
+            if len(sent) > 1:
+                await real(blobs)
+
+        mesh.send_blobs = send
+        large = b"x" * 2_000_000
+        calls = mesh.using(chunk=2).map(len, [large, large, b"small"])
+        job_id = await the_job(world)
+        assert len(sent) == 2
+        assert sent[0] == sent[1]
+        assert sum(size > 1_000_000 for size in sent[0]) == 1
+        spec = world.engine.state.jobs[job_id].job.spec
+        own = spec.inputs.files
+        assert own[0] == own[1]
+        assert (own[0].is_tree, own[2]) == (True, None)
+        assert all(len(item) < 1000 for item in spec.inputs.items)
+        # Let go of once they are there.
+        await until(lambda: not any(call.arguments.parcel.blobs for call in calls[:2]))
+        calls.cancel()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planetmesh.client.call_job import CallJob
-from planetmesh.client.functions import exception_of, open_frame, pack_arguments, pack_function
+from planetmesh.client.functions import Arguments, exception_of, open_frame, pack_arguments, pack_function
 from planetmesh.client.remote_call import CallOptions, RemoteCall
 from planetmesh.errors import BadInput, CallFailed, PicklesRefused
 from planetmesh.model.ids import JobId
@@ -25,7 +25,7 @@ JOB = JobId("0123456789")
 
 def job_of(count: int, **options: object) -> CallJob:
     wanted = CallOptions(**options)
-    return CallJob(JOB, [RemoteCall(abs, "{}", wanted) for _ in range(count)], wanted)
+    return CallJob(JOB, [RemoteCall(abs, Arguments("{}"), wanted) for _ in range(count)], wanted)
 
 
 def values(data: bytes, index: int = 0, attempt: int = 1) -> ValueLine:
@@ -138,10 +138,10 @@ def test_a_job_is_unwanted_once_nobody_waits_for_the_rest():
 
 
 def test_plain_arguments_are_json_and_others_are_pickled():
-    assert msgspec.json.decode(pack_arguments((1, "é"), {"k": [None]}), type=PythonItem) == PythonItem(
+    assert msgspec.json.decode(pack_arguments((1, "é"), {"k": [None]}).text, type=PythonItem) == PythonItem(
         [1, "é"], {"k": [None]}
     )
-    assert msgspec.json.decode(pack_arguments(((1, 2),), {}), type=PythonItem).p
+    assert msgspec.json.decode(pack_arguments(((1, 2),), {}).text, type=PythonItem).p
 
 
 def test_what_cannot_be_pickled_is_said_before_anything_is_sent():
@@ -187,7 +187,7 @@ def test_values_of_common_types_are_no_pickles():
 def test_calls_that_join_later_get_their_own_values():
     job = job_of(1)
     job.take(values(b'{"n":0,"v":10}\n'))
-    more = [RemoteCall(abs, "{}", CallOptions()) for _ in range(2)]
+    more = [RemoteCall(abs, Arguments("{}"), CallOptions()) for _ in range(2)]
     assert job.add(more) == 1
     job.take(values(b'{"n":0,"v":12}\n', index=2))
     job.take(values(b'{"n":0,"v":11}\n', index=1))
@@ -197,7 +197,7 @@ def test_calls_that_join_later_get_their_own_values():
 
 def test_calls_that_were_not_taken_belong_to_nobody():
     job = job_of(1)
-    more = [RemoteCall(abs, "{}", CallOptions())]
+    more = [RemoteCall(abs, Arguments("{}"), CallOptions())]
     job.add(more)
     job.take_back(1)
     assert (len(job.calls), job.left, more[0].job) == (1, 1, None)
@@ -242,3 +242,17 @@ def test_a_call_that_raised_is_not_taken_for_the_one_that_died():
     assert job.orphans == job.calls[2:]
     job.take_end(task(0, outcome=Outcome.SIGNAL))
     assert job.orphans == job.calls[2:], "told twice they are there once"
+
+
+TOO_LARGE = b'{"n":0,"e":{"type":"ResultTooLarge","message":"m"}}\n'
+
+
+def test_a_value_that_others_left_no_room_for_is_made_once_more_alone():
+    job = job_of(2, chunk=0)
+    job.take(values(TOO_LARGE))
+    assert job.orphans == [job.calls[0]]
+    assert job.calls[0].was_orphaned
+    for options in ({"chunk": 1}, {"chunk": 2, "at_most_once": True}):
+        job = job_of(2, **options)
+        job.take(values(TOO_LARGE))
+        assert "ResultTooLarge" in str(job.calls[0].exception(0))

@@ -10,6 +10,7 @@ import pytest
 
 from planetmesh.errors import BadInput, TooLarge
 from planetmesh.jobtypes.registry import job_type
+from planetmesh.model.blob import Digest, StagedFile
 from planetmesh.model.job import Items, JobSpec, One, Range
 from planetmesh.wire.api import Encoding, Parse
 
@@ -137,3 +138,59 @@ def test_what_came_of_many_calls_is_a_list():
 def test_a_value_that_is_nested_too_deeply_is_no_value():
     deep = b'{"n":0,"v":' + b"[" * 150 + b"]" * 150 + b"}"
     assert gathered(deep, 1) == ([None], Encoding.CALLS)
+
+
+FOLDER = "arguments-0123456789abcdef"
+
+
+def parcel(name: str = FOLDER, *, is_tree: bool = True) -> StagedFile:
+    return StagedFile(name, Digest("a" * 64), 9, is_tree=is_tree)
+
+
+def check_files(item: str, *own: StagedFile | None, function: Any = FUNCTION, files: Any = ()) -> None:
+    inputs = Items((item,) * max(1, len(own)), own)
+    KIND.check(JobSpec(type="python", payload=function, inputs=inputs, tags=TAG, files=files))
+
+
+def test_arguments_and_functions_may_lie_in_files_of_their_own():
+    check_files(f'{{"f":"{FOLDER}"}}', parcel())
+    check_files(f'{{"f":"{FOLDER}","p":"gAQ=","b":2}}', parcel(), parcel())
+    large = {"python": "3.11", "folder": "function-0123456789abcdef", "buffers": 1}
+    check_files("{}", function=large, files=(parcel(large["folder"]),))
+    check_files("{}", function=FUNCTION | large, files=(parcel("x"), parcel(large["folder"])))
+    assert KIND.kind(large) != KIND.kind(large | {"folder": "function-1123456789abcdef"})
+
+
+@pytest.mark.parametrize(
+    ("item", "own"),
+    [
+        (f'{{"f":"{FOLDER}"}}', None),
+        (f'{{"f":"{FOLDER}"}}', parcel("arguments-1123456789abcdef")),
+        (f'{{"f":"{FOLDER}"}}', parcel(is_tree=False)),
+        (f'{{"f":"{FOLDER}","a":[1]}}', parcel()),
+        (f'{{"f":"{FOLDER}","b":-1}}', parcel()),
+        (f'{{"f":"{FOLDER}","b":100000}}', parcel()),
+        ('{"f":"../../etc"}', parcel("../../etc")),
+        ('{"f":"/etc"}', parcel("/etc")),
+        ('{"f":"."}', parcel(".")),
+        ('{"b":1,"p":"gAQ="}', parcel()),
+    ],
+)
+def test_a_folder_that_is_not_the_inputs_own_is_refused(item, own):
+    with pytest.raises(BadInput, match="call 1 "):
+        check_files(item, own)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        {"python": "3.11", "folder": "function-0123456789abcdef"},
+        {"python": "3.11", "folder": "../x"},
+        FUNCTION | {"buffers": 1},
+        MODULE | {"folder": "function-0123456789abcdef"},
+        {"folder": "function-0123456789abcdef"},
+    ],
+)
+def test_a_function_whose_folder_is_not_there_is_refused(function):
+    with pytest.raises(BadInput):
+        check_files("{}", function=function)

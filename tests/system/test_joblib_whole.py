@@ -73,6 +73,13 @@ def test_values_in_order_and_as_they_come(desk: Machine) -> None:
         assert mesh.jobs(limit=1)[0].name == "mine"
 
 
+def test_large_arguments_travel_as_files(desk: Machine) -> None:
+    large = bytes(range(256)) * 40_000
+    with parallel_config("planetmesh"):
+        found = Parallel(batch_size=3)(delayed(lambda data, n: data[n])(large, n) for n in range(12))
+    assert found == list(range(12))
+
+
 def test_no_more_run_at_once_than_was_asked_for(desk: Machine) -> None:
     times = Parallel(n_jobs=2, backend="planetmesh")(delayed(when)(0.3) for _ in range(8))
     assert max(sum(began <= each[0] < ended for each in times) for began, ended in times) == 2

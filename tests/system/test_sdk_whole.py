@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from pickle import PickleBuffer
 
 import pytest
 from meshes import Machine, wait_until
@@ -87,6 +88,23 @@ def test_a_call_that_kills_its_process_fails_alone_among_a_thousand(desk: Machin
         assert [call.result(60) for call in calls if call is not calls[500]] == [
             2 * x for x in range(1000) if x != 500
         ]
+
+
+def test_arguments_functions_and_results_of_many_megabytes(desk: Machine) -> None:
+    data = bytearray(b"planetmesh" * 3_000_000)
+    kept = bytes(data)
+    with Mesh(desk.home) as mesh:
+        calls = mesh.map(
+            lambda buffer, n: (len(buffer) + n) * buffer[0], [PickleBuffer(data)] * 20, range(20)
+        )
+        data[0] = 0
+        assert calls.results(60) == [(len(data) + n) * kept[0] for n in range(20)]
+        assert mesh.map(lambda n: kept[n], range(10)).results(60) == list(kept[:10])
+        assert mesh.map(lambda n: "y" * 1_000_000 + str(n), range(40)).results(60)[-1][-2:] == "39"
+        with pytest.raises(CallFailed, match="ResultTooLarge"):
+            mesh.submit(lambda: "y" * 20_000_000).result(60)
+        with MeshExecutor(mesh) as pool:
+            assert pool.submit(len, kept).result(60) == len(kept)
 
 
 def test_calls_that_come_one_soon_after_the_other_share_jobs(desk: Machine) -> None:
