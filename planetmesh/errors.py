@@ -112,6 +112,12 @@ class CopiedIdentity(CertificateRefused):
     code = "copied_identity"
 
 
+class OtherMesh(NotAllowed):
+    """Who answers there is not of this machine's mesh."""
+
+    code = "other_mesh"
+
+
 class Forgotten(NotAllowed):
     """The coordinator no longer knows this node; its code is what the goodbye says."""
 

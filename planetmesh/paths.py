@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from planetmesh.errors import Conflict, UnsafeHome
+from planetmesh.errors import Conflict, MeshError, UnsafeHome
 
 GROUP_AND_OTHER = 0o077
 
@@ -141,6 +141,16 @@ class Home:
         with open_private(self.lock_file) as file:
             _lock(file.fileno(), self.root)
             yield
+
+    def is_taken(self) -> bool:
+        """An `up` runs in this home."""
+        if not self.lock_file.exists():
+            return False
+        try:
+            with self.locked():
+                return False
+        except MeshError:
+            return True
 
 
 def work_root(home: Home) -> Path:

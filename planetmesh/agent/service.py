@@ -426,14 +426,14 @@ def read_share(text: str) -> Share:
     return Share(path, writable=text.endswith(":rw"))
 
 
-async def find_on_lan(mesh_id: str) -> list[str]:
+async def find_on_lan(mesh_id: str, bind: tuple[str, ...] = ()) -> list[str]:
     """Where mDNS says that our coordinator is. Only hints: TLS decides who it is."""
     from planetmesh.discovery import find
 
     def ours(found: list[Found]) -> list[Found]:
         return [each for each in found if mesh_id.startswith(each.mesh8)]
 
-    heard = ours(await find(FIND_SECONDS, until=lambda found: bool(ours(found))))
+    heard = ours(await find(FIND_SECONDS, until=lambda found: bool(ours(found)), bind=bind))
     return [format_endpoint(address, each.port) for each in heard for address in each.addresses]
 
 

@@ -6,6 +6,7 @@ Also the whole of the hidden `_agent`, the process beside a coordinator.
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from planetmesh.paths import Home
 from planetmesh.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
     from planetmesh.agent.service import AgentOptions
     from planetmesh.agent.state import AgentNumbers, AgentState
 
@@ -125,8 +128,18 @@ def agent_options(
         beside_coordinator=beside_coordinator,
         hidden=tuple(Path(path) for path in part.hides),
         settings=settings,
-        find=None if part.mdns else _find_nobody,
+        find=None if beside_coordinator and part.mdns else _finder(part),
     )
+
+
+def _finder(part: Part) -> Callable[[str], Awaitable[Sequence[str]]] | None:
+    if not part.mdns:
+        return _find_nobody
+    if not part.bind:
+        return None
+    from planetmesh.agent.service import find_on_lan
+
+    return partial(find_on_lan, bind=part.bind)
 
 
 async def _find_nobody(_mesh_id: str) -> tuple[str, ...]:

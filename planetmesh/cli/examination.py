@@ -16,14 +16,14 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from planetmesh.cli.finding import FAIL, OK, WARN, Finding
-from planetmesh.cli.mesh_checks import Mesh, look_at_mesh
+from planetmesh.cli.mesh_checks import Mesh, again, look_at_mesh
 from planetmesh.cli.part import Part, Role, read_part
 from planetmesh.errors import MeshError
 from planetmesh.model.resources import show_size
 from planetmesh.paths import Home, work_root
 
 if TYPE_CHECKING:
-    from planetmesh.discovery import Found
+    from planetmesh.discovery import Found, InterfaceAddress
 
 BUILD_AT = datetime(2026, 11, 1, tzinfo=UTC).timestamp()
 """Some day before this version was made: a clock before it is wrong."""
@@ -38,7 +38,7 @@ DISK_FAIL_BYTES = 100 * 1024**2
 def examine(home: Home) -> list[Finding]:
     """Every check, in the order in which a machine comes to its mesh."""
     sandbox = _sandbox(home)
-    local = [*_home(home), *_clock(), *_addresses()]
+    local = [*_home(home), *_clock(), *_addresses(_part_of(home))]
     lan = asyncio.run(_look_around(home))
     return [*local, *lan, *_port(home), *sandbox, *_python(), *_disk(home)]
 
@@ -82,10 +82,12 @@ def _clock() -> list[Finding]:
     return [Finding("clock", OK, f"It says {day}.")]
 
 
-def _addresses() -> list[Finding]:
+def _addresses(part: Part | None) -> list[Finding]:
     from planetmesh.discovery import skipped_interfaces, usable_addresses
 
     usable = usable_addresses()
+    if part is not None and part.bind:
+        return [_bound(part, usable)]
     skipped = "; ".join(f"{each.name}: {each.reason}" for each in skipped_interfaces())
     left_out = f" Left out: {skipped}." if skipped else ""
     if not usable:
@@ -93,6 +95,28 @@ def _addresses() -> list[Finding]:
         return [Finding("addresses", WARN, f"This machine has no address on a LAN.{left_out}", hint)]
     shown = ", ".join(f"{each.address} ({each.name})" for each in usable)
     return [Finding("addresses", OK, f"{shown}.{left_out}")]
+
+
+def _bound(part: Part, usable: Sequence[InterfaceAddress]) -> Finding:
+    """`--bind` chose once and for all; cables and address leases go on changing."""
+    from planetmesh.discovery import usable_addresses
+
+    used = usable_addresses(part.bind)
+    said = f"--bind {' --bind '.join(part.bind)}"
+    others = [each for each in usable if each.name not in {here.name for here in used}]
+    back = f"planetmesh up --bind {others[0].address}" if others else "planetmesh up --bind ''"
+    if not used:
+        detail = f"This machine has no such address any more: {said}. It has {_named(usable) or 'none'}."
+        return Finding("addresses", FAIL, detail, f"`{back}`, or `planetmesh up --bind ''` for all of them.")
+    detail = f"Only {_named(used)} is used ({said})."
+    if part.role is Role.COORDINATOR and others:
+        detail += f" Machines that are only in the network of {_named(others)} cannot reach this one."
+        return Finding("addresses", WARN, detail, "For all networks: `planetmesh up --bind ''`")
+    return Finding("addresses", OK, detail + (f" Left out: {_named(others)}." if others else ""))
+
+
+def _named(addresses: Sequence[InterfaceAddress]) -> str:
+    return ", ".join(f"{each.address} ({each.name})" for each in addresses)
 
 
 async def _multicast(home: Home) -> list[Finding]:
@@ -143,6 +167,9 @@ def _announced(home: Home, heard: list[Found] | None, mesh: Mesh) -> list[Findin
         return [_meshes_around(heard)]
     if any(each.mesh8 == mesh8 for each in heard):
         return [Finding("announcement", OK, "The coordinator is heard by mDNS.")]
+    part = _part_of(home)
+    if mesh.is_reached and part is not None and (wrong := _wrong_interface(part, mesh)):
+        return [wrong]
     if mesh.is_reached:
         return [
             Finding(
@@ -157,18 +184,53 @@ def _announced(home: Home, heard: list[Found] | None, mesh: Mesh) -> list[Findin
         Finding(
             "announcement",
             WARN,
-            "The coordinator is not heard by mDNS.",
+            f"The coordinator is not heard by mDNS.{_instead(heard)}",
             "Is `planetmesh up` running there, in this network?",
         )
     ]
 
 
-def _meshes_around(heard: list[Found]) -> Finding:
+def _wrong_interface(part: Part, mesh: Mesh) -> Finding | None:
+    """Multicast that goes out of one network interface while the coordinator is behind another."""
+    from planetmesh.cli.way import is_near
+    from planetmesh.discovery import usable_addresses
+    from planetmesh.model.endpoint import parse_endpoint
+
+    bound = {each.name for each in usable_addresses(part.bind)} if part.bind else set()
+    hosts = [parse_endpoint(endpoint)[0] for endpoint in mesh.endpoints]
+    ways = [
+        each
+        for each in usable_addresses()
+        # Every interface has the network of link-local addresses.
+        if not each.network.is_link_local and any(is_near(host, [str(each.network)]) for host in hosts)
+    ]
+    if not bound or not ways or bound & {each.name for each in ways}:
+        return None
+    return Finding(
+        "announcement",
+        WARN,
+        f"mDNS is used on {', '.join(sorted(bound))} only (--bind), but the coordinator is behind "
+        f"{_named(ways)}.",
+        f"`planetmesh up --bind {ways[0].address}`, or `planetmesh up --bind ''` for all networks.",
+    )
+
+
+def _instead(heard: list[Found]) -> str:
+    """Other meshes that are heard: perhaps the machine's own was founded anew."""
+    shown = _shown(heard)
+    return f" Heard instead: {shown}." if shown else ""
+
+
+def _shown(heard: list[Found]) -> str:
     from planetmesh.model.endpoint import format_endpoint
 
-    shown = ", ".join(
+    return ", ".join(
         f"{each.mesh8} at {format_endpoint(each.addresses[0], each.port)}" for each in heard if each.addresses
     )
+
+
+def _meshes_around(heard: list[Found]) -> Finding:
+    shown = _shown(heard)
     if shown:
         return Finding("announcement", OK, f"Coordinators are heard: {shown}. `planetmesh up` joins one.")
     return Finding(
@@ -176,7 +238,8 @@ def _meshes_around(heard: list[Found]) -> Finding:
         WARN,
         "No coordinator is heard by mDNS.",
         "If one runs here, join it by its address: planetmesh up --join HOST:PORT. "
-        "To be heard, UDP port 5353 must pass both firewalls and the router.",
+        "To be heard, UDP port 5353 must pass both firewalls and the router, and the coordinator must use "
+        "this network (`planetmesh doctor` there).",
     )
 
 
@@ -213,14 +276,16 @@ def _certificates(home: Home) -> list[Finding]:
     from planetmesh.trust.identity import Identity
 
     folders = (home.coordinator, home.agent, Home(home.local_agent).agent, home.operator)
-    found = [_certificate(folder) for folder in folders if Identity.exists(folder)]
+    is_own = home.coordinator.exists()
+    found = [_certificate(folder, is_own=is_own) for folder in folders if Identity.exists(folder)]
     if not found:
         hint = "Join a mesh with `planetmesh up` (a machine) or `planetmesh login` (a person)."
         return [Finding("certificate", WARN, "There is none.", hint)]
     return found
 
 
-def _certificate(folder: Path) -> Finding:
+def _certificate(folder: Path, *, is_own: bool) -> Finding:
+    """`is_own`: the mesh's CA is on this machine too."""
     from planetmesh.trust.identity import Identity
 
     try:
@@ -231,7 +296,7 @@ def _certificate(folder: Path) -> Finding:
     who = f"{identity.membership.role} '{identity.membership.name}' of '{identity.membership.mesh_name}'"
     day = datetime.fromtimestamp(identity.principal.not_after, UTC).strftime("%Y-%m-%d")
     if left <= 0:
-        hint = "`planetmesh code` at the coordinator, then `planetmesh leave` and `planetmesh up` here."
+        hint = "Start `planetmesh up`: it renews its own." if is_own else again(identity.principal.role)
         return Finding("certificate", FAIL, f"{who} has expired on {day}.", hint)
     if left < RENEW_WARN_SECONDS:
         hint = "It is renewed by itself while the coordinator is reached."
@@ -264,7 +329,11 @@ def _tried_sandbox(home: Home) -> Finding:
             zygote.close()
             if not was_there:
                 shutil.rmtree(work_root(home), ignore_errors=True)
-        hint = "Switch Landlock on (Linux 5.13 or later). A coordinator's host runs no tasks without proof."
+        hint = (
+            "Tasks could read what this user can, so a coordinator's machine runs none. What keeps them from "
+            "it: a kernel with Landlock (Linux 5.13 or later; `landlock` in its `lsm=`), or `planetmesh up` "
+            "as root."
+        )
         return Finding(
             "sandbox",
             OK if report.proven else WARN,

@@ -12,7 +12,7 @@ import msgspec
 from planetmesh import __version__
 from planetmesh.cli import way
 from planetmesh.cli.finding import FAIL, OK, WARN, Finding
-from planetmesh.errors import MeshError, NotAllowed, NotFound, Unreachable
+from planetmesh.errors import MeshError, NotAllowed, NotFound, OtherMesh, Unreachable
 from planetmesh.model.identity import Role
 from planetmesh.paths import Home
 
@@ -32,7 +32,9 @@ class Mesh(msgspec.Struct):
 
     findings: list[Finding] = []
     is_reached: bool = False
-    """The coordinator's port takes connections, whoever stands behind it."""
+    """The coordinator's port takes connections."""
+    endpoints: tuple[str, ...] = ()
+    """Where it was looked for."""
 
 
 async def look_at_mesh(home: Home, networks: Sequence[str]) -> Mesh:
@@ -47,11 +49,12 @@ async def look_at_mesh(home: Home, networks: Sequence[str]) -> Mesh:
             identity = Identity.load(folder)
         except MeshError:
             continue  # said by the check of the certificates
-        found.findings += await _ask(identity, networks, found)
+        found.endpoints += identity.membership.endpoints
+        found.findings += await _ask(home, identity, networks, found)
     return found
 
 
-async def _ask(identity: Identity, networks: Sequence[str], mesh: Mesh) -> list[Finding]:
+async def _ask(home: Home, identity: Identity, networks: Sequence[str], mesh: Mesh) -> list[Finding]:
     from planetmesh.client.calls import Caller
     from planetmesh.client.connect import Call, Link
     from planetmesh.wire.api import MeshStatus, NodeView
@@ -62,12 +65,14 @@ async def _ask(identity: Identity, networks: Sequence[str], mesh: Mesh) -> list[
     try:
         seen = await caller.ask(Call("GET", "/v1/self"), SelfView)
         answered_at = time.time()
-        findings = [*_fits(seen), _clock(seen, (asked_at + answered_at) / 2)]
+        findings = [*_fits(home, seen), _clock(seen, (asked_at + answered_at) / 2)]
         if identity.principal.role is not Role.AGENT:
             findings += _status(await caller.ask(Call("GET", "/v1/status"), MeshStatus))
             findings += _nodes(await caller.ask(Call("GET", "/v1/nodes"), list[NodeView]))
     except Unreachable:
         return [await _unreached(identity, networks, mesh)]
+    except OtherMesh:
+        return [_other_mesh(identity)]
     except NotAllowed as error:
         mesh.is_reached = True
         return [_refused(identity, error)]
@@ -90,13 +95,34 @@ async def _unreached(identity: Identity, networks: Sequence[str], mesh: Mesh) ->
     return Finding("coordinator", FAIL, detail, hint)
 
 
+def _other_mesh(identity: Identity) -> Finding:
+    known = identity.membership
+    return Finding(
+        "coordinator",
+        FAIL,
+        f"Who answers at {', '.join(known.endpoints[:2])} is not of the mesh '{known.mesh_name}': another "
+        "mesh's coordinator, or another program.",
+        f"If the coordinator has moved: planetmesh up --join HOST:PORT. If its mesh was founded anew: "
+        f"{again(identity.principal.role)}",
+    )
+
+
 def _refused(identity: Identity, error: NotAllowed) -> Finding:
-    who = "login --role operator" if identity.principal.role is not Role.AGENT else "up"
-    again = f"`planetmesh code` at the coordinator, then `planetmesh leave` and `planetmesh {who}` here."
-    return Finding("coordinator", FAIL, error.message, error.hint or again)
+    """The right coordinator does not take us. What helps is a new certificate, unless it is the clock."""
+    is_clock = "clock" in error.hint and "code" not in error.hint
+    return Finding(
+        "coordinator", FAIL, error.message, error.hint if is_clock else again(identity.principal.role)
+    )
 
 
-def _fits(seen: SelfView) -> list[Finding]:
+def again(role: Role) -> str:
+    """How whoever is not taken any more comes in again."""
+    words = "up" if role is Role.AGENT else f"login --role {role}"
+    code = "planetmesh code" if role is Role.AGENT else f"planetmesh code --role {role}"
+    return f"`{code}` at the coordinator, then `planetmesh leave` and `planetmesh {words}` here."
+
+
+def _fits(home: Home, seen: SelfView) -> list[Finding]:
     """Who answers, and whether this machine is the one that it knows."""
     found = [Finding("coordinator", OK, f"The mesh '{seen.mesh}' answers, version {seen.version}.")]
     if seen.version != __version__:
@@ -122,12 +148,23 @@ def _fits(seen: SelfView) -> list[Finding]:
             )
         )
     elif not seen.connected:
-        found.append(
-            Finding("agent", WARN, f"The node '{seen.name}' is not connected.", "Start `planetmesh up` here.")
-        )
+        found.append(_not_connected(home, seen))
     else:
         found.append(Finding("agent", OK, f"The node '{seen.name}' is {seen.state} (from {seen.address})."))
     return found
+
+
+def _not_connected(home: Home, seen: SelfView) -> Finding:
+    if home.is_taken():
+        detail = f"`planetmesh up` runs here, but the node '{seen.name}' has no link at the moment."
+        hint = "It tries again within half a minute. If it stays so, what `up` says tells why."
+    else:
+        detail = f"The node '{seen.name}' is not connected: `planetmesh up` does not run here."
+        hint = "Start `planetmesh up` here."
+    if seen.version != __version__:
+        detail += " Different versions may not understand each other."
+        return Finding("agent", FAIL, detail, "Bring all machines to one version, the coordinator first.")
+    return Finding("agent", WARN, detail, hint)
 
 
 def _clock(seen: SelfView, asked_at: float) -> Finding:
@@ -139,9 +176,16 @@ def compare_clocks(ahead_seconds: float) -> Finding:
     apart = abs(ahead_seconds)
     if apart <= CLOCK_WARN_SECONDS:
         return Finding("clock", OK, "As the coordinator's.")
-    detail = f"{apart:.0f} s {'ahead of' if ahead_seconds > 0 else 'behind'} the coordinator's."
+    detail = f"{_roughly(apart)} {'ahead of' if ahead_seconds > 0 else 'behind'} the coordinator's."
     status = FAIL if apart > CLOCK_FAIL_SECONDS else WARN
     return Finding("clock", status, detail, "Set both by NTP: `timedatectl set-ntp true`.")
+
+
+def _roughly(seconds: float) -> str:
+    for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def _status(seen: MeshStatus) -> list[Finding]:

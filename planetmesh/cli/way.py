@@ -8,6 +8,7 @@ import ipaddress
 import socket
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from pathlib import Path
 
 import msgspec
 
@@ -16,6 +17,10 @@ from planetmesh.model.endpoint import parse_endpoint
 
 TRY_SECONDS = 3.5
 """Longer than Linux takes to give up asking for a machine's hardware address."""
+
+
+ARP_COMPLETE = 0x2
+"""Linux's flag of a neighbour whose hardware address is known."""
 
 
 class Outcome(StrEnum):
@@ -28,6 +33,8 @@ class Outcome(StrEnum):
     """Nothing came back: a firewall drops it, or the address is somebody else's far away."""
     NO_MACHINE = "no machine"
     """No machine of that address answers in its network."""
+    REJECTED = "turned away"
+    """The machine is there, and a firewall answers that it may not be reached."""
     NO_WAY = "no way"
     """This machine has no way to that network."""
     NO_NAME = "no name"
@@ -63,8 +70,24 @@ async def _try(endpoint: str) -> Tried:
     except (socket.gaierror, BadInput):
         return Tried(endpoint, Outcome.NO_NAME)
     except OSError as error:
-        return Tried(endpoint, _OUTCOMES.get(error.errno or 0, Outcome.SILENT))
+        outcome = _OUTCOMES.get(error.errno or 0, Outcome.SILENT)
+        if outcome is Outcome.NO_MACHINE and _is_seen(parse_endpoint(endpoint)[0]):
+            outcome = Outcome.REJECTED
+        return Tried(endpoint, outcome)
     return Tried(endpoint, Outcome.OPEN)
+
+
+def _is_seen(host: str) -> bool:
+    """Whether the machine of this IPv4 address has just told its hardware address (Linux).
+
+    Where nobody has one the kernel says so in the same words as a firewall's refusal.
+    """
+    try:
+        rows = Path("/proc/net/arp").read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeError):
+        return False
+    entries = [row.split() for row in rows[1:]]
+    return any(entry[0] == host and int(entry[2], 16) & ARP_COMPLETE for entry in entries if len(entry) > 3)
 
 
 def explain(tried: Sequence[Tried], networks: Sequence[str]) -> tuple[str, str]:
@@ -77,12 +100,13 @@ def explain(tried: Sequence[Tried], networks: Sequence[str]) -> tuple[str, str]:
     best = min(tried, key=lambda each: _RANK.index(each.outcome))
     host, _, port = best.endpoint.rpartition(":")
     outcome = best.outcome
-    if outcome is Outcome.NO_MACHINE and not _is_near(host, networks):
+    if outcome is Outcome.NO_MACHINE and not is_near(host, networks):
         outcome = Outcome.NO_WAY
     found = {
         Outcome.OPEN: f"{best.endpoint} takes connections, but does not answer us.",
         Outcome.REFUSED: f"A machine answers at {host}, but nothing listens on its port {port}.",
         Outcome.SILENT: f"Nothing comes back from {host}, port {port}.",
+        Outcome.REJECTED: f"The machine {host} is there, but a firewall turns us away from port {port}.",
         Outcome.NO_MACHINE: f"No machine answers at {host} in this network.",
         Outcome.NO_NAME: f"Nobody knows the name {host}.",
         Outcome.NO_WAY: (
@@ -97,11 +121,17 @@ JOIN_HINT = "Go there by its address: planetmesh up --join HOST:PORT"
 _HINTS = {
     Outcome.OPEN: "It may be overloaded, or another program: look at that machine.",
     Outcome.REFUSED: (
-        "Start `planetmesh up` there. If its address or port has changed: planetmesh up --join HOST:PORT"
+        "Start `planetmesh up` there. If it runs, its address or port has changed (planetmesh up --join "
+        "HOST:PORT), it uses another network, or a firewall there refuses TCP port {port}: "
+        "`planetmesh doctor` there says."
     ),
     Outcome.SILENT: (
-        "Let TCP port {port} through the firewall there. Is that machine on, and in this network? A Wi-Fi "
-        "may also keep its clients apart (AP isolation)."
+        "Let TCP port {port} through the firewall there (`ufw allow {port}/tcp`). Is that machine on, "
+        "and in this network? A Wi-Fi may also keep its clients apart (AP isolation)."
+    ),
+    Outcome.REJECTED: (
+        "Let TCP port {port} through the firewall there: `ufw allow {port}/tcp`, or `firewall-cmd "
+        "--permanent --add-port={port}/tcp && firewall-cmd --reload`."
     ),
     Outcome.NO_MACHINE: (
         "It is off, or has another address now (planetmesh up --join HOST:PORT), or the Wi-Fi keeps its "
@@ -117,6 +147,7 @@ _HINTS = {
 _RANK = [
     Outcome.OPEN,
     Outcome.REFUSED,
+    Outcome.REJECTED,
     Outcome.NO_MACHINE,
     Outcome.SILENT,
     Outcome.NO_WAY,
@@ -124,7 +155,8 @@ _RANK = [
 ]
 
 
-def _is_near(host: str, networks: Sequence[str]) -> bool:
+def is_near(host: str, networks: Sequence[str]) -> bool:
+    """Whether this address lies in one of these networks; a name does not."""
     try:
         address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
     except ValueError:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from planetmesh.errors import NotAllowed
+from planetmesh.errors import NotAllowed, OtherMesh
 from planetmesh.model.identity import Principal, Role
 from planetmesh.trust.identity import Identity, Membership, parse_principal
 
@@ -266,6 +266,11 @@ _ALERTS = {
     "ACCESS_DENIED": "The coordinator refused this machine.",
 }
 """TLS alerts by the end of OpenSSL's reason, in words."""
+_UNKNOWN_ISSUER = {7, 18, 19, 20, 21}
+"""Bad signature, self-signed (itself or in its chain), issuer not found, first certificate not verified."""
+_NOT_YET_VALID = 9
+_EXPIRED = 10
+_CLOCK_HINT = "Compare this machine's clock with the coordinator's; NTP sets it: `timedatectl set-ntp true`."
 _HINT = "Check the clocks with `planetmesh doctor`, or pair again with a code from `planetmesh code`."
 
 
@@ -275,12 +280,26 @@ def _explain(error: ssl.SSLError) -> NotAllowed | None:
     # Errors that were not raised by OpenSSL itself (aiohttp's are of this family) lack these attributes.
     refused = getattr(error, "verify_message", "")
     if refused:
-        return NotAllowed(f"The other side's certificate was refused: {refused}.", hint=_HINT)
+        return _explain_refused(getattr(error, "verify_code", 0), refused)
     reason = getattr(error, "reason", None) or ""
     for ending, sentence in _ALERTS.items():
         if "ALERT" in reason and reason.endswith(ending):
             return NotAllowed(sentence, hint=_HINT)
     return None
+
+
+def _explain_refused(code: int, words: str) -> NotAllowed:
+    """Why we refused the certificate of whom we called, by OpenSSL's number (X509_V_ERR_…)."""
+    if code in _UNKNOWN_ISSUER:
+        return OtherMesh(
+            "Who answers there is not of this machine's mesh: another coordinator, or another program.",
+            hint="If the coordinator has moved, give its address: planetmesh up --join HOST:PORT",
+        )
+    if code == _NOT_YET_VALID:
+        return NotAllowed("The coordinator's certificate is not valid yet.", hint=_CLOCK_HINT)
+    if code == _EXPIRED:
+        return NotAllowed("The coordinator's certificate has expired.", hint=_CLOCK_HINT)
+    return NotAllowed(f"The other side's certificate was refused: {words}.", hint=_HINT)
 
 
 __all__ = [

@@ -9,12 +9,15 @@ import subprocess
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from planetmesh import __version__
 from planetmesh.cli import examination, mesh_checks
 from planetmesh.cli.own_program import own_command, own_environment
 from planetmesh.cli.part import Part, Role, write_part
 from planetmesh.paths import Home
+from planetmesh.wire.members import SelfView
 
 
 @pytest.mark.slow
@@ -89,3 +92,17 @@ def test_a_python_that_tasks_cannot_read_is_said(tmp_path: Path):
     assert finding.status == "warn"
     assert "everybody may read" in finding.hint
     assert examination._python(["/usr"])[0].status == "ok"
+
+
+def test_an_agent_without_a_link_is_told_from_one_that_does_not_run(home: Home):
+    home.prepare()
+    seen = SelfView("1", "agent", "shelf", "desk", __version__, "", "")
+    finding = mesh_checks._not_connected(home, seen)
+    assert "does not run here" in finding.detail
+    assert finding.hint == "Start `planetmesh up` here."
+    with home.locked():
+        finding = mesh_checks._not_connected(home, seen)
+        assert "runs here, but the node 'shelf' has no link" in finding.detail
+        assert "tries again" in finding.hint
+    old = msgspec.structs.replace(seen, version="0.0.1")
+    assert "one version" in mesh_checks._not_connected(home, old).hint

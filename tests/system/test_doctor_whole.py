@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from firewall import open_again, shut
 from fleet import PORT, Fleet
-from lan import INTERFACE
+from lan import INTERFACE, REPOSITORY
 from meshes import Machine, wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(150)]
@@ -114,11 +117,21 @@ def test_all_is_well_then_the_network_is_not(fleet: Fleet, shelf: Machine) -> No
         on_switch(fleet, "bridge", "link", "set", "dev", port, "isolated", "off")
 
     # Nothing comes back: what a firewall does.
-    inside(fleet, "h1", "route", "add", "blackhole", f"{fleet.lan.address('h2')}/32")
+    shut(fleet.lan, "h1", PORT)
     found = doctor(shelf)
     assert "Nothing comes back from" in found["coordinator"]["detail"]
     assert f"TCP port {PORT}" in found["coordinator"]["hint"]
-    inside(fleet, "h1", "route", "del", "blackhole", f"{fleet.lan.address('h2')}/32")
+
+    # Or it says that it does so.
+    argv = [sys.executable, str(Path(__file__).with_name("firewall.py")), INTERFACE, PORT]
+    wall = fleet.lan.run("h1", argv, stdout=subprocess.PIPE)
+    assert wall.stdout.readline() == b"ready\n"
+    found = doctor(shelf)
+    assert f"{fleet.lan.address('h1')} is there, but a firewall" in found["coordinator"]["detail"]
+    assert f"ufw allow {PORT}/tcp" in found["coordinator"]["hint"]
+    wall.terminate()
+    wall.wait(10)
+    open_again(fleet.lan, "h1")
 
     # Another network: the guest Wi-Fi, a VPN.
     inside(fleet, "h2", "-4", "addr", "flush", "dev", INTERFACE)
@@ -148,6 +161,7 @@ def test_clocks_versions_certificates_and_disks(fleet: Fleet, shelf: Machine, tm
     found = doctor_by(shelf, OF_ANOTHER_VERSION)
     assert found["version"]["status"] == "warn"
     assert "this machine has 9.9.9" in found["version"]["detail"]
+    assert "one version" in found["version"]["hint"]
 
     # A home without room.
     small = tmp_path / "small"
@@ -172,7 +186,12 @@ def test_clocks_versions_certificates_and_disks(fleet: Fleet, shelf: Machine, tm
     other.up("--new", "--no-agent", "--port", PORT, "--name", "other", "--no-mdns")
     found = doctor(shelf)
     assert found["coordinator"]["status"] == "fail"
-    assert "certificate" in found["coordinator"]["detail"] or "another mesh" in found["coordinator"]["detail"]
+    assert "is not of the mesh 'desk'" in found["coordinator"]["detail"]
+    assert "planetmesh up --join" in found["coordinator"]["hint"]
+    assert "planetmesh leave" in found["coordinator"]["hint"]
+    # That somebody answers does not mean that multicast is at fault.
+    assert "is not heard by mDNS" in found["announcement"]["detail"]
+    assert "blocked" not in found["announcement"]["detail"]
 
 
 def test_a_copied_home_is_told_from_the_machine(fleet: Fleet, shelf: Machine, tmp_path: Path) -> None:
@@ -190,3 +209,102 @@ def test_a_copied_home_is_told_from_the_machine(fleet: Fleet, shelf: Machine, tm
     assert found["identity"]["status"] == "fail"
     assert "was copied" in found["identity"]["detail"]
     assert "planetmesh leave" in found["identity"]["hint"]
+
+
+SPEAKS_OTHERWISE = """
+import sys
+import planetmesh
+import planetmesh.wire.codec
+planetmesh.__version__ = "9.9.9"
+planetmesh.wire.codec.PROTOCOL += 1
+from planetmesh.cli.main import run
+sys.exit(run(["up"]))
+"""
+
+
+def test_versions_that_do_not_fit_together(fleet: Fleet, shelf: Machine, tmp_path: Path) -> None:
+    assert shelf.stop() == 0
+    assert "`planetmesh up` does not run here" in doctor(shelf)["agent"]["detail"]
+    said = tmp_path / "other.log"
+    argv = [sys.executable, "-c", SPEAKS_OTHERWISE]
+    with said.open("wb") as log:
+        fleet.lan.run("h2", argv, {"PLANETMESH_HOME": str(shelf.home)}, stdout=log, stderr=log)
+    wait_until(lambda: "same version" in said.read_text(), 20, said.read_text)
+    found = doctor_by(shelf, OF_ANOTHER_VERSION)
+    assert found["agent"]["status"] == "fail"
+    assert "Different versions" in found["agent"]["detail"]
+    assert "one version" in found["agent"]["hint"]
+
+
+def second_network(fleet: Fleet, here: str, there: str) -> None:
+    """A cable between two hosts, with a network of its own."""
+    names = [fleet.lan.namespace(host) for host in (here, there)]
+    cable = ["ip", "-n", names[0], "link", "add", "eth1", "type", "veth", "peer", "name", "eth1"]
+    subprocess.run([*cable, "netns", names[1]], check=True, timeout=20)
+    for number, host in enumerate((here, there), 1):
+        inside(fleet, host, "addr", "add", f"10.99.1.{number}/24", "dev", "eth1")
+        inside(fleet, host, "link", "set", "eth1", "up")
+    for host in (here, there):
+        wait_until(lambda: "state UP" in fleet.lan.check(host, ["ip", "addr", "show", "eth1"]), 10)  # noqa: B023
+
+
+def test_a_machine_that_was_bound_to_the_wrong_network(fleet: Fleet, shelf: Machine) -> None:
+    second_network(fleet, "h2", "h3")
+    here = fleet.lan.address("h2")
+    assert shelf.stop() == 0
+    shelf.up("--bind", "10.99.1.1")
+    found = doctor(shelf)
+    assert "Only 10.99.1.1 (eth1) is used" in found["addresses"]["detail"]
+    assert found["announcement"]["status"] == "warn"
+    assert (
+        f"mDNS is used on eth1 only (--bind), but the coordinator is behind {here}"
+        in (found["announcement"]["detail"])
+    )
+    assert f"planetmesh up --bind {here}" in found["announcement"]["hint"]
+    assert found["coordinator"]["status"] == "ok"
+
+    # The next lease brought another address.
+    inside(fleet, "h2", "addr", "flush", "dev", "eth1")
+    found = doctor(shelf)
+    assert found["addresses"]["status"] == "fail"
+    assert "no such address any more: --bind 10.99.1.1" in found["addresses"]["detail"]
+    assert f"planetmesh up --bind {here}" in found["addresses"]["hint"]
+
+
+def test_a_coordinator_that_was_bound_to_the_wrong_network(fleet: Fleet, shelf: Machine) -> None:
+    second_network(fleet, "h1", "h3")
+    assert fleet.desk.stop() == 0
+    fleet.desk.up("--bind", "10.99.1.1")
+    found = doctor(fleet.desk)
+    assert found["addresses"]["status"] == "warn"
+    assert f"in the network of {fleet.lan.address('h1')}" in found["addresses"]["detail"]
+    assert "--bind ''" in found["addresses"]["hint"]
+    found = doctor(shelf)
+    assert "nothing listens on its port" in found["coordinator"]["detail"]
+    assert "planetmesh doctor" in found["coordinator"]["hint"]
+
+
+@pytest.mark.parametrize(
+    ("user", "status", "says"),
+    [
+        # As in a user's own home: nothing but Landlock could keep his tasks from his files.
+        (["unshare", "--user", "--map-user=1000", "--map-group=1000"], "warn", "unconfined: A task got at: "),
+        # Root's tasks run as somebody else, so they are kept from its secrets all the same.
+        ([], "ok", "user: "),
+    ],
+)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+def test_a_kernel_without_landlock(tmp_path: Path, user: list[str], status: str, says: str) -> None:
+    script = Path(__file__).with_name("without_landlock.py")
+    program = [sys.executable, "-m", "planetmesh", "--home", str(tmp_path / "home"), "--json", "doctor"]
+    done = subprocess.run(
+        [*user, sys.executable, str(script), *program],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    found = by_check(done.stdout)["sandbox"]
+    assert (found["status"], found["detail"][: len(says)]) == (status, says)
+    assert ("Landlock" in found["hint"]) == (status == "warn")
