@@ -246,7 +246,8 @@ class Owner:
                 if have
                 else "."
             ),
-            hint=f"pip install 'planetmesh[dask]' distributed=={self._version} on the nodes.",
+            hint=f"pip install 'planetmesh[dask]' distributed=={self._version} on the nodes; where it is "
+            "installed, `planetmesh doctor` there says why it is not offered.",
         )
 
 

@@ -166,6 +166,12 @@ def work_root(home: Home) -> Path:
     return home.root / "work"
 
 
+def closed_to_others(path: Path) -> Path | None:
+    """The folder on the way to `path`, or itself, that users without rights may not pass."""
+    whole = path.resolve()
+    return next((each for each in (whole, *whole.parents) if not each.stat().st_mode & 0o001), None)
+
+
 def refuse_if_shared(path: Path) -> None:
     """Raise UnsafeHome if group or others have any right on `path` (POSIX)."""
     if sys.platform == "win32":

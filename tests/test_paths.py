@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from planetmesh.errors import Conflict, UnsafeHome
-from planetmesh.paths import Home, default_home, read_private, refuse_if_shared, work_root, write_private
+from planetmesh.paths import (
+    Home,
+    closed_to_others,
+    default_home,
+    read_private,
+    refuse_if_shared,
+    work_root,
+    write_private,
+)
 
 POSIX_ONLY = pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX")
 
@@ -182,3 +190,14 @@ class TestWorkRoot:
         assert one != other
         assert one == work_root(Home(tmp_path / "a"))
         assert tmp_path not in one.parents
+
+
+@POSIX_ONLY
+def test_a_folder_on_the_way_that_is_closed_to_others_is_named(tmp_path: Path):
+    inner = tmp_path / "closed" / "inner"
+    inner.mkdir(parents=True)
+    (tmp_path / "closed").chmod(0o700)
+    found = closed_to_others(inner)
+    assert found is not None
+    assert inner.is_relative_to(found)
+    assert closed_to_others(Path("/")) is None

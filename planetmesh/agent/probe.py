@@ -24,6 +24,7 @@ from planetmesh.jobtypes.image_batch import HEIC_TAG
 from planetmesh.jobtypes.registry import JOB_TYPES
 from planetmesh.model.node import Gpu, NodeInfo, NodeLoad, Sandbox
 from planetmesh.model.resources import MILLIS, Resources
+from planetmesh.paths import closed_to_others
 from planetmesh.wire.dask import dask_tag
 from planetmesh.wire.python import tag_of
 
@@ -75,11 +76,21 @@ def _image_tags() -> tuple[str, ...]:
 
 
 def _dask_tags() -> tuple[str, ...]:
-    """The processes of a cluster must have one version."""
+    """The processes of a cluster must have one version, and import it as the user that tasks run as."""
+    found = find_spec("distributed")
+    if found is None or found.origin is None:
+        return ()
+    if _tasks_are_others() and any(map(closed_to_others, (Path(found.origin).parent, Path(sys.base_prefix)))):
+        return ()
     try:
-        return (dask_tag(metadata.version("distributed")),) if find_spec("distributed") else ()
+        return (dask_tag(metadata.version("distributed")),)
     except metadata.PackageNotFoundError:
         return ()
+
+
+def _tasks_are_others() -> bool:
+    """An agent that is root runs tasks as a user without rights."""
+    return sys.platform != "win32" and os.geteuid() == 0
 
 
 def offered_types() -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from planetmesh.cli.mesh_checks import Mesh, again, look_at_mesh
 from planetmesh.cli.part import Part, Role, read_part
 from planetmesh.errors import MeshError
 from planetmesh.model.resources import show_size
-from planetmesh.paths import Home, work_root
+from planetmesh.paths import Home, closed_to_others, work_root
 
 if TYPE_CHECKING:
     from planetmesh.discovery import Found, InterfaceAddress
@@ -349,7 +349,7 @@ def _python(folders: Sequence[str] = (sys.prefix, sys.base_prefix)) -> list[Find
         return []
     for folder in folders:
         path = Path(folder).resolve()
-        closed = next((each for each in (path, *path.parents) if not each.stat().st_mode & 0o001), None)
+        closed = closed_to_others(path)
         if closed is not None:
             return [
                 Finding(

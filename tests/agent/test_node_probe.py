@@ -88,7 +88,8 @@ def test_a_container_s_limits_count(tmp_path, monkeypatch):
     assert (probe.count_cpus(), probe.memory_limit()) == (0.5, 1048576)
 
 
-def test_the_owner_says_what_is_offered():
+def test_the_owner_says_what_is_offered(monkeypatch):
+    monkeypatch.setattr(probe, "_tasks_are_others", lambda: False)
     info = probe.look(offers=Resources(1500, 2**20, 0), tags=("quick",), refuses="no sandbox")
     assert info.offer == Resources(1500, 2**20, 0)
     own = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -114,3 +115,13 @@ def test_load_is_read_without_waiting(tmp_path):
     assert load.disk_free_bytes > 0
     assert (load.running, load.backlog) == (2, 3)
     assert probe.LoadMeter(tmp_path / "gone").read(0, 0).disk_free_bytes == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX")
+def test_dask_is_not_offered_where_tasks_cannot_import_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(probe, "_tasks_are_others", lambda: True)
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
+    tmp_path.chmod(0o700)
+    assert not [tag for tag in probe.look().tags if tag.startswith("dask")]
+    monkeypatch.setattr(probe, "closed_to_others", lambda path: None)
+    assert [tag for tag in probe.look().tags if tag.startswith("dask")]

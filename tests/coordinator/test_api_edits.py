@@ -300,6 +300,17 @@ class TestExplain:
         assert "It was the cheapest" in said
         assert "attic Exit status 3." in said
 
+    async def test_a_retry_is_not_advised_for_what_is_wrong_with_the_inputs_themselves(
+        self, world: World, operator: Client
+    ):
+        await world.add_node("attic")
+        job_id = await operator.submit(max_attempts=3)
+        await world.finish(job_id, 0, Outcome.INPUTS)
+        status, said = await self.of(operator, f"jobs/{job_id}/tasks/0")
+        assert status == "FAILED"
+        assert "mend them and hand them in anew" in said
+        assert "planetmesh retry" not in said
+
     async def test_a_node(self, world: World, operator: Client):
         await world.add_node("attic")
         _status, said = await self.of(operator, "nodes/attic")

@@ -11,7 +11,7 @@ from planetmesh.coordinator.views import live_job_view, stored_job_view
 from planetmesh.mesh import explain
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.ids import NodeId
-from planetmesh.model.job import Attempt, Task, TaskState
+from planetmesh.model.job import Attempt, Outcome, Task, TaskState
 from planetmesh.wire.api import AttemptView, Explanation, FindingView, JobView, rfc3339
 
 
@@ -80,13 +80,21 @@ def _of_end(state: MeshState, task: Task) -> list[explain.Finding]:
     if task.state is TaskState.COMPLETED:
         found.append(explain.Finding(f"Attempt {task.attempt} completed here.", "", name))
     else:
-        hint = f"planetmesh retry {task.job_id}" if task.state is TaskState.FAILED else ""
+        hint = _after_failure(task) if task.state is TaskState.FAILED else ""
         # Mostly it says itself where that was.
         where = "" if name and f" on {name}" in task.error else name
         found.append(explain.Finding(task.error or "It ended without a word.", hint, where))
     if task.terms is not None:
         found.append(explain.Finding(f"It was the cheapest: {explain.terms_in_words(task.terms)}.", "", name))
     return found
+
+
+def _after_failure(task: Task) -> str:
+    if task.outcome is Outcome.INPUTS:
+        return (
+            "its inputs themselves are at fault: mend them and hand them in anew; a retry would end the same"
+        )
+    return f"planetmesh retry {task.job_id}"
 
 
 async def explain_node(call: Call) -> web.StreamResponse:
