@@ -21,9 +21,9 @@ _EXAMPLES = """
 Examples:
   planetmesh dashboard
   planetmesh dashboard --light
-  planetmesh dashboard --web                             in a browser on this machine
-  planetmesh dashboard --web --web-port 8433 --no-open   for a browser elsewhere; there:
-      ssh -L 8433:127.0.0.1:8433 THIS-MACHINE            and then the address that was printed
+  planetmesh dashboard --web                            in a browser
+  planetmesh dashboard --web --web-port 8433 --no-open  for one elsewhere; there:
+      ssh -L 8433:127.0.0.1:8433 THIS-MACHINE           then the address printed
 
 Keys: ? shows all of them, q leaves; the mesh goes on. Viewers see the same and may not act.
 """

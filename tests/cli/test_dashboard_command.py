@@ -51,7 +51,7 @@ def test_a_port_that_is_taken_is_named(say, coordinator: None, monkeypatch) -> N
         said = say("dashboard", "--web", "--web-port", str(port))
     assert said.status == 2
     assert said.out == b""
-    assert f"Port {port} cannot be opened" in said.error
+    assert f"Port {port} cannot be opened: Address already in use.\n" in said.error
     assert "Without --web-port" in said.error
 
 

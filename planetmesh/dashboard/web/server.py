@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -87,7 +88,7 @@ def _bind(port: int) -> socket.socket:
         return socket.create_server((LOOPBACK, port), backlog=BACKLOG)
     except OSError as error:
         raise Conflict(
-            f"Port {port} cannot be opened: {error.strerror or error}.",
+            f"Port {port} cannot be opened: {os.strerror(error.errno) if error.errno else error}.",
             hint="Without --web-port a free one is taken.",
         ) from error
 
