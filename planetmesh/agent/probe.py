@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from planetmesh import __version__
+from planetmesh import __version__, logs
 from planetmesh.jobtypes.image_batch import HEIC_TAG
 from planetmesh.jobtypes.registry import JOB_TYPES
 from planetmesh.model.node import Gpu, NodeInfo, NodeLoad, Sandbox
@@ -126,6 +126,7 @@ class LoadMeter:
         cache_bytes: int = 0,
     ) -> NodeLoad:
         lag, self._lag_seconds = self._lag_seconds, 0.0
+        log_counts = logs.counts()
         try:
             disk_free = self.disk_free_bytes = psutil.disk_usage(str(self._work_folder)).free
         except OSError:
@@ -140,6 +141,9 @@ class LoadMeter:
             outbox_refused=outbox_refused,
             cache_bytes=cache_bytes,
             lag_seconds=lag,
+            log_file_bytes=log_counts.file_bytes,
+            log_rotations=log_counts.rotations,
+            log_lost=log_counts.lost,
         )
 
 

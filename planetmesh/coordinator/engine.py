@@ -292,6 +292,7 @@ class Engine:
             turn.job_ends,
             now.wall,
         )
+        self.meters.forget(turn.removed_nodes)
         for node_id, messages in turn.sends.items():
             self.switchboard.send(node_id, messages)
         for hang_up in turn.hang_ups:

@@ -84,6 +84,11 @@ class Meters:
         self.task_seconds = Samples(TASK_SECONDS)
         """Of accepted attempts."""
 
+    def forget(self, nodes: Iterable[NodeId]) -> None:
+        """Nodes come and go; what is kept of each must not pile up."""
+        for node_id in nodes:
+            self.placements.pop(node_id, None)
+
     def note_turn(
         self,
         state: MeshState,

@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 
 from planetmesh import __version__
 from planetmesh.coordinator.meters import Meters, Samples
+from planetmesh.log_file import LogCounts
 from planetmesh.mesh.live_node import LiveNode
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.ids import NodeId
@@ -69,6 +70,9 @@ class _Node(msgspec.Struct, frozen=True):
     outbox_refused: int
     cache_bytes: int
     event_loop_lag_seconds: float
+    log_file_bytes: int
+    log_rotations: int
+    log_lost: int
     placements: int
 
 
@@ -84,10 +88,17 @@ class Picture(msgspec.Struct, frozen=True):
     meters: Meters
     storage: Storage
     traffic: Traffic
+    log: LogCounts
 
 
 def take_picture(
-    state: MeshState, meters: Meters, mesh: str, mesh_id: str, storage: Storage, traffic: Traffic
+    state: MeshState,
+    meters: Meters,
+    mesh: str,
+    mesh_id: str,
+    storage: Storage,
+    traffic: Traffic,
+    log: LogCounts,
 ) -> Picture:
     """Costs what is live: jobs that have not ended, and nodes."""
     jobs = dict.fromkeys((each for each in JobState if each not in JOB_ENDED), 0)
@@ -115,6 +126,7 @@ def take_picture(
         meters=meters,
         storage=storage,
         traffic=traffic,
+        log=log,
     )
 
 
@@ -133,6 +145,9 @@ def _node(live: LiveNode, placements: Mapping[NodeId, int]) -> _Node:
         outbox_refused=load.outbox_refused,
         cache_bytes=load.cache_bytes,
         event_loop_lag_seconds=load.lag_seconds,
+        log_file_bytes=load.log_file_bytes,
+        log_rotations=load.log_rotations,
+        log_lost=load.log_lost,
         placements=placements.get(live.node.id, 0),
     )
 
@@ -160,6 +175,7 @@ class _Pictured(Collector):
         yield from _ended(picture.meters)
         yield from _engine(picture.meters)
         yield from _storage(picture.storage, picture.traffic)
+        yield from _log(picture.log)
         yield from _nodes(picture.shown)
 
 
@@ -216,6 +232,18 @@ def _storage(storage: Storage, traffic: Traffic) -> Iterator[Metric]:
     yield _gauge("connections", "Open connections of members.", traffic.connections)
 
 
+def _log(log: LogCounts) -> Iterator[Metric]:
+    for name, about, value in (
+        ("log_lines", "Lines of the coordinator's log since the start.", log.lines),
+        ("log_left_out", "Lines of events that came too often, since the start.", log.left_out),
+        ("log_lost", "Lines that the log file's disk did not take, since the start.", log.lost),
+        ("log_rotations", "Times that the log file was moved aside since the start.", log.rotations),
+        ("log_file_written_bytes", "Written to the log file since the start.", log.file_written_bytes),
+    ):
+        yield CounterMetricFamily(f"planetmesh_{name}", about, value)
+    yield _gauge("log_file_bytes", "The log file and the older ones beside it.", log.file_bytes)
+
+
 def _nodes(shown: tuple[_Node, ...]) -> Iterator[Metric]:
     up = {node.name: int(node.state is NodeState.HEALTHY) for node in shown}
     yield _gauges("node_up", "1 for a node that is HEALTHY.", "node", up)
@@ -238,6 +266,9 @@ _OF_NODES = {
     "outbox_refused": "Ends and output of tasks that its agent had to set aside since it started.",
     "cache_bytes": "Files in its cache.",
     "event_loop_lag_seconds": "How late its event loop was since the last heartbeat, at most.",
+    "log_file_bytes": "Its agent's log file and the older ones beside it.",
+    "log_rotations": "Times that this file was moved aside since the agent started.",
+    "log_lost": "Lines that this file's disk did not take since the agent started.",
 }
 _TASK_ENDS = (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED)
 

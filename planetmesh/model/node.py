@@ -82,6 +82,11 @@ class NodeLoad(msgspec.Struct, frozen=True):
     """How late the agent's event loop came back to a timer since the last heartbeat, at most."""
     outbox_refused: Amount = 0
     """Messages about tasks that its agent had to set aside since it started."""
+    log_file_bytes: Amount = 0
+    """Its agent's log file and the older ones beside it."""
+    log_rotations: Amount = 0
+    log_lost: Amount = 0
+    """Lines that the log file's disk did not take."""
 
 
 class Confined(msgspec.Struct, frozen=True):

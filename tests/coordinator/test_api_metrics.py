@@ -10,8 +10,10 @@ from api_world import Client, World, small
 from prometheus_client.parser import text_string_to_metric_families
 
 from planetmesh.coordinator import metrics
+from planetmesh.mesh import nodes
 from planetmesh.model.identity import Role
 from planetmesh.model.job import Outcome
+from planetmesh.model.node import NodeLoad
 
 
 async def scrape(client: Client) -> dict[str, dict[str, float]]:
@@ -88,6 +90,43 @@ async def test_the_number_of_series_is_bounded(world: World, operator: Client, m
     assert {name: values.keys() for name, values in later.items()} == {
         name: values.keys() for name, values in found.items()
     }
+
+
+async def test_nodes_that_come_and_go_leave_no_series(world: World, operator: Client):
+    await world.add_node("desk")
+    job_id = await operator.submit(**small(1))
+    await world.start(job_id)
+    await world.finish(job_id)
+    before = await scrape(operator)
+    for number in range(20):
+        name = f"guest-{number}"
+        await world.add_node(name, tags=("guest",))
+        job_id = await operator.submit(**small(1), tags=["guest"])
+        await world.start(job_id)
+        await world.finish(job_id)
+        assert (await scrape(operator))["planetmesh_placements_total"][name] == 1
+        await world.leave(name)
+        if number % 2:
+            assert (await operator.post(f"/v1/nodes/{name}/revoke")).status == 200
+        assert (await operator.ask("DELETE", f"/v1/nodes/{name}")).status == 200
+    after = await scrape(operator)
+    assert {name: values.keys() for name, values in after.items()} == {
+        name: values.keys() for name, values in before.items()
+    }
+    assert len(world.engine.meters.placements) == 1
+    assert world.engine.meters.placed == 21
+
+
+async def test_the_logs_of_all_processes_are_in_it(world: World, operator: Client):
+    node_id = await world.add_node("desk")
+    load = NodeLoad(log_file_bytes=5000, log_rotations=3, log_lost=2)
+    await world.engine.do(lambda state, now: nodes.on_heartbeat(state, node_id, load, now))
+    found = await scrape(operator)
+    assert found["planetmesh_node_log_file_bytes"] == {"desk": 5000}
+    assert found["planetmesh_node_log_rotations"] == {"desk": 3}
+    assert found["planetmesh_node_log_lost"] == {"desk": 2}
+    for name in ("lines_total", "left_out_total", "lost_total", "rotations_total", "file_bytes"):
+        assert found[f"planetmesh_log_{name}"][""] >= 0
 
 
 async def test_bytes_of_files_are_counted(world: World, operator: Client):

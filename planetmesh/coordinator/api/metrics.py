@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from copy import copy
 from functools import partial
 
 from aiohttp import web
 
+from planetmesh import logs
 from planetmesh.coordinator.api.call import Call
 
 ACCEPT_MOST = 1000
@@ -39,7 +41,9 @@ async def show_metrics(call: Call) -> web.StreamResponse:
         feed_subscribers=feed.subscribers,
         connections=len(parts.access.connections),
     )
-    picture = metrics.take_picture(engine.state, engine.meters, own.mesh_name, own.mesh_id, storage, traffic)
+    picture = metrics.take_picture(
+        engine.state, engine.meters, own.mesh_name, own.mesh_id, storage, traffic, copy(logs.counts())
+    )
     accept = call.request.headers.get("Accept", "")[:ACCEPT_MOST]
     body, content_type = await asyncio.to_thread(partial(metrics.render, picture, accept))
     return web.Response(body=body, headers={"Content-Type": content_type})
