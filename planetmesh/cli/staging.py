@@ -73,7 +73,11 @@ def _with_program(plan: Plan, folder: Path, argv: list[str]) -> list[str]:
     has_folder = "/" in argv[0] or "\\" in argv[0]
     if not has_folder or program.is_absolute() or any(letter.isspace() for letter in argv[0]):
         return argv
-    if not (folder / program).is_file():
+    try:
+        is_here = (folder / program).is_file()
+    except OSError:  # too long for a name
+        is_here = False
+    if not is_here:
         return argv
     return [plan.add_program(argv[0]), *argv[1:]]
 
@@ -106,7 +110,10 @@ def _is_below(folder: Path, text: str) -> bool:
     """Whether it may be a relative name of something that is there."""
     if not text or len(text) > 1024 or "\0" in text or text.startswith(("-", "/", ".", "~")):
         return False
-    return (folder / text).exists()
+    try:
+        return (folder / text).exists()
+    except OSError:  # too long for a name
+        return False
 
 
 def _renamed(plan: Plan) -> list[str]:

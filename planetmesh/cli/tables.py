@@ -149,7 +149,19 @@ def lay_out(things: Sequence[T], shape: Shape[T], width: int) -> tuple[list[Laid
         if not least.column.drop:
             break
         short.remove(least)
+    _give_back(things, short, width - _total(short) - (len(GAP) + long.width if long else 0))
     return short, long
+
+
+def _give_back(things: Sequence[T], laid: Sequence[Laid], spare: int) -> None:
+    """What no other column needs goes to those that were cut."""
+    for each in laid:
+        if spare <= 0 or each.column.most >= CELL_MOST_LETTERS:
+            continue
+        before = each.width
+        texts = [cell(each.column.text(thing), each.column.most) for thing in things]
+        each.cells = [_cut(text, before + spare) for text in texts]
+        spare -= each.width - before
 
 
 def _cells(things: Sequence[T], column: Column[T], width: int) -> list[str]:

@@ -96,6 +96,12 @@ def test_many_failures_are_ten_short_lines_and_a_count(say, double: Double) -> N
     assert "\x1b" not in said.error
 
 
+@pytest.mark.parametrize("length", [256, 1000])
+def test_an_input_too_long_for_a_files_name_is_a_text(say, double: Double, length: int) -> None:
+    assert say("run", "echo", ":::", "x" * length).status == 0
+    assert say("run", f"./{'x' * length}", "a").status == 0
+
+
 def test_a_retry_of_a_single_task_is_told(say, double: Double, monkeypatch) -> None:
     monkeypatch.setattr("planetmesh.cli.follow.PATIENT_SECONDS", 0.05)
     double.plan = lambda spec, index: Does(first_fails=True, seconds=0.3, error="exit code 9")

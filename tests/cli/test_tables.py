@@ -81,3 +81,20 @@ def test_sentences_break_at_blanks_and_never_inside_a_command(monkeypatch) -> No
     assert " ".join(lines).split() == text.split()
     monkeypatch.setattr("sys.stderr.isatty", lambda: False)
     assert wrapped(text) == text
+
+
+def test_a_name_is_cut_only_for_what_others_need(shown) -> None:
+    long_name = "a-name-of-thirty-letters-and-x"
+    assert any(long_name in line for line in shown([node(long_name)], NODES, 80))
+    narrow = shown([node(long_name)], NODES, 40)[1]
+    assert narrow.startswith("a-name-of-")
+    assert "HEALTHY" in narrow
+    assert len(narrow) <= 40
+
+
+def test_a_pipe_gets_all_columns_and_all_letters(capsys) -> None:
+    printer_for(json=False, quiet=False).rows([node("n" * 10_000), node("desk")], NODES)
+    head, first, second = capsys.readouterr().out.splitlines()
+    assert head.split() == [column.title for column in NODES.columns]
+    assert "n" * 10_000 in first
+    assert len(second) < 300
