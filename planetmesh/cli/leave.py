@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from planetmesh.cli.face import Face
 from planetmesh.cli.part import Role, read_part
 from planetmesh.errors import Conflict, NotFound
+from planetmesh.model.identity import Role as MeshRole
 from planetmesh.paths import Home
+
+if TYPE_CHECKING:
+    from planetmesh.trust.identity import Membership
 
 
 @click.command(
@@ -36,11 +42,16 @@ def leave(face: Face, /) -> int:
         places = _places(home)
         if not places:
             raise _nothing(home)
-        names = _names(home)
+        left = _left(home)
         for place in places:
             shutil.rmtree(place) if place.is_dir() else place.unlink()
+    names = " and ".join(f"the mesh '{each.mesh_name}' as {each.role} '{each.name}'" for each in left)
     face.printer.note(f"This home has left {names or 'its mesh'}.")
-    face.printer.note("Tell the coordinator: `planetmesh node forget NAME`. `planetmesh up` joins anew.")
+    for each in left:
+        strike = "node forget" if each.role is MeshRole.AGENT else "people revoke"
+        command = f"planetmesh {strike} {shlex.quote(each.name)}"
+        face.printer.note(f"Tell the coordinator, so that its list is true: {command}")
+    face.printer.note("`planetmesh up` or `planetmesh login` joins anew.")
     return 0
 
 
@@ -50,19 +61,18 @@ def _places(home: Home) -> list[Path]:
     return [place for place in every if place.exists()]
 
 
-def _names(home: Home) -> str:
-    """The meshes that are left, as far as the identities can still be read."""
+def _left(home: Home) -> list[Membership]:
+    """What is left, as far as the identities can still be read."""
     from planetmesh.errors import MeshError
     from planetmesh.trust.identity import Identity
 
-    found: list[str] = []
+    found: list[Membership] = []
     for folder in (home.agent, home.operator):
         try:
-            known = Identity.load(folder, accept_expired=True).membership
+            found.append(Identity.load(folder, accept_expired=True).membership)
         except MeshError:
             continue
-        found.append(f"the mesh '{known.mesh_name}' as {known.role} '{known.name}'")
-    return " and ".join(found)
+    return found
 
 
 def _nothing(home: Home) -> NotFound:

@@ -31,10 +31,28 @@ def test_a_member_leaves_and_keeps_its_settings(member: Home, say) -> None:
     said = say("leave")
     assert said.status == 0
     assert "the mesh 'den' as agent 'desk'" in said.error
+    assert "planetmesh node forget desk" in said.error
     assert not Identity.exists(member.agent)
     assert not member.role_file.exists()
     assert member.settings_file.exists()
     assert say("leave").status == 5
+
+
+def test_a_person_is_struck_from_another_list_than_a_machine(home: Home, tmp_path, say) -> None:
+    authority = Authority.create(tmp_path / "authority", secrets.token_hex(16))
+    membership = Membership(
+        authority.mesh_id,
+        "den",
+        MeshRole.OPERATOR,
+        secrets.token_hex(16),
+        "anna on desk",
+        secrets.token_hex(16),
+    )
+    home.prepare()
+    authority.issue_local(home.operator, membership)
+    said = say("leave")
+    assert (said.status, "planetmesh people revoke 'anna on desk'" in said.error) == (0, True)
+    assert "node forget" not in said.error
 
 
 def test_not_while_it_takes_part(member: Home, say) -> None:

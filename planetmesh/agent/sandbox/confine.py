@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import pwd
 import resource
 import signal
 import sys
@@ -23,7 +22,7 @@ assert sys.platform == "linux"  # tells the type checker; nobody imports this el
 
 from landlockpy import Scope
 
-from planetmesh.agent.sandbox import landlock, veil
+from planetmesh.agent.sandbox import landlock, veil, views
 from planetmesh.agent.sandbox.filter import forbid_limits_of_others
 
 PR_SET_PDEATHSIG = 1
@@ -92,7 +91,7 @@ def confine(spec: LauncherSpec, user: TaskUser | None) -> Confinement:
     is_veiled = user is None and veil.draw()
     has_own_memory = is_veiled or (user is not None and veil.part())
     abi = landlock.supported_abi()
-    home = _home_of(os.getuid())
+    home = views.home_of(os.getuid())
     if not abi:
         _take_user(user)
         prctl(PR_SET_NO_NEW_PRIVS, 1)
@@ -105,14 +104,6 @@ def confine(spec: LauncherSpec, user: TaskUser | None) -> Confinement:
     # A change of user clears it, so it comes last.
     forbid_inspection()
     return Confinement(abi, is_scoped, is_veiled, has_own_memory)
-
-
-def _home_of(uid: int) -> str:
-    """A container's user may have no entry, and then no home to keep tasks from."""
-    try:
-        return pwd.getpwuid(uid).pw_dir
-    except KeyError:
-        return "/nonexistent"
 
 
 def set_limits(limits: Limits, uid: int) -> None:

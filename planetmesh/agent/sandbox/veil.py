@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import pwd
 import socket
 import stat
 import sys
 from collections.abc import Iterator
 
-from planetmesh.agent.sandbox.views import RUNTIME_FOLDER, SHARED_MEMORY
+from planetmesh.agent.sandbox.views import RUNTIME_FOLDER, SHARED_MEMORY, home_of
 
 assert sys.platform == "linux"  # tells the type checker; nobody imports this elsewhere
 
@@ -121,10 +120,7 @@ def open_doors(uid: int) -> list[str]:
 
 def _folders(uid: int) -> list[str]:
     """Folders of one user that hold sockets of running programs."""
-    try:
-        home = pwd.getpwuid(uid).pw_dir
-    except KeyError:
-        home = "/nonexistent"
+    home = home_of(uid)
     found = [f"{RUNTIME_FOLDER}/{uid}", *(os.path.join(home, name) for name in HOME_FOLDERS)]
     for top in SHARED_TEMPORARY:
         found += [path for path in _entries(top) if _is_folder_of(path, uid) and any(_sockets(path))]

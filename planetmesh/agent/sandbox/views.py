@@ -53,6 +53,19 @@ def real(paths: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(os.path.realpath(path) for path in paths))
 
 
+def home_of(uid: int) -> str:
+    """Where a person's secrets lie. A container's user may have no entry: then where programs put them."""
+    if sys.platform == "win32":
+        return os.path.expanduser("~")  # there are no such numbers
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        home = os.environ.get("HOME", "")
+        return home if os.path.isabs(home) else "/nonexistent"
+
+
 def private_paths(user_home: str) -> list[str]:
     """The dot entries of a person's home: keys, tokens, browsers, histories. Toolchains are handed back."""
     found = [RUNTIME_FOLDER]

@@ -232,6 +232,28 @@ async def test_landlock_alone_hides_the_home_from_the_same_user(ground, hide):
         assert "a file outside its folder" in detail
 
 
+def test_whose_uid_has_no_entry_keeps_secrets_where_programs_put_them(tmp_path, monkeypatch):
+    nobodys = next(uid for uid in range(54_321, 60_000) if not _has_entry(uid))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / "work").mkdir()
+    assert views.home_of(nobodys) == str(tmp_path)
+    private = views.private_paths(views.home_of(nobodys))
+    assert str(tmp_path / ".ssh") in private
+    assert str(tmp_path / "work") not in private
+    monkeypatch.setenv("HOME", "here")
+    assert views.home_of(nobodys) == "/nonexistent"
+    assert views.home_of(os.getuid()) == pwd.getpwuid(os.getuid()).pw_dir
+
+
+def _has_entry(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
+
+
 def test_a_link_is_never_granted(tmp_path):
     hidden = tmp_path / "a" / "hidden"
     hidden.mkdir(parents=True)
