@@ -41,12 +41,12 @@ Operators may look. The newest 100 000 rows are kept.
 def audit(face: Face, *, limit: int, action: str | None) -> None:
     """Show who did what to the mesh."""
     from planetmesh.cli.output import Column, Shape
-    from planetmesh.cli.shapes import show_time
+    from planetmesh.cli.shapes import show_brief_time, show_time
 
     found = face.with_mesh(lambda mesh: _read(mesh, limit, action))
     shape = Shape["AuditView"](
         (
-            Column("TIME", lambda row: show_time(row.at)),
+            Column("TIME", lambda row: show_time(row.at), brief=lambda row: show_brief_time(row.at)),
             Column("WHO", lambda row: row.who or row.actor[:8], most=30),
             Column("ACTION", lambda row: row.action),
             Column("WHAT", lambda row: row.object, most=40, drop=1),

@@ -34,6 +34,8 @@ class Column(Generic[T]):
     right: bool = False
     style: Callable[[T], str] | None = None
     """A colour for a terminal."""
+    brief: Callable[[T], str] | None = None
+    """The same in fewer letters, where a terminal is too narrow for all columns."""
     drop: int = 0
     """Where a terminal is too narrow the highest goes first; 0 stays."""
     long: bool = False

@@ -47,6 +47,15 @@ def show_time(text: str | None) -> str:
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else "-"
 
 
+def show_brief_time(text: str | None) -> str:
+    """The time of today, the day of this year, else the date."""
+    at, now = parse_time(text), datetime.now(UTC).astimezone()
+    if at is None:
+        return "-"
+    at = at.astimezone()
+    return at.strftime("%H:%M" if at.date() == now.date() else "%m-%d" if at.year == now.year else "%Y-%m-%d")
+
+
 def show_between(start: str | None, end: str | None) -> str:
     """How long from one time to another, or until now."""
     begun = parse_time(start)
@@ -87,7 +96,12 @@ JOBS = Shape[JobView](
         Column("NAME", lambda job: job.name or "-", drop=3, most=30),
         Column("STATUS", lambda job: job.status, style=lambda job: colour(job.status)),
         Column("TASKS", show_tasks, right=True, drop=1),
-        Column("CREATED", lambda job: show_time(job.created_at), drop=4),
+        Column(
+            "CREATED",
+            lambda job: show_time(job.created_at),
+            brief=lambda job: show_brief_time(job.created_at),
+            drop=4,
+        ),
         Column("TIME", lambda job: show_between(job.started_at, job.completed_at), right=True, drop=2),
     ),
     key=lambda job: job.id,

@@ -144,6 +144,8 @@ def lay_out(things: Sequence[T], shape: Shape[T], width: int) -> tuple[list[Laid
     short = [each for each in laid if not each.column.long]
     if _total(short) + (len(GAP) + long.width if long else 0) > width:
         short = [each for each in short if not (each.column.drop and each.is_empty)]
+    if _total(short) > width:
+        short = [_in_brief(things, each) for each in short]
     while _total(short) > width:
         least = max(short, key=lambda each: each.column.drop)
         if not least.column.drop:
@@ -162,6 +164,11 @@ def _give_back(things: Sequence[T], laid: Sequence[Laid], spare: int) -> None:
         texts = [cell(each.column.text(thing), each.column.most) for thing in things]
         each.cells = [_cut(text, before + spare) for text in texts]
         spare -= each.width - before
+
+
+def _in_brief(things: Sequence[T], laid: Laid) -> Laid:
+    brief = laid.column.brief
+    return laid if brief is None else Laid(laid.column, [cell(brief(thing)) for thing in things])
 
 
 def _cells(things: Sequence[T], column: Column[T], width: int) -> list[str]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from planetmesh.cli.output import printer_for, wrapped
-from planetmesh.cli.shapes import NODES, TASKS
+from planetmesh.cli.shapes import JOBS, NODES, TASKS, show_time
 from planetmesh.cli.tables import lay_out
 from planetmesh.model.node import NodeState, Sandbox
-from planetmesh.wire.api import NodeView, TaskView
+from planetmesh.wire.api import JobView, NodeView, TaskCounts, TaskView
 
 
 def node(name: str, note: str = "", **more) -> NodeView:
@@ -98,3 +99,16 @@ def test_a_pipe_gets_all_columns_and_all_letters(capsys) -> None:
     assert head.split() == [column.title for column in NODES.columns]
     assert "n" * 10_000 in first
     assert len(second) < 300
+
+
+def test_times_are_brief_before_columns_go(shown) -> None:
+    at = datetime.now(UTC).isoformat()
+    job = JobView(
+        id="qrfk0rsr6j", name="render", type="command", status="RUNNING", priority=0, submitter="me",
+        created_at=at, started_at=at, completed_at=None, tasks=TaskCounts(9, 0, 0, 0, 0, 9, 0, 0),
+    )  # fmt: skip
+    assert show_time(at) in shown([job], JOBS, 80)[1]
+    narrow = "\n".join(shown([job], JOBS, 60))
+    assert "CREATED" in narrow
+    assert "render" in narrow
+    assert show_time(at) not in narrow
