@@ -155,7 +155,7 @@ def _put(fd: int, error: str, content: Any) -> None:
 def _why(status: int, memory_bytes: int) -> str:
     if status == NO_MEMORY:
         bound = f"the {memory_bytes // MIB} MiB that it may use" if memory_bytes else "there is"
-        return f"It needs more memory than {bound}."
+        return f"It needs more memory than {bound}: give its task more."
     if status < 0:
         name = signal.strsignal(-status) or f"signal {-status}"
         if -status in set(signal.Signals):

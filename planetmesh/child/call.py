@@ -122,7 +122,7 @@ class Call:
                 Fault(
                     "ResultTooLarge",
                     f"{len(body)} bytes are more than what is left for this task's values. "
-                    "Return less, or write it to a file.",
+                    "Return less, write it to a file, or raise the mesh's setting output_most_bytes.",
                 )
             )
             return

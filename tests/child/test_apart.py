@@ -74,7 +74,9 @@ def test_what_only_failed_in_company_is_done_by_a_fresh_child(tmp_path):
 @only_linux
 def test_memory_ends_for_the_child_and_not_for_us():
     found = outcomes(3, {1}, "eat", memory_bytes=64 * MIB)
-    assert found[1] == Died("It needs more memory than the 64 MiB that it may use.", False)
+    assert found[1] == Died(
+        "It needs more memory than the 64 MiB that it may use: give its task more.", False
+    )
     assert (found[0][0], found[2][0]) == (0, 2)
 
 
