@@ -22,7 +22,8 @@ Examples:
   planetmesh audit --limit 1000 --json | jq '.[] | select(.action == "submit")'
   planetmesh audit --action revoke_node
 
-Newest first. Everything that changed the mesh stands here: pairings, jobs, machines, settings.
+Newest first. Everything that changed the mesh stands here, with where it came from: pairings,
+certificates, jobs, machines, settings.
 Operators may look. The newest 100 000 rows are kept.
 """
 
@@ -48,6 +49,7 @@ def audit(face: Face, *, limit: int, action: str | None) -> None:
         (
             Column("TIME", lambda row: show_time(row.at), brief=lambda row: show_brief_time(row.at)),
             Column("WHO", lambda row: row.who or row.actor[:8], most=30),
+            Column("FROM", lambda row: row.address, most=40, drop=2),
             Column("ACTION", lambda row: row.action),
             Column("WHAT", lambda row: row.object, most=40, drop=1),
             Column("DETAIL", lambda row: row.detail, long=True),

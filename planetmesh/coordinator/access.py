@@ -191,7 +191,7 @@ class Access:
         try:
             rows = self.serials.check(principal, now, established=connection.admitted)
         except CopiedIdentity:
-            await self._alarm(principal, now)
+            await self._alarm(principal, now, connection.address)
             raise
         connection.admitted = True
         if rows:
@@ -241,13 +241,17 @@ class Access:
             except NotAllowed:
                 connection.abort()
 
-    async def _alarm(self, principal: Principal, now: float) -> None:
+    async def _alarm(self, principal: Principal, now: float, address: str) -> None:
         """A replaced certificate came back: somebody has a copy of the key. Say it once for each."""
         if principal.serial in self._alarms or len(self._alarms) >= ALARMS_MOST:
             return
         self._alarms[principal.serial] = None
-        log.warning("access.copied_identity", extra={"member": principal.id, "role": principal.role.value})
-        row = AuditRow(now, principal.id, "copied_identity", principal.serial, f"role {principal.role}")
+        log.warning(
+            "access.copied_identity",
+            extra={"member": principal.id, "role": principal.role.value, "address": address},
+        )
+        detail = f"role {principal.role}"
+        row = AuditRow(now, principal.id, "copied_identity", principal.serial, detail, address=address)
         await self._engine.do(_nothing, Changes(audit=[row]))
 
 

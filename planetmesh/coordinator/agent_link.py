@@ -210,7 +210,9 @@ class AgentLink:
     async def _alarm(self, reason: str) -> None:
         """Two machines with one identity: whoever looks after the mesh must hear of it."""
         log.warning("access.copied_identity", extra={"member": self.node_id, "reason": reason})
-        row = AuditRow(time.time(), self.node_id, "copied_identity", self.node_id, reason)
+        row = AuditRow(
+            time.time(), self.node_id, "copied_identity", self.node_id, reason, address=self._address
+        )
         await self.engine.do(lambda _state, _now: [], Changes(audit=[row]))
 
     def _check(self, frame: list[FromAgent]) -> None:

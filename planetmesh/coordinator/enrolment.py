@@ -131,7 +131,7 @@ class Enrolment:
         name = self.free_name(request.display_name)
         changes = Changes(
             certificates=list(self.serials.allow(leaf.record(name=name), time.time())),
-            audit=[AuditRow(time.time(), "pairing", "enrol", f"{request.role} {name}", request.peer_address)],
+            audit=[_row("pairing", "enrol", f"{request.role} {name}", member_id, request.peer_address)],
         )
         happening = self._enrolled(member_id, name) if request.role is Role.AGENT else _nothing
         try:
@@ -144,28 +144,29 @@ class Enrolment:
         endpoints = endpoints_for(request.peer_address, self.endpoints)
         return Enrolled(leaf, msgspec.structs.replace(membership, endpoints=endpoints))
 
-    async def renew(self, principal: Principal, csr_der: bytes) -> Leaf:
+    async def renew(self, principal: Principal, csr_der: bytes, address: str) -> Leaf:
         """A member asks for its next certificate: same name and role, new key."""
         if self.serials.get(principal.serial) is None:
             raise NotAllowed("This certificate is not in the coordinator's table.")
         leaf, rows = renewal.renew(self.authority, self.serials, principal, csr_der)
-        await self.engine.do(_nothing, Changes(certificates=list(rows)))
+        row = _row(principal.id, "renew", principal.id, leaf.serial, address)
+        await self.engine.do(_nothing, Changes(certificates=list(rows), audit=[row]))
         return leaf
 
-    async def certify_peer(self, principal: Principal, csr_der: bytes) -> Leaf:
+    async def certify_peer(self, principal: Principal, csr_der: bytes, address: str) -> Leaf:
         """A node's second certificate: to hand blobs to other nodes. It opens no door of this coordinator.
 
         So it has no row in the table of serials; nobody is sent to a node that was revoked.
         """
         leaf = self.authority.issue_from_csr(Role.PEER, principal.id, csr_der)
-        row = AuditRow(time.time(), principal.id, "certify_peer", principal.id, leaf.serial)
+        row = _row(principal.id, "certify_peer", principal.id, leaf.serial, address)
         await self.engine.do(_nothing, Changes(audit=[row]))
         return leaf
 
-    async def certify_cluster(self, principal: Principal, csr_der: bytes) -> bytes:
+    async def certify_cluster(self, principal: Principal, csr_der: bytes, address: str) -> bytes:
         """A certificate (PEM) for a Dask cluster of an operator's: known to its own processes only."""
         certificate, serial = self.authority.issue_cluster(new_node_id(), csr_der)
-        row = AuditRow(time.time(), principal.id, "certify_cluster", principal.id, serial)
+        row = _row(principal.id, "certify_cluster", principal.id, serial, address)
         await self.engine.do(_nothing, Changes(audit=[row]))
         return certificate
 
@@ -208,6 +209,10 @@ def endpoints_for(peer_address: str, endpoints: tuple[str, ...]) -> tuple[str, .
     if is_loopback(peer_address):
         return endpoints
     return tuple(each for each in endpoints if not is_loopback(parse_endpoint(each)[0])) or endpoints
+
+
+def _row(actor: str, action: str, what: str, detail: str, address: str) -> AuditRow:
+    return AuditRow(time.time(), actor, action, what, detail, address=address)
 
 
 def _nothing(_state: MeshState, _now: Moment) -> fx.Effects:

@@ -95,7 +95,13 @@ def _tally(meters: Meters) -> _Tally:
 def _say_audit(row: AuditRow) -> None:
     log.info(
         "audit.row",
-        extra={"actor": row.actor, "action": row.action, "object": row.object, "detail": row.detail},
+        extra={
+            "actor": row.actor,
+            "action": row.action,
+            "object": row.object,
+            "detail": row.detail,
+            "address": row.address,
+        },
     )
 
 

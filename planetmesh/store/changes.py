@@ -39,6 +39,8 @@ class AuditRow(msgspec.Struct, frozen=True):
     object: str
     detail: str = ""
     number: int = 0
+    address: str = ""
+    """Where whoever did it called from."""
 
 
 class Changes(msgspec.Struct):

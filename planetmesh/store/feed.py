@@ -34,16 +34,16 @@ def sweep_feed(connection: sqlite3.Connection, keep_rows: int, limit: int) -> in
 
 def save_audit(connection: sqlite3.Connection, rows: Iterable[AuditRow]) -> None:
     connection.executemany(
-        "INSERT INTO audit(at, actor, action, object, detail) VALUES(?,?,?,?,?)",
-        ((row.at, row.actor, row.action, row.object, row.detail) for row in rows),
+        "INSERT INTO audit(at, actor, action, object, detail, address) VALUES(?,?,?,?,?,?)",
+        ((row.at, row.actor, row.action, row.object, row.detail, row.address) for row in rows),
     )
 
 
 def list_audit(connection: sqlite3.Connection, limit: int, before: int | None) -> list[AuditRow]:
     """Newest first."""
     query = (
-        "SELECT at, actor, action, object, detail, number FROM audit WHERE ?1 IS NULL OR number < ?1 "
-        "ORDER BY number DESC LIMIT ?2"
+        "SELECT at, actor, action, object, detail, number, address FROM audit "
+        "WHERE ?1 IS NULL OR number < ?1 ORDER BY number DESC LIMIT ?2"
     )
     return [AuditRow(*row) for row in connection.execute(query, (before, limit))]
 

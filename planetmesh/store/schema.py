@@ -118,6 +118,10 @@ MESH = (
         job INTEGER NOT NULL, first INTEGER NOT NULL, items BLOB NOT NULL, PRIMARY KEY(job, first)
     ) WITHOUT ROWID;
     """,
+    # address: where whoever did it called from.
+    """
+    ALTER TABLE audit ADD COLUMN address TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 OUTPUTS = (

@@ -53,3 +53,5 @@ class AuditView(msgspec.Struct, frozen=True):
     action: str
     object: str
     detail: str = ""
+    address: str = ""
+    """Where that member called from."""

@@ -93,7 +93,8 @@ class Call:
 
     def audit(self, action: str, what: str, detail: str = "") -> AuditRow:
         """The row that says who did it; to go into the same transaction."""
-        return AuditRow(self.parts.engine.read_clock().wall, self.principal.id, action, what, detail)
+        now, address = self.parts.engine.read_clock().wall, self.connection.address
+        return AuditRow(now, self.principal.id, action, what, detail, address=address)
 
     def audited(self, action: str, what: str, detail: str = "") -> Changes:
         return Changes(audit=[self.audit(action, what, detail)])

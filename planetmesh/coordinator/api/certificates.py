@@ -31,7 +31,7 @@ async def renew_certificate(call: Call) -> web.StreamResponse:
     """A new certificate for the caller's own name and role; only the key of the request counts."""
     asked = await call.body(RenewCertificate, most_bytes=BODY_MOST_BYTES)
     enrolment = call.parts.enrolment
-    leaf = await enrolment.renew(call.principal, _der(asked.csr_pem))
+    leaf = await enrolment.renew(call.principal, _der(asked.csr_pem), call.connection.address)
     answer = RenewedCertificate(
         certificate_pem=leaf.cert_pem.decode("ascii"), ca_pem=enrolment.authority.ca_pem.decode("ascii")
     )
@@ -42,7 +42,7 @@ async def certify_peer(call: Call) -> web.StreamResponse:
     """A certificate for the port on which the calling node hands blobs to others."""
     asked = await call.body(RenewCertificate, most_bytes=BODY_MOST_BYTES)
     enrolment = call.parts.enrolment
-    leaf = await enrolment.certify_peer(call.principal, _der(asked.csr_pem))
+    leaf = await enrolment.certify_peer(call.principal, _der(asked.csr_pem), call.connection.address)
     answer = RenewedCertificate(
         certificate_pem=leaf.cert_pem.decode("ascii"), ca_pem=enrolment.authority.ca_pem.decode("ascii")
     )
@@ -53,7 +53,8 @@ async def certify_cluster(call: Call) -> web.StreamResponse:
     """A certificate for the processes of a Dask cluster that the caller is about to start."""
     asked = await call.body(RenewCertificate, most_bytes=BODY_MOST_BYTES)
     enrolment = call.parts.enrolment
-    certificate = await enrolment.certify_cluster(call.principal, _der(asked.csr_pem))
+    address = call.connection.address
+    certificate = await enrolment.certify_cluster(call.principal, _der(asked.csr_pem), address)
     ca_pem = enrolment.authority.ca_pem.decode("ascii")
     return call.answer(RenewedCertificate(certificate_pem=certificate.decode("ascii"), ca_pem=ca_pem))
 

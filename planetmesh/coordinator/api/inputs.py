@@ -33,7 +33,7 @@ async def add_inputs(call: Call) -> web.StreamResponse:
 
     call.parts.weights.refuse_too_much(engine.state, call.principal.id, call.body_bytes)
     try:
-        await engine.do(happen, also=call.audited("add inputs", job.id, str(len(items))))
+        await engine.do(happen, also=call.audited("add_inputs", job.id, str(len(items))))
     except Conflict:
         # The first answer may have been lost, and the job be over since.
         known = (await open_job(call, job.id)).job.spec.inputs

@@ -83,4 +83,5 @@ def _audit_view(call: Call, row: AuditRow) -> AuditView:
         action=row.action,
         object=row.object,
         detail=row.detail,
+        address=row.address,
     )
