@@ -116,6 +116,8 @@ class _Hosting:
                         await self._agent.run()
                     await asyncio.Event().wait()
                 finally:
+                    if not self._ending:
+                        self._say_finishing()
                     showing.cancel()
 
     async def _keep_showing(self, coordinator: Coordinator) -> None:

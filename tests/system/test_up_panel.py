@@ -58,6 +58,7 @@ def test_stopping_a_coordinator_takes_the_panel_away(tmp_path: Path):
         terminal.type("\r\r")
         terminal.type("\x03")
         assert terminal.end() == 0
+        assert b"Stopping." in terminal.seen
         assert "add a node" not in terminal.screen.text
         assert terminal.screen.text.endswith("Stopped. `planetmesh up` goes on where it was.")
 
