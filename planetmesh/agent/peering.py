@@ -17,6 +17,7 @@ import msgspec
 from planetmesh.agent.peer_server import PeerServer
 from planetmesh.agent.renewal import Ask, pem_of
 from planetmesh.errors import MeshError, NotAllowed
+from planetmesh.model.endpoint import is_link_local
 from planetmesh.model.identity import Role
 from planetmesh.paths import Home
 from planetmesh.trust.identity import Identity, verify_leaf
@@ -43,6 +44,10 @@ class Peering:
 
     async def keep(self, address: str, ask: Ask, on_open: Callable[[int], None]) -> None:
         """Serve at the address that the link comes from, and stay certified, until cancelled."""
+        if is_link_local(address):
+            # Each machine has its own name for the card behind it, so nobody could be told where to go.
+            log.warning("peer.not_open", extra={"reason": f"other nodes cannot go to {address}"})
+            return
         while True:
             try:
                 await self._open(address, ask)

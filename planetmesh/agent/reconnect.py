@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from planetmesh.agent.link import HungUp, Link
 from planetmesh.agent.state import AgentState, Phase
-from planetmesh.errors import MeshError, NotAllowed
+from planetmesh.errors import BadInput, MeshError, NotAllowed
+from planetmesh.model.endpoint import is_link_local, parse_endpoint
 from planetmesh.trust.identity import Identity
 
 log = logging.getLogger(__name__)
@@ -116,8 +117,12 @@ class Reconnector:
         self._on_state(AgentState(Phase.LOST, detail, "Is `planetmesh up` running there?", reason=reason))
 
     async def _try_all(self) -> bool:
-        """Known addresses, the last good one first, then whoever says to be our coordinator."""
-        for endpoint in dict.fromkeys([*self._identity.membership.endpoints, *self._found]):
+        """Known addresses, the last good one first, then whoever says to be our coordinator.
+
+        Link-local ones come last: from them no other node could be told where this one hands out files.
+        """
+        known = dict.fromkeys([*self._identity.membership.endpoints, *self._found])
+        for endpoint in sorted(known, key=_is_link_local):
             self._is_registered = False
             await self._try(endpoint)
             if self._is_registered:
@@ -157,6 +162,13 @@ class Reconnector:
             raise NotAllowed(refusal.message, hint=refusal.hint or PAIR_AGAIN) from refusal
         self._on_state(AgentState(Phase.REFUSED, refusal.message, refusal.hint or PAIR_AGAIN))
         await asyncio.sleep(REFUSED_SECONDS * random.uniform(1 - BACK_OFF_SPREAD, 1))  # noqa: S311  no secret
+
+
+def _is_link_local(endpoint: str) -> bool:
+    try:
+        return is_link_local(parse_endpoint(endpoint)[0])
+    except BadInput:  # anybody on the LAN can announce such things; the try itself says what is wrong
+        return True
 
 
 def back_off(rounds: int) -> float:

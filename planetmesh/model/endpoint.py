@@ -49,6 +49,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_link_local(host: str) -> bool:
+    """Whether an IPv6 address means something only together with one machine's own network card."""
+    try:
+        return ipaddress.IPv6Address(host).is_link_local
+    except ValueError:
+        return False
+
+
 def _split(typed: str) -> tuple[str, str | None]:
     if typed.startswith("["):
         host, bracket, rest = typed[1:].partition("]")

@@ -290,6 +290,25 @@ async def test_the_lan_is_asked_when_known_addresses_are_silent(coordinator):
     assert port != coordinator.port
 
 
+async def test_link_local_addresses_and_nonsense_come_last_and_harm_nothing(coordinator):
+    home = coordinator.agent_home()
+    good = f"127.0.0.1:{coordinator.port}"
+    identity = Identity.load(home.agent)
+    for endpoint in (good, "no:such:thing", f"[fe80::1%lo]:{coordinator.port}"):
+        identity.remember_endpoint(endpoint)
+    side = Side(home)
+    tried, talk = [], side.link.talk
+
+    async def note(endpoint):
+        tried.append(endpoint)
+        await talk(endpoint)
+
+    side.link.talk = note
+    async with side.running():
+        await coordinator.until(lambda: side.link.is_up)
+    assert tried[0] == good
+
+
 async def test_a_certificate_that_is_due_is_renewed_and_used_next_time(coordinator, monkeypatch):
     monkeypatch.setattr("planetmesh.agent.renewal.due", lambda _principal, _now: True)
     home = coordinator.agent_home()

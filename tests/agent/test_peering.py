@@ -130,6 +130,13 @@ async def test_what_was_left_of_another_mesh_is_replaced(desk: Desk, tmp_path: P
     await each.close()
 
 
+async def test_no_port_is_opened_where_no_other_node_could_be_sent(desk: Desk, caplog):
+    async with asyncio.timeout(10):
+        await desk.peering().keep("fe80::1%eth0", desk.ask, desk.ports.append)
+    assert [record.message for record in caplog.records] == ["peer.not_open"]
+    assert not desk.ports
+
+
 async def test_without_an_answer_the_agent_does_without(desk: Desk, caplog):
     async def silent(_body: bytes) -> bytes:
         raise Unreachable("nobody there")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planetmesh.errors import BadInput
-from planetmesh.model.endpoint import DEFAULT_PORT, format_endpoint, parse_endpoint
+from planetmesh.model.endpoint import DEFAULT_PORT, format_endpoint, is_link_local, parse_endpoint
 
 
 @pytest.mark.parametrize(
@@ -102,3 +102,13 @@ def test_what_we_print_can_be_typed(host: str, port: int) -> None:
         assert parse_endpoint(format_endpoint(host, port)) == (host, port)
     except BadInput as refused:
         assert "not the address of one machine" in refused.message  # noqa: PT017  drawn by chance
+
+
+@pytest.mark.parametrize("host", ["fe80::1", "fe80::1%eth0", "febf::1"])
+def test_link_local_addresses_are_told_apart(host: str):
+    assert is_link_local(host)
+
+
+@pytest.mark.parametrize("host", ["169.254.1.1", "10.0.0.1", "2001:db8::1", "::1", "nas.local", ""])
+def test_others_are_not_link_local(host: str):
+    assert not is_link_local(host)
