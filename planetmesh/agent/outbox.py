@@ -163,8 +163,8 @@ class Outbox:
         If that is refused too, nothing is: then the hello does not name the attempt any more.
         """
         number = self._confirmed
-        record = self._stored(number, most_bytes=1, most_count=1)[0]
-        self._replace(number, record, reason)
+        for record in self._stored(number, most_bytes=1, most_count=1):
+            self._replace(number, record, reason)
 
     def _replace(self, number: int, record: bytes, reason: str) -> None:
         if self.aside.replace(number, record, reason) == NOTHING:
