@@ -64,7 +64,7 @@ class LogFile(logging.Handler):
         except OSError as error:
             self._fail(error)
         else:
-            self._is_failing = False
+            self._recover()
 
     def close(self) -> None:
         self._shut()
@@ -142,6 +142,11 @@ class LogFile(logging.Handler):
             with suppress(OSError):
                 os.close(self._file)
             self._file = None
+
+    def _recover(self) -> None:
+        if self._is_failing:
+            self._is_failing = False
+            log.warning("log.file_recovered", extra={"path": str(self.path), "lost": self.counts.lost})
 
     def _fail(self, error: OSError) -> None:
         """Said once, wherever else the log goes; tried again with the next line."""

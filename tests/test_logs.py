@@ -280,7 +280,8 @@ def test_a_full_disk_costs_lines_and_no_more(tmp_path: Path, capsys: pytest.Capt
     is_full[0] = False
     say("after.it")
     monkeypatch.undo()
-    assert [line["event"] for line in lines_of(path)] == ["before.it", "after.it"]
+    events = [line["event"] for line in lines_of(path)]
+    assert events == ["before.it", "after.it", "log.file_recovered"]
     said = capsys.readouterr().err
     assert said.count("log.file_failed") == 1
     assert "No space left on device" in said

@@ -57,6 +57,10 @@ def found_mesh(home: Home, mesh_name: str) -> None:
     authority.issue_local(home.coordinator, membership)
 
 
+NOTED_SECONDS = 60.0
+NOTED_MOST = 10_000
+
+
 class Enrolment:
     """Admits identities; owns the table of serials while the coordinator runs."""
 
@@ -68,6 +72,8 @@ class Enrolment:
         serials: ActiveSerials,
         endpoints: tuple[str, ...],
     ) -> None:
+        self._noted: dict[tuple[str, str], float] = {}
+        """When each member's certificates of a kind were last entered in the audit trail."""
         self.engine = engine
         self.authority = authority
         self.coordinator = coordinator
@@ -149,8 +155,8 @@ class Enrolment:
         if self.serials.get(principal.serial) is None:
             raise NotAllowed("This certificate is not in the coordinator's table.")
         leaf, rows = renewal.renew(self.authority, self.serials, principal, csr_der)
-        row = _row(principal.id, "renew", principal.id, leaf.serial, address)
-        await self.engine.do(_nothing, Changes(certificates=list(rows), audit=[row]))
+        audit = self._seldom(principal.id, "renew", leaf.serial, address)
+        await self.engine.do(_nothing, Changes(certificates=list(rows), audit=audit))
         return leaf
 
     async def certify_peer(self, principal: Principal, csr_der: bytes, address: str) -> Leaf:
@@ -159,9 +165,19 @@ class Enrolment:
         So it has no row in the table of serials; nobody is sent to a node that was revoked.
         """
         leaf = self.authority.issue_from_csr(Role.PEER, principal.id, csr_der)
-        row = _row(principal.id, "certify_peer", principal.id, leaf.serial, address)
-        await self.engine.do(_nothing, Changes(audit=[row]))
+        audit = self._seldom(principal.id, "certify_peer", leaf.serial, address)
+        await self.engine.do(_nothing, Changes(audit=audit))
         return leaf
+
+    def _seldom(self, member: str, action: str, serial: str, address: str) -> list[AuditRow]:
+        """Once a minute at most: who asks without end must not push all other rows out of the trail."""
+        now = time.monotonic()
+        if now - self._noted.get((member, action), -NOTED_SECONDS) < NOTED_SECONDS:
+            return []
+        if len(self._noted) >= NOTED_MOST:
+            self._noted.clear()
+        self._noted[member, action] = now
+        return [_row(member, action, member, serial, address)]
 
     async def certify_cluster(self, principal: Principal, csr_der: bytes, address: str) -> bytes:
         """A certificate (PEM) for a Dask cluster of an operator's: known to its own processes only."""

@@ -172,6 +172,16 @@ async def test_what_was_refused_leaves_no_row(world: World, operator: Client):
     assert await world.engine.store.audit(100) == before
 
 
+async def test_nobody_pushes_the_rows_of_others_out(world: World, operator: Client):
+    """A certificate may be asked for again and again; the trail keeps a bounded number of rows."""
+    viewer, agent = await world.client(Role.VIEWER), await world.client(Role.AGENT)
+    for _ in range(3):
+        assert (await viewer.post("/v1/certs/renew", request())).status == 200
+        assert (await agent.post("/v1/certs/peer", request())).status == 200
+    rows = [(row.actor, row.action) for row in await world.engine.store.audit(10)]
+    assert sorted(rows) == sorted([(viewer.id, "renew"), (agent.id, "certify_peer")])
+
+
 async def test_questions_leave_no_row(world: World, operator: Client):
     digest = sha256(b"x").hexdigest()
     assert (await operator.post("/v1/blobs/missing", {"digests": [digest]})).status == 200
