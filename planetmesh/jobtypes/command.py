@@ -24,12 +24,13 @@ from planetmesh.jobtypes.contract import (
     read_payload,
 )
 from planetmesh.jobtypes.replace import (
+    check_computed,
     check_line_of_many,
     fill_arguments,
     fill_posix_line,
     fill_windows_line,
 )
-from planetmesh.model.job import JobSpec
+from planetmesh.model.job import Items, JobSpec
 
 POSIX_SHELL = ("/bin/sh", "-c")
 WINDOWS_SHELL = ("cmd.exe", "/d", "/v:on", "/s", "/c")
@@ -51,6 +52,8 @@ class Command(JobType):
         argv = _read(spec.payload)
         if spec.chunk != 1 and _is_line(argv):
             check_line_of_many(argv[0])
+        elif _is_line(argv) and isinstance(spec.inputs, Items):
+            check_computed(argv[0], spec.inputs.items)
         check_inputs(spec, self)
 
     def launch(self, payload: dict[str, Any], items: tuple[str, ...], index: int) -> Launch:

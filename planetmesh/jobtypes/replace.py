@@ -2,13 +2,16 @@
 
 In plain arguments the input's text takes their place. In a line for the shell it never does: there a
 *variable* takes their place and the input travels in the environment, so that no input, however
-odd, is ever read as shell code. Several inputs of one task are the shell's own arguments: `"$@"`.
+odd, is read as a part of the line. Inside `$((…))` a shell computes with what it reads, and some run
+commands that stand in it, so only numbers are let in there. (A line can still hand its input to others
+that read it as code: `eval`, `[[ … -eq … ]]`, `python3 -c`.) Several inputs of one task are the shell's
+own arguments: `"$@"`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from posixpath import dirname
 
 import msgspec
@@ -30,6 +33,7 @@ _VARIABLES = {
 
 _OF_MANY = {"{}": "@", "{#}": "PLANETMESH_NUMBER"}
 """What stands for all inputs of a task together: `${@}` are the shell's arguments, each a word of its own."""
+_NUMBER = re.compile(r"[+-]?(?:[0-9]{1,18}|0[xX][0-9a-fA-F]{1,15})")
 _FUNCTION = re.compile(r"\([ \t]*\)")
 
 
@@ -101,11 +105,28 @@ def fill_posix_line(line: str, items: tuple[str, ...], index: int) -> ShellLine:
     return _fill_line(line, items, index, _posix_places)
 
 
+def check_computed(line: str, items: Iterable[str]) -> None:
+    """Raise BadInput for an input that is no number if the line computes with it."""
+    strings = {string for _, string, form in _posix_places(line) if form == _COMPUTED}
+    if strings:
+        for index, item in enumerate(items):
+            for string in strings:
+                _check_number(string, value_of(string, item, index))
+
+
+def _check_number(string: str, value: str) -> None:
+    if not _NUMBER.fullmatch(value):
+        raise BadInput(
+            f"{string} is computed with, inside $((…)), and {value[:40]!r} is no whole number.",
+            hint="A subshell in $(…) is written with a blank between the brackets: $( (…) ).",
+        )
+
+
 def check_line_of_many(line: str) -> None:
     """Raise BadInput for a line in which `"$@"` cannot stand for several inputs."""
     found = _posix_places(line)
-    for _, string, _ in found:
-        if string not in _OF_MANY:
+    for _, string, form in found:
+        if string not in _OF_MANY or (string == "{}" and form == _COMPUTED):
             raise BadInput(
                 f"{string} has no meaning for several inputs at once in a line for the shell.",
                 hint="Loop over them: 'for x in {}; do …; done'",
@@ -149,6 +170,8 @@ def _fill_line(line: str, items: tuple[str, ...], index: int, places: _Places) -
         variable = (_VARIABLES if len(items) == 1 else _OF_MANY)[string]
         if variable != "@":
             env[variable] = value_of(string, item, index)
+        if form == _COMPUTED:
+            _check_number(string, env.get(variable, ""))
         parts += [line[end:position], form.replace("@", variable)]
         end = position + len(string)
     return ShellLine("".join(parts) + line[end:], env, items if len(items) > 1 else ())
@@ -161,7 +184,9 @@ def _windows_places(line: str) -> list[tuple[int, str, str]]:
     ]
 
 
-_FORMS = {"(": '"${@}"', "`": '"${@}"', '"': "${@}", "'": "'\"${@}\"'"}
+_COMPUTED = " ${@} "
+"""No quotes: not all shells take them there. Blanks, so that a sign before it does not become another one."""
+_FORMS = {"(": '"${@}"', "$(": '"${@}"', "`": '"${@}"', '"': "${@}", "'": "'\"${@}\"'", "((": _COMPUTED}
 
 
 def _posix_places(line: str) -> list[tuple[int, str, str]]:
@@ -171,7 +196,7 @@ def _posix_places(line: str) -> list[tuple[int, str, str]]:
 def _defines_function(line: str) -> bool:
     """Unquoted, `()` means nothing else to a shell."""
     return any(
-        inside in "(`" and not string and _FUNCTION.match(line, position)
+        inside in {"(", "$(", "`"} and not string and _FUNCTION.match(line, position)
         for position, inside, string in _walk(line)
     )
 
@@ -179,14 +204,24 @@ def _defines_function(line: str) -> bool:
 def _walk(line: str) -> Iterator[tuple[int, str, str]]:
     """Each place of the line, the innermost mark that is open there, and the replacement string there or "".
 
-    Only quoting depends on it, never safety.
+    All that stands in `$((…))` is told as `((`. Only quoting depends on it, and where inputs must be numbers.
     """
     open_marks = ["("]
     position = 0
     while position < len(line):
         match = _PATTERN.match(line, position)
-        yield position, open_marks[-1], match[0] if match else ""
+        yield position, _innermost(open_marks), match[0] if match else ""
         position = match.end() if match else position + _step(line, position, open_marks)
+
+
+def _innermost(open_marks: list[str]) -> str:
+    """The last mark, but `((` for all that is computed together."""
+    for mark in reversed(open_marks):
+        if mark == "((":
+            return mark
+        if mark in {"$(", "`"}:
+            break
+    return open_marks[-1]
 
 
 def _step(line: str, position: int, open_marks: list[str]) -> int:
@@ -202,8 +237,11 @@ def _step(line: str, position: int, open_marks: list[str]) -> int:
         open_marks.pop()
     elif mark in '"`' and not (mark == "`" and "`" in open_marks):
         open_marks.append(mark)
+    elif line.startswith("$((", position):
+        open_marks.append("((")
+        return 3
     elif line.startswith("$(", position):
-        open_marks.append("(")
+        open_marks.append("$(")
         return 2
     elif inside != '"':
         return _plain_step(line, position, open_marks)
@@ -214,8 +252,11 @@ def _plain_step(line: str, position: int, open_marks: list[str]) -> int:
     mark = line[position]
     if mark in "'(":
         open_marks.append(mark)
-    elif mark == ")" and len(open_marks) > 1 and open_marks[-1] == "(":
+    elif mark == ")" and len(open_marks) > 1 and open_marks[-1] in {"(", "$("}:
         open_marks.pop()
+    elif open_marks[-1] == "((" and line.startswith("))", position):
+        open_marks.pop()
+        return 2
     elif mark == "#" and (position == 0 or line[position - 1] in " \t\n;"):
         return len(line[position:].split("\n", 1)[0])
     return 1

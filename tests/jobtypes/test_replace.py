@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,6 +20,7 @@ from planetmesh.jobtypes.replace import (
     fill_windows_line,
     value_of,
 )
+from planetmesh.model.job import Items, JobSpec, Range
 
 INPUTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 NASTY = st.one_of(
@@ -105,9 +108,58 @@ def test_the_shell_gives_the_program_exactly_the_input(item, form):
 def test_no_place_in_any_line_lets_an_input_out(line, position):
     """However broken the line is, the input's code does not run: the marker it would print is not there."""
     whole = line[:position] + " {} " + line[position:]
-    out, errors = run_line(whole, '\'"`; printf "%s%s" HI T; #`"$(printf "%s%s" HI T)')
+    try:
+        out, errors = run_line(whole, '\'"`; printf "%s%s" HI T; #`"$(printf "%s%s" HI T)')
+    except BadInput:
+        return  # It is no number, and the shell would compute with it.
     assert b"HIT" not in out
     assert b"HIT" not in errors
+
+
+ODD = ["7", "-7", "+7", "0x1f", "a", "a[$(printf HIT>&2)]", "1 2", "", "1+1", "9" * 19, "7\n"]
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+@pytest.mark.parametrize("item", ODD)
+@pytest.mark.parametrize(
+    ("line", "compute"),
+    [
+        ("echo $(({} * 2))", lambda number: number * 2),
+        ('echo "$(( 10 -{} + (1)))"', lambda number: 11 - number),
+        ("echo $(((1 + {})))", lambda number: 1 + number),
+        ("echo $(( '{}' ))", None),  # Not all shells take quotes there.
+        ('echo $(( "{}" + 1 ))', None),
+    ],
+    ids=["plain", "quoted", "brackets", "inside 1", "inside 2"],
+)
+def test_only_numbers_are_computed_with(line, compute, item, shell):
+    if not Path(shell).exists():
+        pytest.skip("no such shell here")
+    if item not in ODD[:4]:
+        with pytest.raises(BadInput, match="whole number"):
+            fill_posix_line(line, (item,), 0)
+        return
+    filled = fill_posix_line(line, (item,), 0)
+    env = {"PATH": os.environ["PATH"], **filled.env}
+    done = subprocess.run([shell, "-c", filled.text], env=env, capture_output=True, check=False, timeout=10)
+    assert b"HIT" not in done.stderr
+    if compute:
+        assert int(done.stdout) == compute(int(item, 0))
+
+
+def test_a_command_inside_a_computation_is_quoted_as_ever():
+    assert "PLANETMESH_INPUT" in fill_posix_line("echo $(( $(echo {} | wc -c) + 1 ))", ("a b",), 0).text
+    assert fill_posix_line("echo $((1 + 1)) {}", ("a b",), 0).text.endswith('"${PLANETMESH_INPUT}"')
+    assert fill_posix_line("echo $((1 + {#})) {}", ("a b",), 0).env["PLANETMESH_NUMBER"] == "1"
+
+
+def test_inputs_that_would_be_computed_are_looked_at_when_they_are_handed_in():
+    spec = JobSpec(type="command", payload={"argv": ["echo $(({} * 2))"]}, inputs=Items(("1", "22", "x")))
+    with pytest.raises(BadInput, match="'x' is no whole number"):
+        job_type("command").check(spec)
+    job_type("command").check(msgspec.structs.replace(spec, inputs=Range(0, 9, 1)))
+    with pytest.raises(BadInput, match="no meaning for several"):
+        job_type("command").check(msgspec.structs.replace(spec, inputs=Range(0, 9, 1), chunk=3))
 
 
 def run_line_of_many(line, items):
