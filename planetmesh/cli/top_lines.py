@@ -68,7 +68,7 @@ def top_lines(snapshot: Snapshot, order: Order, size: os.terminal_size) -> list[
     from rich.text import Text
 
     width = size.columns - 1
-    head = [_summary(snapshot), *_link(snapshot), *_alarms(snapshot, width)]
+    head = [_summary(snapshot), *_link(snapshot, width), *_alarms(snapshot, width)]
     foot = Text(f"q quit  s sort by {_next_sort(order)}  r turn  (by {order.by})", "dim")
     room = max(4, size.lines - len(head) - 4)
     nodes, jobs = sorted_nodes(snapshot, order), shown_jobs(snapshot)
@@ -148,7 +148,7 @@ def jobs_shape(snapshot: Snapshot) -> Shape[JobView]:
     return Shape(
         (
             Column("JOB", lambda job: job.id),
-            Column("NAME", lambda job: job.name or job.type, most=40),
+            Column("NAME", dashboard.job_name, most=40),
             Column("STATUS", lambda job: job.status, style=lambda job: colour(job.status)),
             Column("TASKS", show_tasks, right=True),
             Column("RATE", rate, right=True),
@@ -190,7 +190,7 @@ RATE_SECONDS = 10
 """The mesh's own rate is a mean over so long."""
 
 
-def _link(snapshot: Snapshot) -> list[Text]:
+def _link(snapshot: Snapshot, width: int) -> list[Text]:
     from rich.text import Text
 
     link = snapshot.link
@@ -199,7 +199,8 @@ def _link(snapshot: Snapshot) -> list[Text]:
     if link.state is LinkState.CONNECTING:
         return [Text("connecting…", "yellow")]
     again = max(0.0, link.again_at - time.time())
-    return [Text(f"{plain(link.sentence)} Again in {show_seconds(again)}.", "red")]
+    sentence = f"{plain(link.sentence)} Again in {show_seconds(again)}."
+    return flow(Row("!", words(sentence, "red"), 0, "red"), width)
 
 
 def _alarms(snapshot: Snapshot, width: int) -> list[Text]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import msgspec
 
+from planetmesh.dashboard.meter import ended_of
 from planetmesh.dashboard.plain import BAD, WARN, count_of, plain
 from planetmesh.dashboard.snapshot import Snapshot, is_over
 from planetmesh.model.job import JobState
 from planetmesh.model.node import NodeState
+from planetmesh.wire.api import JobView
 
 NAMED_MOST = 3
 WHY_MOST = 120
 """Letters of a reason: the command that follows says all of it."""
 JOBS_NAMED = 4
+FAILING_LEAST = 10
+"""Ends from which a job is judged: the first few say little."""
 CANNOT_RUN = "No machine"
 """So begins the coordinator's sentence (`coordinator/views.py`) where nobody can run a job."""
 
@@ -59,6 +63,12 @@ def _of_nodes(snapshot: Snapshot) -> list[Alarm]:
     return found
 
 
+def _fails_mostly(job: JobView) -> bool:
+    """Goes on, though at least half of what ended has failed: it may be better to stop it."""
+    ended = ended_of(job.tasks)
+    return not is_over(job) and ended >= FAILING_LEAST and job.tasks.failed * 2 >= ended
+
+
 def _of_jobs(snapshot: Snapshot) -> list[Alarm]:
     found: list[Alarm] = []
     # Busy machines, a pause and jobs that wait for others are nothing to worry about.
@@ -68,6 +78,18 @@ def _of_jobs(snapshot: Snapshot) -> list[Alarm]:
         found.append(Alarm(f"{name} waits: {plain(job.waiting, WHY_MOST)}", f"planetmesh explain {job.id}"))
     if len(waiting) > JOBS_NAMED:
         found.append(Alarm(f"{len(waiting) - JOBS_NAMED} more jobs wait.", "planetmesh jobs"))
+    failing = [job for job in snapshot.jobs if _fails_mostly(job)]
+    for job in failing[:2]:
+        name = plain(job.name, 40) or job.id
+        ended = count_of(ended_of(job.tasks), "input" if job.counts_inputs else "task")
+        said = f": {plain(job.error, WHY_MOST)}" if job.error else "."
+        found.append(
+            Alarm(
+                f"{name}: {job.tasks.failed} of {ended} failed so far{said}",
+                f"planetmesh job {job.id} --tasks --failed",
+                BAD,
+            )
+        )
     failed = [job for job in snapshot.jobs[:50] if job.status is JobState.FAILED]
     for job in failed[:2]:
         name = plain(job.name, 40) or job.id

@@ -91,7 +91,7 @@ class Dashboard(App[None]):
         Binding("3", "go('jobs')", "Jobs", show=False),
         Binding("s", "submit", "Submit"),
         Binding("c", "pair", "Code"),
-        Binding("question_mark,f1", "help", "Help", key_display="?"),
+        Binding("question_mark,f1", "help", "Help", key_display="?", show=False),
         Binding("T", "turn_theme", "Light or dark", show=False),
         Binding("q", "quit", "Quit"),
     ]

@@ -30,6 +30,7 @@ from planetmesh.dashboard.plain import (
 )
 from planetmesh.dashboard.snapshot import Snapshot, is_over
 from planetmesh.model.job import JobState
+from planetmesh.model.node import NodeState
 from planetmesh.model.resources import show_size
 from planetmesh.wire.api import JobView, NodeView, TaskView
 
@@ -87,6 +88,12 @@ def _total(columns: Sequence[Column[T]]) -> int:
 def node_state(node: NodeView) -> Cell:
     """`HEALTHY`, and a word if it is being drained."""
     return (*state_cell(node.state), (" draining", WARN)) if node.draining else state_cell(node.state)
+
+
+def _state(node: NodeView) -> Cell:
+    """In a narrow column "HEALTHY …" would hide the one thing that matters."""
+    is_well = node.state is NodeState.HEALTHY
+    return (("draining", WARN),) if node.draining and is_well else node_state(node)
 
 
 def share_tone(share: float) -> str:
@@ -148,7 +155,7 @@ def _sandbox(node: NodeView, _snapshot: Snapshot) -> Cell:
 
 NODES: tuple[Column[NodeView], ...] = (
     Column("NAME", lambda node, _: cell(node.name), 12, lambda node, _: node.name.casefold(), most=28),
-    Column("STATE", lambda node, _: node_state(node), 9, lambda node, _: node.state, most=16),
+    Column("STATE", lambda node, _: _state(node), 9, lambda node, _: node.state, most=16),
     Column("RUN", _running, 5, lambda node, _: node.running, right=True, falls=True),
     Column("LOAD", _load, 11, lambda node, _: node.load or 0.0, falls=True, drop=1),
     Column("MEMORY", _memory, 16, lambda node, _: memory_share(node) or 0.0, falls=True, drop=8),
@@ -172,8 +179,13 @@ def node_matches(node: NodeView, words: str) -> bool:
 # Jobs
 
 
+def job_name(job: JobView, most: int = 200) -> str:
+    """What it is called; one without a name by its id, which is what one types."""
+    return plain(job.name, most) or job.id
+
+
 def _job_name(job: JobView, _snapshot: Snapshot) -> Cell:
-    return cell(job.name or job.type, "" if job.name else DIM)
+    return cell(job_name(job), "" if job.name else DIM)
 
 
 def job_status(job: JobView) -> Cell:
@@ -196,11 +208,18 @@ def job_tone(job: JobView) -> str:
 
 def _progress(job: JobView, _snapshot: Snapshot) -> Cell:
     share = job_share(job)
-    return (*bar(share, 10, job_tone(job)), (f"{int(share * 100):>4}%", ""))
+    return (*bar(share, 8, job_tone(job)), (f"{int(share * 100):>4}%", ""))
 
 
 def _done(job: JobView, _snapshot: Snapshot) -> Cell:
-    return cell(f"{ended_of(job.tasks)}/{job.tasks.total}")
+    return cell(f"{_brief(ended_of(job.tasks))}/{_brief(job.tasks.total)}")
+
+
+def _brief(count: int) -> str:
+    """Five letters at most, never more than there are: a number that is cut off would be another number."""
+    if count < 100_000:
+        return str(count)
+    return f"{count // 1000}k" if count < 1_000_000 else f"{count // 100_000 / 10:.1f}M"
 
 
 def _failed(job: JobView, _snapshot: Snapshot) -> Cell:
@@ -241,11 +260,11 @@ _ORDER = {state: number for number, state in enumerate(("RUNNING", "QUEUED", "FA
 JOBS: tuple[Column[JobView], ...] = (
     Column("AGE", _age, 4, lambda job, _: (job.created_at, job.id), right=True, falls=True, drop=5),
     Column("JOB", lambda job, _: cell(job.id), 10, lambda job, _: job.id, drop=8),
-    Column("NAME", _job_name, 14, lambda job, _: (job.name or job.type).casefold(), most=40),
+    Column("NAME", _job_name, 14, lambda job, _: job_name(job).casefold(), most=40),
     Column("STATUS", lambda job, _: job_status(job), 9, lambda job, _: _ORDER.get(job.status, 9), most=19),
-    Column("PROGRESS", _progress, 15, lambda job, _: job_share(job), falls=True, drop=2),
+    Column("PROGRESS", _progress, 13, lambda job, _: job_share(job), falls=True, drop=2),
     Column(
-        "DONE", _done, 9, lambda job, _: ended_of(job.tasks), right=True, falls=True, most=15, drop=4
+        "DONE", _done, 11, lambda job, _: ended_of(job.tasks), right=True, falls=True, drop=4
     ),
     Column("FAILED", _failed, 6, lambda job, _: job.tasks.failed, right=True, falls=True, drop=1),
     Column("RATE", _rate, 7, pace_of, right=True, falls=True, drop=7),

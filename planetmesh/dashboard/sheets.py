@@ -31,6 +31,7 @@ from planetmesh.dashboard.plain import (
     state_cell,
 )
 from planetmesh.dashboard.rows import (
+    job_name,
     job_share,
     job_status,
     job_tone,
@@ -111,7 +112,7 @@ def active_lines(snapshot: Snapshot, width: int, most: int) -> list[Cell]:
 
 
 def _active(job: JobView, snapshot: Snapshot, width: int) -> Cell:
-    name = plain(job.name or job.type, NAME_WIDTH - 1)
+    name = job_name(job, NAME_WIDTH - 1)
     bar_width = max(4, min(24, width - 58))
     rate, left = pace_of(job, snapshot), time_left(job, snapshot)
     parts: list[tuple[str, str]] = [(name.ljust(NAME_WIDTH), "" if job.name else DIM)]

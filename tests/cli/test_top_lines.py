@@ -80,8 +80,22 @@ def test_nodes_are_sorted_by_what_was_chosen():
 def test_a_coordinator_that_is_away_is_said():
     link = Link(LinkState.AWAY, "The coordinator does not answer.")
     assert any(
-        line.startswith("The coordinator does not answer. Again in") for line in shown(Snapshot(link=link))
+        line.startswith("! The coordinator does not answer. Again in") for line in shown(Snapshot(link=link))
     )
+
+
+def test_no_end_of_a_sentence_and_no_number_is_cut_off_at_eighty_columns():
+    link = Link(
+        LinkState.AWAY, "The coordinator cannot be reached: 127.0.0.1:7433 (refused), 10.1.2.3:7433 (no)."
+    )
+    jobs = (job(1, name="many", completed=9992, total=10_000), job(2, completed=999_999, total=1_000_000))
+    lines = shown(Snapshot(link=link, nodes=(node("desk", draining=True),), jobs=jobs), columns=80)
+    assert " ".join(lines[1:3]).startswith("! The coordinator cannot be reached")
+    assert "Again in" in lines[2]
+    rows = {line.split()[0]: line for line in lines if line}
+    assert "9992/10000" in rows["many"]
+    assert "999k/1.0M" in rows["job0000002"]
+    assert "draining" in rows["desk"]
 
 
 def test_one_look_gives_the_mean_rate_since_the_start():

@@ -28,6 +28,15 @@ def test_machines_that_are_away_are_named_a_few_of_them() -> None:
     assert sentences(*nodes) == ["n0, n1, n2 and 2 more are OFFLINE."]
 
 
+def test_a_job_that_mostly_fails_is_named_while_it_still_can_be_stopped() -> None:
+    bad = job_view("bad", tasks=counts(failed=15, completed=5, queued=80), error="Exit status 3.")
+    few = job_view("few", tasks=counts(failed=9, queued=80))
+    fair = job_view("fair", tasks=counts(failed=9, completed=11, queued=80))
+    (alarm,) = alarms_of(snapshot(node_view(), bad, few, fair))
+    assert alarm.sentence == "bad: 15 of 20 tasks failed so far: Exit status 3."
+    assert alarm.command == f"planetmesh job {bad.id} --tasks --failed"
+
+
 def test_a_note_a_waiting_job_and_failures() -> None:
     found = sentences(
         node_view(note="It is drained."),

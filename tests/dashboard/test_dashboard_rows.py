@@ -54,7 +54,7 @@ def test_what_matters_stays_at_eighty_columns() -> None:
 def test_a_node() -> None:
     gpu = Gpu("g", "RTX 3060", 12 * 2**30)
     shown = row(NODES, node_view(memory_free_bytes=2**32, backlog=2, gpus=(gpu, gpu), draining=True))
-    assert shown["STATE"] == "HEALTHY draining"
+    assert shown["STATE"] == "draining"
     assert shown["RUN"] == "1+2"
     assert shown["LOAD"].endswith("50%")
     assert shown["MEMORY"] == " 75% of 16 GiB"

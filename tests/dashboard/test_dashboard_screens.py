@@ -286,6 +286,18 @@ async def test_a_viewer_sees_all_and_is_refused_in_words(world: World) -> None:
     assert state.jobs[job_id].job.paused_at is None
 
 
+async def test_a_question_is_not_hidden_and_help_is_always_offered(world: World) -> None:
+    await world.add_node("desk")
+    async with seated(world) as seat:
+        await seat.press("2")
+        await seat.sees("desk", "R Revoke", "? Help")
+        for _ in range(4):
+            seat.app.notify("a long warning " * 8, timeout=60)
+        await seat.sees("a long warning")
+        await seat.press("R")
+        await seat.sees("Its certificate is taken away for good", "it must be", "No (n)", "Revoke (y)")
+
+
 @pytest.mark.slow
 async def test_a_narrow_terminal_shows_what_matters(world: World) -> None:
     await world.add_node("desk")

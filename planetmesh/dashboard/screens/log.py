@@ -18,6 +18,7 @@ from planetmesh.client.async_client import AsyncMesh
 from planetmesh.dashboard import sheets
 from planetmesh.dashboard.log_lines import LogLines
 from planetmesh.dashboard.plain import DIM, WARN, Cell, plain
+from planetmesh.dashboard.rows import job_name
 from planetmesh.dashboard.screens.mesh_screen import Explaining, MeshScreen
 from planetmesh.dashboard.snapshot import Snapshot
 from planetmesh.dashboard.widgets.lines_view import LinesView
@@ -108,7 +109,7 @@ class LogScreen(MeshScreen):
         dropped = f"  {self._gathered.dropped} earlier lines are left out" if self._gathered.dropped else ""
         follows = "following the end" if view.follows else "f follows the end"
         head = sheets.task_lines(self._shown, snapshot)
-        name = plain(self._job.name or self._job.type, 40)
+        name = job_name(self._job, 40)
         head[0] = ((f"{name} ", DIM), *head[0])
         head.append(((follows + dropped, DIM), *self._said))
         self.query_one("#task", Sheet).show(head)

@@ -13,13 +13,13 @@ from textual.containers import VerticalScroll
 from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Footer
 
 from planetmesh.client.async_client import AsyncMesh
 from planetmesh.dashboard.plain import DIM, WARN, cell
 from planetmesh.dashboard.sheets import explanation_lines
 from planetmesh.dashboard.snapshot import Snapshot
 from planetmesh.dashboard.widgets.banner import Banner
+from planetmesh.dashboard.widgets.keys import Keys
 from planetmesh.dashboard.widgets.sheet import Sheet
 from planetmesh.dashboard.working import begin
 from planetmesh.errors import MeshError
@@ -66,7 +66,7 @@ class MeshScreen(Screen[None]):
         panel = VerticalScroll(Sheet(id="explanation"), id="explain-panel", can_focus=False)
         panel.border_title = "why (e closes)"
         yield panel
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys(show_command_palette=False, compact=True)
 
     def body(self) -> Iterable[Widget]:
         raise NotImplementedError

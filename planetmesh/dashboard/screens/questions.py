@@ -45,6 +45,8 @@ class Confirm(ModalScreen[bool]):
                 yield Button(f"{self._verb} (y)", variant="error", id="yes", compact=True)
 
     def on_mount(self) -> None:
+        # They lie over the question, and one must read what one answers.
+        self.app.clear_notifications()
         self.query_one("#no").focus()
 
     @on(Button.Pressed)
@@ -72,6 +74,9 @@ class Prompt(ModalScreen[str | None]):
             yield Input(self._value, compact=True)
             with Horizontal():
                 yield Label("Enter takes it, Escape leaves", markup=False)
+
+    def on_mount(self) -> None:
+        self.app.clear_notifications()
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
