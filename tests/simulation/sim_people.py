@@ -5,11 +5,13 @@ What was answered must be on the disk and stay there; what was not answered may 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from sim_coordinator import SimEngine
 
+from planetmesh.coordinator.access import Connection
 from planetmesh.coordinator.api.call import Call, Parts
 from planetmesh.coordinator.api.edits import change_job, retry_job
 from planetmesh.coordinator.api.jobs import cancel_job
@@ -27,7 +29,8 @@ class Asked(Call):
     """A request without a socket."""
 
     def __init__(self, parts: Parts, job_id: JobId, body: object) -> None:
-        super().__init__(parts, None, None)  # type: ignore[arg-type]
+        from_desk = asyncio.Transport({"peername": ("192.0.2.9", 50_000)})
+        super().__init__(parts, Connection(self.principal, from_desk), None)  # type: ignore[arg-type]
         self._job_id = job_id
         self._body = body
 
