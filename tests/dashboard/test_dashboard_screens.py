@@ -304,6 +304,9 @@ async def test_a_narrow_terminal_shows_what_matters(world: World) -> None:
     client = await world.client()
     await client.submit(name="holiday", inputs=RANGE)
     async with seated(world, size=(40, 15)) as seat:
+        # The frames are whole.
+        await seat.sees("─ mesh ─", "╮")
+        assert seat.text.splitlines()[1].rstrip().endswith("╮")
         await seat.press("2")
         await seat.sees("desk", "HEALTHY")
         await seat.press("3")

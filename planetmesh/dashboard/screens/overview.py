@@ -49,6 +49,7 @@ class OverviewScreen(MeshScreen):
         & #below.-stacked { layout: vertical; }
         &.-narrow #cards { layout: vertical; height: auto; }
         &.-narrow #cards Sheet { width: 100%; height: auto; }
+        &.-narrow #cards #about, &.-narrow #cards #job-counts { width: 100%; min-width: 0; }
         &.-narrow #below { height: auto; }
         &.-narrow #below VerticalScroll { height: auto; }
         &.-tall #charts, &.-tall Chart { height: 10; }
