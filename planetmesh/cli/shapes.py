@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -181,7 +182,7 @@ def reason_of(task: TaskView) -> str:
         return task.last_error or task.status
     reason = (task.last_error or task.status).removeprefix(f"{task.node}: ")
     # The node stands in front already.
-    reason = reason.replace(f" on {task.node}.", ".", 1)
+    reason = re.sub(rf" on {re.escape(task.node)}(?=\.| \()", "", reason, count=1)
     return f"on {task.node}: {reason}"
 
 

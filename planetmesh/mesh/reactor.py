@@ -384,7 +384,7 @@ def _after_failure(state: MeshState, live: LiveJob, task: Task, now: Moment) -> 
     )
     if isinstance(decision, retry.GiveUp) or hopeless:
         reason = decision.reason if isinstance(decision, retry.GiveUp) else "no other machine could run it"
-        error = f"{task.error} ({reason})".strip() if reason else task.error
+        error = f"{task.error.removesuffix('.')} ({reason}).".lstrip() if reason else task.error
         failed = advance(counted, Cause.GAVE_UP, finished_at=now.wall, error=error)
         return ends.end_task(state, live, failed, now)
     retry_at = now.steady + decision.delay_seconds
