@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import click
@@ -28,6 +29,9 @@ Operators may look. The newest 100 000 rows are kept.
 """
 
 
+_LONG_ID = re.compile("[0-9a-f]{32}")
+
+
 @click.command(epilog=_EXAMPLES)
 @click.option(
     "--limit",
@@ -51,13 +55,18 @@ def audit(face: Face, *, limit: int, action: str | None) -> None:
             Column("WHO", lambda row: row.who or row.actor[:8], most=30),
             Column("FROM", lambda row: row.address, most=40, drop=2),
             Column("ACTION", lambda row: row.action),
-            Column("WHAT", lambda row: row.object, most=40, drop=1),
+            Column("WHAT", lambda row: row.object, brief=lambda row: brief_id(row.object), most=40, drop=1),
             Column("DETAIL", lambda row: row.detail, long=True),
         ),
         key=lambda row: str(row.number),
-        empty="There is nothing in the audit trail.",
+        empty=f"Nothing in the audit trail is called '{action}'." if action else "The audit trail is empty.",
     )
     face.printer.rows(found, shape)
+
+
+def brief_id(text: str) -> str:
+    """Eight letters of a node's or person's id: enough for every command."""
+    return text[:8] if _LONG_ID.fullmatch(text) else text
 
 
 async def _read(mesh: AsyncMesh, limit: int, action: str | None) -> list[AuditView]:

@@ -51,7 +51,7 @@ Examples:
     "-o", "--output", metavar="FILE", type=click.Path(path_type=Path),
     help=f"Where the picture goes (default: {PICTURE_NAME} here, under a free name).",
 )  # fmt: skip
-@click.option("--agents", type=click.IntRange(1, AGENTS_MOST), default=3, show_default=True)
+@click.option("--agents", type=click.IntRange(1, AGENTS_MOST), default=3, show_default=True, metavar="N")
 @click.option("--size", metavar="WxH", default="3200x2000", show_default=True, help="Of the picture.")
 @click.option("--no-kill", is_flag=True, help="Let every machine live.")
 @click.pass_obj

@@ -20,7 +20,13 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @click.option(
-    "-n", "--limit", type=click.IntRange(1, 10_000), default=30, show_default=True, help="How many."
+    "-n",
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=30,
+    show_default=True,
+    metavar="N",
+    help="How many.",
 )
 @click.option("--mine", is_flag=True, help="Only those of this user.")
 @watch_option

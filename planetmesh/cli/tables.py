@@ -1,8 +1,9 @@
 """Tables and sheets: for a terminal cut to its width, for pipes and files whole.
 
-On a narrow terminal whole columns go, the least needed first, and a long text wraps beside or below its row:
-a word that is cut to `HEAL…` tells nobody anything. Only names may be cut, of whatever length people gave
-them. Called by `output`, by `redraw`, and by `results` for tables that are too long to be held.
+On a narrow terminal whole columns go, the least needed first (names are cut before they go), and a long text
+wraps beside or below its row: a word that is cut to `HEAL…` tells nobody anything. Only names may be cut, of
+whatever length people gave them. Called by `output`, by `redraw`, and by `results` for tables that are too
+long to be held.
 """
 
 from __future__ import annotations
@@ -150,7 +151,10 @@ def lay_out(things: Sequence[T], shape: Shape[T], width: int) -> tuple[list[Laid
         least = max(short, key=lambda each: each.column.drop)
         if not least.column.drop:
             break
-        short.remove(least)
+        if least.column.most < CELL_MOST_LETTERS and least.width > NAME_LEAST_LETTERS:
+            least.cells = [_cut(text, NAME_LEAST_LETTERS) for text in least.cells]
+        else:
+            short.remove(least)
     _give_back(things, short, width - _total(short) - (len(GAP) + long.width if long else 0))
     return short, long
 

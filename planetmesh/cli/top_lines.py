@@ -126,10 +126,12 @@ NODES = Shape[NodeView](
         Column("NAME", lambda node: node.name, most=40),
         Column("STATE", node_word, style=lambda node: colour(node.state)),
         Column("RUNNING", lambda node: str(node.running), right=True),
-        Column("LOAD", lambda node: "-" if node.load is None else f"{node.load:.0%}", right=True),
-        Column("MEMORY", lambda node: _share(dashboard.memory_share(node)), right=True),
-        Column("RTT", lambda node: "-" if node.rtt_ms is None else f"{node.rtt_ms:.1f} ms", right=True),
-        Column("RELIABILITY", lambda node: f"{node.reliability:.0%}", right=True),
+        Column("LOAD", lambda node: "-" if node.load is None else f"{node.load:.0%}", right=True, drop=1),
+        Column("MEMORY", lambda node: _share(dashboard.memory_share(node)), right=True, drop=2),
+        Column(
+            "RTT", lambda node: "-" if node.rtt_ms is None else f"{node.rtt_ms:.1f} ms", right=True, drop=4
+        ),
+        Column("RELIABILITY", lambda node: f"{node.reliability:.0%}", right=True, drop=3),
     ),
     key=lambda node: node.name,
 )
@@ -148,11 +150,11 @@ def jobs_shape(snapshot: Snapshot) -> Shape[JobView]:
     return Shape(
         (
             Column("JOB", lambda job: job.id),
-            Column("NAME", dashboard.job_name, most=40),
+            Column("NAME", lambda job: job.name or "-", most=40, drop=4),
             Column("STATUS", lambda job: job.status, style=lambda job: colour(job.status)),
-            Column("TASKS", show_tasks, right=True),
-            Column("RATE", rate, right=True),
-            Column("LEFT", left, right=True),
+            Column("TASKS", show_tasks, right=True, drop=1),
+            Column("RATE", rate, right=True, drop=3),
+            Column("LEFT", left, right=True, drop=2),
         ),
         key=lambda job: job.id,
     )

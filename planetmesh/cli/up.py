@@ -56,12 +56,16 @@ class How:
 @click.option("--new", is_flag=True, help="Become the coordinator of a new mesh, without a search.")
 @way_options
 @click.option("--name", metavar="TEXT", help="This machine's name in the mesh (default: its host name).")
-@click.option("--port", type=click.IntRange(0, 65534), help="Coordinator: the port (default 7433, 0: any).")
+@click.option(
+    "--port", type=click.IntRange(0, 65534), metavar="N", help="Coordinator: the port (default 7433, 0: any)."
+)
 @click.option("--bind", multiple=True, metavar="ADDR", help="Use only this address. Repeatable.")
 @click.option("--tag", multiple=True, metavar="T", help="What tasks can ask for. Repeatable.")
 @click.option("--cpus", metavar="N", help="Offer so many CPUs to tasks (default: all).")
 @click.option("--memory", metavar="SIZE", help="Offer so much memory to tasks (default: nine tenths).")
-@click.option("--gpus", type=click.IntRange(0), help="Offer so many GPUs to tasks (default: all).")
+@click.option(
+    "--gpus", type=click.IntRange(0), metavar="N", help="Offer so many GPUs to tasks (default: all)."
+)
 @click.option("--share", multiple=True, metavar="PATH[:rw]", help="Let tasks see this folder. Repeatable.")
 @click.option("--hide", multiple=True, metavar="PATH", help="Keep this from tasks too. Repeatable.")
 @click.option(

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from planetmesh.cli.audit import brief_id
 from planetmesh.cli.output import printer_for, wrapped
-from planetmesh.cli.shapes import JOBS, NODES, TASKS, show_time
+from planetmesh.cli.shapes import JOBS, NODES, TASKS, reason_of, show_time
 from planetmesh.cli.tables import lay_out
+from planetmesh.cli.top_lines import NODES as TOP_NODES
 from planetmesh.model.node import NodeState, Sandbox
 from planetmesh.wire.api import JobView, NodeView, TaskCounts, TaskView
 
@@ -60,6 +62,40 @@ def test_columns_that_say_nothing_go_first() -> None:
     short, _ = lay_out([node("desk")], NODES, 70)
     assert {"GPUS", "TAGS"}.isdisjoint(each.column.title for each in short)
     assert "SANDBOX" in {each.column.title for each in short}
+
+
+def test_jobs_are_called_by_their_names_at_eighty_columns(shown) -> None:
+    counts = TaskCounts(10_000, 0, 0, 0, 0, 9800, 200, 0)
+    job = JobView(
+        id="2rj85vx7q5", name="holiday pictures of last year", type="command", status="PARTIALLY_COMPLETED",
+        priority=0, submitter="me", created_at="2026-01-31T12:00:00Z", started_at="2026-01-31T12:00:00Z",
+        completed_at="2026-01-31T12:01:00Z", tasks=counts,
+    )  # fmt: skip
+    title, line = shown([job], JOBS, 80)
+    assert title.split() == ["ID", "NAME", "STATUS", "TASKS", "TIME"]
+    assert "  holiday pict" in line
+    assert "10000/10000, 200 failed" in line
+
+
+def test_what_top_prints_once_drops_whole_columns(shown) -> None:
+    assert shown([node("desk")], TOP_NODES, 30) == [
+        "NAME  STATE    RUNNING  LOAD",
+        "desk  HEALTHY        0   50%",
+    ]
+
+
+def test_the_machine_is_named_once_in_a_failure() -> None:
+    task = TaskView(
+        id="a/0", job_id="a", index=0, status="FAILED", node="attic", node_id="n", attempts=1, exit_code=9,
+        started_at=None, finished_at=None, payload=None,
+        last_error="It ended with exit code 9 on attic (no attempts left of 3).",
+    )  # fmt: skip
+    assert reason_of(task) == "on attic: It ended with exit code 9 (no attempts left of 3)."
+
+
+def test_an_id_in_the_audit_trail_is_brief_and_a_name_is_not() -> None:
+    assert brief_id("7e9b1a1c6236084788456e9bd5f62b47") == "7e9b1a1c"
+    assert brief_id("weights.missing_input") == "weights.missing_input"
 
 
 @given(st.text(min_size=1), st.text(), st.integers(1, 200))

@@ -121,7 +121,9 @@ async def _retry(call: Call, found: Found) -> _Retried | None:
             call.parts.shelf.forget(each)
 
     forget()
-    await engine.do(happen, also=call.audited("retry", job_id, f"{len(failed)} tasks"))
+    await engine.do(
+        happen, also=call.audited("retry", job_id, f"{len(failed)} task{'' if len(failed) == 1 else 's'}")
+    )
     forget()
     if not done:
         return None

@@ -77,7 +77,9 @@ async def _take_in(call: Call, asked: SubmitJob) -> tuple[JobId, tuple[str, ...]
 
     if asked.key:
         call.parts.submits.remember(own, asked.key, job.id)
-    audited = call.audited("submit", job.id, f"{spec.type}, {spec.task_count} tasks")
+    audited = call.audited(
+        "submit", job.id, f"{spec.type}, {spec.task_count} task{'' if spec.task_count == 1 else 's'}"
+    )
     for tried in range(TURNS_MOST):
         try:
             await engine.do(happen, also=audited)
