@@ -40,6 +40,8 @@ class Screen:
         """The alternate screen."""
         self._main: tuple[list[str], int, int] = (self.lines, 0, 0)
         self._rest = ""
+        self.kept_as_history = 0
+        """How often all of it was erased from its upper left corner: tmux keeps it then."""
 
     def feed(self, text: str) -> None:
         text = self._rest + text
@@ -70,7 +72,10 @@ class Screen:
         number = int(numbers.split(";", maxsplit=1)[0] or 1)
         if letter == "A":
             self.row = max(0, self.row - number)
+        elif letter == "B":
+            self.row = min(self.rows - 1, self.row + number)
         elif letter == "J":
+            self.kept_as_history += not (self.row or self.column)
             here = self.lines[self.row][: self.column]
             self.lines[self.row :] = [here] + [""] * (self.rows - self.row - 1)
         elif letter == "K":

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 _HOME = "\r"
 _UP = "\x1b[{}A"
-_ERASE_BELOW = "\x1b[J"
+_ERASE_BELOW = "\x1b[K\x1b[B\x1b[J\x1b[A"
+"""Its own line, then all below. Erased at once from the upper left corner, tmux keeps the whole screen as
+history: a block that begins there would be left behind at each drawing."""
 _NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
 USUAL_SIZE = os.terminal_size((80, 24))
 NARROWEST, LOWEST = 10, 3

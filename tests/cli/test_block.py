@@ -32,6 +32,13 @@ def test_it_stays_at_the_bottom_of_a_full_screen():
     assert shown == "line 17\nline 18\nline 19\na\nb"
 
 
+def test_a_block_as_high_as_the_screen_leaves_no_copies_behind():
+    screen, block = Screen(40, 4), Block()
+    for number in range(3):
+        assert show(screen, block, ["a", "b", str(number)]) == f"a\nb\n{number}"
+    assert screen.kept_as_history == 0
+
+
 def test_no_line_fills_its_row_and_no_more_lines_than_rows():
     size = os.terminal_size((20, 5))
     lines = fitted([Text("x" * 50), Text("字" * 50), *[Text("more")] * 10], size)
