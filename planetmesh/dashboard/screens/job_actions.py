@@ -72,6 +72,9 @@ def pause_or_resume(dashboard: Dashboard, job: JobView | None) -> None:
 def change_priority(dashboard: Dashboard, job: JobView | None) -> None:
     if job is None or dashboard.refuses_viewer():
         return
+    if is_over(job):
+        dashboard.say(f"{name_of(job)} has ended already.")
+        return
 
     def go(text: str | None) -> None:
         if text is None:
