@@ -71,10 +71,16 @@ async def _close_all(mesh: AsyncMesh) -> list[str]:
 
 
 async def _open(face: Face, role: str, seconds: float, *, stays: bool) -> int:
+    from planetmesh.cli.interrupt import INTERRUPTED, Interruption
+
     async with face.mesh() as mesh:
         window = await mesh.open_pairing(role, seconds)
         _show(face, window)
-        return await _watch(face, mesh, window) if stays else 0
+        if not stays:
+            return 0
+        with Interruption() as interruption:
+            ended = await interruption.interruptible(_watch(face, mesh, window))
+        return INTERRUPTED if ended is None else ended
 
 
 def _show(face: Face, window: PairingWindow) -> None:
@@ -133,7 +139,10 @@ async def _tell_end(face: Face, mesh: AsyncMesh, window: PairingWindow, known: s
         face.printer.warn("The code has expired. `planetmesh code` makes a new one.")
         return 1
     if window.role == "agent":
-        face.printer.warn("The window was closed: too many wrong codes. `planetmesh code` makes a new one.")
+        face.printer.warn(
+            "The window was closed, by somebody or after too many wrong codes. "
+            "`planetmesh code` opens a new one."
+        )
         return 1
     face.printer.note("The code was used, or the window was closed.")
     return 0

@@ -34,19 +34,19 @@ terminal control characters are replaced (--raw passes them on).
 @click.option("-f", "--follow", is_flag=True, help="Go on until it has ended, in the order of arrival.")
 @click.option("--raw", is_flag=True, help="Pass control characters on to this terminal.")
 @click.pass_obj
-def logs(face: Face, target: str | None, *, of_mesh: bool, follow: bool, raw: bool) -> None:
+def logs(face: Face, target: str | None, *, of_mesh: bool, follow: bool, raw: bool) -> int:
     """Show what a job's tasks, or one task, wrote."""
     if of_mesh:
         if target is not None:
             raise click.UsageError("--mesh follows all of the mesh, not one job.")
         from planetmesh.cli.mesh_events import follow as follow_mesh
 
-        face.run(follow_mesh(face))
-        return
+        return face.run(follow_mesh(face))
     if target is None:
         raise click.UsageError("Say which job: ID, ID/TASK or 'last'; or --mesh for the whole mesh.")
     job_id, index = parse_target(target)
     face.run(_show(face, job_id, index, follow=follow, raw=raw))
+    return 0
 
 
 def parse_target(target: str) -> tuple[str, int | None]:

@@ -70,8 +70,17 @@ def _tasks(tasks: list[dict[str, Any]]) -> Iterator[str]:
         yield f"{len(failed) - FAILURES_MOST} more tasks failed"
 
 
-async def follow(face: Face) -> None:
-    """Until the user has had enough; goes on by itself when the coordinator was away."""
+async def follow(face: Face) -> int:
+    """Until the user has had enough (130)."""
+    from planetmesh.cli.interrupt import INTERRUPTED, Interruption
+
+    with Interruption() as interruption:
+        await interruption.interruptible(_tell(face))
+    return INTERRUPTED
+
+
+async def _tell(face: Face) -> None:
+    """Goes on by itself when the coordinator was away."""
     import sys
 
     from planetmesh.cli.output import cell, write_json

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+
 
 def test_a_job_from_submit_to_cancel(say, coordinator: None) -> None:
     status = say("status", "--json").json
@@ -52,6 +56,20 @@ def test_names_with_blanks_slashes_and_percent_signs_reach_the_coordinator_as_ty
         assert say("wait", name, "--timeout", "0.05s").status == 1, name
         assert say("cancel", name, "--json").json["id"] == job_id, name
     assert "'no such'" in say("node", "drain", "no such").error
+
+
+def test_who_leaves_a_code_is_not_told_of_an_error(coordinator: None, home) -> None:
+    command = [sys.executable, "-m", "planetmesh", "--home", str(home.root), "code", "--wait"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        heard = ""
+        while "Waiting at" not in heard:
+            line = process.stderr.readline()
+            assert line, heard
+            heard += line
+        assert "Good for one machine" in heard
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert process.stderr.read() == ""
 
 
 def test_what_the_coordinator_refuses_is_a_usage_error(say, coordinator: None) -> None:
