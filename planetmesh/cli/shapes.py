@@ -84,9 +84,9 @@ def noun_of(job: JobView, number: int = 2) -> str:
 
 
 def show_tasks(job: JobView) -> str:
-    """`120/200, 3 failed`."""
+    """`120/200, 3 failed`: what a cancellation dropped was not done."""
     counts = job.tasks
-    done = counts.completed + counts.failed + counts.cancelled
+    done = counts.completed + counts.failed
     noun = " inputs" if job.counts_inputs else ""
     return f"{done}/{counts.total}{noun}" + (f", {counts.failed} failed" if counts.failed else "")
 

@@ -194,8 +194,13 @@ def job_status(job: JobView) -> Cell:
     return state_cell(job.status)
 
 
+def done_of(job: JobView) -> int:
+    """What was done, well or badly: what was dropped by a cancellation was not."""
+    return job.tasks.completed + job.tasks.failed
+
+
 def job_share(job: JobView) -> float:
-    return ended_of(job.tasks) / job.tasks.total if job.tasks.total else 1.0
+    return done_of(job) / job.tasks.total if job.tasks.total else 1.0
 
 
 def job_tone(job: JobView) -> str:
@@ -212,7 +217,7 @@ def _progress(job: JobView, _snapshot: Snapshot) -> Cell:
 
 
 def _done(job: JobView, _snapshot: Snapshot) -> Cell:
-    return cell(f"{_brief(ended_of(job.tasks))}/{_brief(job.tasks.total)}")
+    return cell(f"{_brief(done_of(job))}/{_brief(job.tasks.total)}")
 
 
 def _brief(count: int) -> str:
@@ -264,7 +269,7 @@ JOBS: tuple[Column[JobView], ...] = (
     Column("STATUS", lambda job, _: job_status(job), 9, lambda job, _: _ORDER.get(job.status, 9), most=19),
     Column("PROGRESS", _progress, 13, lambda job, _: job_share(job), falls=True, drop=2),
     Column(
-        "DONE", _done, 11, lambda job, _: ended_of(job.tasks), right=True, falls=True, drop=4
+        "DONE", _done, 11, lambda job, _: done_of(job), right=True, falls=True, drop=4
     ),
     Column("FAILED", _failed, 6, lambda job, _: job.tasks.failed, right=True, falls=True, drop=1),
     Column("RATE", _rate, 7, pace_of, right=True, falls=True, drop=7),

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 
 from planetmesh.client.pace import show_rate
 from planetmesh.dashboard.alarms import Alarm
-from planetmesh.dashboard.meter import ended_of
 from planetmesh.dashboard.plain import (
     BAD,
     BUSY,
@@ -31,6 +30,7 @@ from planetmesh.dashboard.plain import (
     state_cell,
 )
 from planetmesh.dashboard.rows import (
+    done_of,
     job_name,
     job_share,
     job_status,
@@ -117,7 +117,7 @@ def _active(job: JobView, snapshot: Snapshot, width: int) -> Cell:
     rate, left = pace_of(job, snapshot), time_left(job, snapshot)
     parts: list[tuple[str, str]] = [(name.ljust(NAME_WIDTH), "" if job.name else DIM)]
     parts += bar(job_share(job), bar_width, job_tone(job))
-    parts.append((f" {int(job_share(job) * 100):>3}%  {ended_of(job.tasks)}/{job.tasks.total}", ""))
+    parts.append((f" {int(job_share(job) * 100):>3}%  {done_of(job)}/{job.tasks.total}", ""))
     if job.tasks.failed:
         parts.append((f"  {job.tasks.failed} failed", BAD))
     if job.paused:
@@ -191,10 +191,10 @@ def job_lines(job: JobView, snapshot: Snapshot, command: str = "") -> list[Cell]
     share = job_share(job)
     noun = "inputs" if job.counts_inputs else "tasks"
     lines: list[Cell] = [
-        ((f"{plain(job.name) or job.type}  ", STRONG), *job_status(job), (f"  {job.id}", DIM)),
+        ((f"{job_name(job)}  ", STRONG), *job_status(job), *(((f"  {job.id}", DIM),) if job.name else ())),
         (
             *bar(share, 10, job_tone(job)),
-            (f" {int(share * 100)}%  {ended_of(job.tasks)}/{job.tasks.total} {noun}: ", ""),
+            (f" {int(share * 100)}%  {done_of(job)}/{job.tasks.total} {noun}: ", ""),
             *counts_cell(job),
         ),
         cell(" · ".join(each for each in facts if each), DIM),

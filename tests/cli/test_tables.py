@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from planetmesh.cli.audit import brief_id
 from planetmesh.cli.output import printer_for, wrapped
-from planetmesh.cli.shapes import JOBS, NODES, TASKS, reason_of, show_time
+from planetmesh.cli.shapes import JOBS, NODES, TASKS, reason_of, show_tasks, show_time
 from planetmesh.cli.tables import lay_out
 from planetmesh.cli.top_lines import NODES as TOP_NODES
 from planetmesh.model.node import NodeState, Sandbox
@@ -75,6 +75,17 @@ def test_jobs_are_called_by_their_names_at_eighty_columns(shown) -> None:
     assert title.split() == ["ID", "NAME", "STATUS", "TASKS", "TIME"]
     assert "  holiday pict" in line
     assert "10000/10000, 200 failed" in line
+
+
+def test_what_was_dropped_by_a_cancellation_was_not_done() -> None:
+    counts = TaskCounts(
+        total=60, queued=0, assigned=0, running=0, retrying=0, completed=36, failed=2, cancelled=22
+    )
+    job = JobView(
+        id="a", name="", type="command", status="CANCELLED", priority=0, submitter="me", created_at="",
+        started_at=None, completed_at=None, tasks=counts,
+    )  # fmt: skip
+    assert show_tasks(job) == "38/60, 2 failed"
 
 
 def test_what_top_prints_once_drops_whole_columns(shown) -> None:

@@ -124,3 +124,9 @@ def test_sorted_by_a_column_and_turned() -> None:
 def test_every_column_can_be_sorted_by(columns: Any, thing: Any) -> None:
     for each in columns:
         assert arrange([thing, thing], snapshot(), each) == [thing, thing]
+
+
+def test_a_cancelled_job_was_not_done_to_its_end() -> None:
+    shown = row(JOBS, job_view(status=JobState.CANCELLED, tasks=counts(completed=38, cancelled=22)))
+    assert shown["DONE"] == "38/60"
+    assert shown["PROGRESS"].endswith(" 63%")
