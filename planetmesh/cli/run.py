@@ -46,7 +46,6 @@ any gets the input as its last argument. A command given as one argument with
 blanks in it runs through the shell. Several ::: lists: every combination,
 joined by one blank. With --chunk an argument with {} is repeated for each
 input of the task; in a shell line {} is all of them: 'for x in {}; do …; done'.
-In arithmetic a variable stands for it: 'x={}; echo $((x * 2))'.
 
 Exit status: the command's own for one task; else 0 if all completed, 1 if any failed.
 """
