@@ -158,8 +158,10 @@ def check_shown(terminal: Terminal, command: str, shown: list[str]) -> None:
     table = command in TABLES
 
     def missing() -> list[str]:
-        real = {shape(line, table=table) for line in terminal.text.splitlines()}
-        return [line for line in shown if shape(line, table=table) not in real]
+        rows = {shape(line, table=True) for line in terminal.text.splitlines()}
+        # Sentences wrap where the terminal ends, which is not where the page's lines do.
+        whole = shape(terminal.text)
+        return [line for line in shown if shape(line, table=table) not in (rows if table else whole)]
 
     wait_until(lambda: not missing(), PATIENCE_SECONDS, lambda: f"{missing()}\nnot in\n{terminal.text}")
 
