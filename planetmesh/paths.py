@@ -136,10 +136,12 @@ class Home:
         return self.root.is_dir()
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold this home for one `up`; raise Conflict if another process holds it."""
+    def locked(
+        self, *, hint: str = "Stop that one first, or give this one its own with --home DIR."
+    ) -> Iterator[None]:
+        """Hold this home for one `up`; raise Conflict, with the hint, if another process holds it."""
         with open_private(self.lock_file) as file:
-            _lock(file.fileno(), self.root)
+            _lock(file.fileno(), self.root, hint)
             yield
 
     def is_taken(self) -> bool:
@@ -213,11 +215,8 @@ def read_private(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _lock(descriptor: int, root: Path) -> None:
-    taken = Conflict(
-        f"Another `planetmesh up` is already running with the home {root}.",
-        hint="Stop that one first, or give this one its own with --home DIR.",
-    )
+def _lock(descriptor: int, root: Path, hint: str) -> None:
+    taken = Conflict(f"`planetmesh up` is already running with the home {root}.", hint=hint)
     try:
         if sys.platform == "win32":
             import msvcrt

@@ -32,7 +32,7 @@ def leave(face: Face, /) -> int:
     home = face.home
     if not home.exists():
         raise _nothing(home)
-    with home.locked():
+    with home.locked(hint="Stop it first, with Ctrl-C where it runs; then leave."):
         part = read_part(home)
         if part is not None and part.role is Role.COORDINATOR:
             raise Conflict(

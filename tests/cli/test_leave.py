@@ -59,6 +59,8 @@ def test_not_while_it_takes_part(member: Home, say) -> None:
     with member.locked():
         said = say("leave")
     assert said.status == 2
+    assert "then leave" in said.error
+    assert "--home" not in said.error
     assert Identity.exists(member.agent)
 
 
