@@ -102,7 +102,7 @@ async def explain_node(call: Call) -> web.StreamResponse:
     live = open_node(engine.state, call.part("node"))
     findings = explain.node(engine.state, live, engine.read_clock())
     tasks = "1 task" if len(live.held) == 1 else f"{len(live.held)} tasks"
-    summary = f"{tasks} in hand, reliability {live.node.reliability:.2f}"
+    summary = f"{tasks} in hand, reliability {live.node.reliability:.0%}"
     return call.answer(
         Explanation(
             subject=f"node {live.node.name}",
