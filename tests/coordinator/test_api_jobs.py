@@ -104,7 +104,7 @@ async def test_waiting_ends_after_the_time_or_with_the_job(world: World, operato
     await world.finish(job_id, outcome=Outcome.NOT_FOUND)
     for answer in await waiting:
         assert (answer.json["status"], answer.json["tasks"]["failed"]) == ("FAILED", 1)
-        assert answer.json["error"].startswith("Exit status 3.")
+        assert answer.json["error"].startswith("Exit status 3")
         assert answer.json["spec"]["payload"] == {"argv": ["true"]}
     assert (await operator.get(f"/v1/jobs/{job_id}?wait=10")).json["status"] == "FAILED"
 
