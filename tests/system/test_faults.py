@@ -197,14 +197,16 @@ def test_a_coordinator_that_slept_blames_nobody(fleet: Fleet) -> None:
 
 
 def test_a_busy_machine_is_not_a_dead_one(fleet: Fleet, tmp_path: Path) -> None:
-    """Eight loops that eat every core, as many short tasks as fit, and a large file that is fetched, hashed,
+    """Four loops that eat every core, as many short tasks as fit, and a large file that is fetched, hashed,
     copied and hashed again, for longer than OFFLINE takes."""
     large = tmp_path / "large.bin"
     with large.open("wb") as file:
         file.truncate(300 * 1024 * 1024)
     fleet.start(agents=1, cpus="16")
     copied = fleet.submit("--in", str(large), "--out", "copy.bin", "--", "cp", "large.bin", "copy.bin")
-    burning = fleet.submit("--range", "1..8", "sh", "-c", "exec timeout 25 sh -c 'while :; do :; done'; : {}")
+    # Not tried again: other tests on this machine want to go on after half a minute.
+    loop = "exec timeout 25 sh -c 'while :; do :; done'; : {}"
+    burning = fleet.submit("--retries", "0", "--range", "1..4", "sh", "-c", loop)
     fleet.submit("--range", "1..100000", "true")
     seen: set[str] = set()
     end_at = time.monotonic() + 25
