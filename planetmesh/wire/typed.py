@@ -20,11 +20,10 @@ from uuid import UUID
 
 from planetmesh.errors import BadInput
 from planetmesh.wire.calls import DEEPEST, WHOLE_MOST
+from planetmesh.wire.plain import PARTS_MOST
 
 LEVELS_MOST = DEEPEST // 3
 """Of values in each other; a dict takes three levels of JSON."""
-PARTS_MOST = 1_000_000
-"""Of one value; a list in which lists stand again and again grows without end when it is written out."""
 DIGITS_MOST = 4000
 """Of a whole number; reading longer ones takes ever longer, and Python refuses them."""
 DIMENSIONS_MOST = 32
