@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-HOURS = os.environ.get("PLANETMESH_SIMULATED_HOURS", "10")
+HOURS = os.environ.get("PLANETMESH_SIMULATED_HOURS", "20")
 
 
 def simulate(*options: str) -> dict[str, list[int]]:
