@@ -106,6 +106,15 @@ class CertificateRefused(NotAllowed):
         self.reason = reason
 
 
+class Revoked(CertificateRefused):
+    """A certificate that an operator took back: there is no use in asking again."""
+
+    code = "revoked"
+
+    def __init__(self, message: str, *, reason: str = "revoked", hint: str = "") -> None:
+        super().__init__(message, reason=reason, hint=hint)
+
+
 class CopiedIdentity(CertificateRefused):
     """A certificate that its owner has replaced was shown again: somebody else holds a copy."""
 

@@ -23,7 +23,7 @@ from planetmesh.agent import renewal
 from planetmesh.agent.outbox import Outbox
 from planetmesh.agent.suspicion import LinkEnd, Suspicion, Verdict
 from planetmesh.agent.window import Window
-from planetmesh.errors import BadInput, MeshError, NotAllowed, PeerMisbehaved, Unreachable
+from planetmesh.errors import BadInput, MeshError, NotAllowed, PeerMisbehaved, Revoked, Unreachable
 from planetmesh.groups import TaskGroup
 from planetmesh.logs import clean
 from planetmesh.model.endpoint import parse_endpoint
@@ -361,7 +361,8 @@ async def _why_refused(session: aiohttp.ClientSession, base: URL) -> NotAllowed:
         said = msgspec.json.decode(content, type=ErrorAnswer).error
     except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError, UnicodeError):
         return NotAllowed("The coordinator refused this machine.")
-    return NotAllowed(f"The coordinator refused this machine: {clean(said.message)}")
+    refused = Revoked if said.code == Revoked.code else NotAllowed
+    return refused(f"The coordinator refused this machine: {clean(said.message)}")
 
 
 async def _send_all(socket: aiohttp.ClientWebSocketResponse, messages: Any) -> None:

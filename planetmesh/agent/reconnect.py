@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from planetmesh.agent.link import HungUp, Link
 from planetmesh.agent.state import AgentState, Phase
-from planetmesh.errors import BadInput, MeshError, NotAllowed
+from planetmesh.errors import BadInput, MeshError, NotAllowed, Revoked
 from planetmesh.model.endpoint import is_link_local, parse_endpoint
 from planetmesh.trust.identity import Identity
 
@@ -38,7 +38,9 @@ FINAL = {
     "duplicate": "Another machine uses this machine's identity.",
 }
 """Codes of a goodbye after which there is no coming back."""
-REFUSALS = frozenset({"protocol", "not_allowed", "certificate_refused"})
+REFUSALS = frozenset({"protocol", "not_allowed"})
+"""Codes of a goodbye that the next link would end with too. A certificate that ran out or was replaced is
+none: the next link shows the new one, or is refused where it is made."""
 PAIR_AGAIN = (
     "If it belongs to the mesh, pair it again: `planetmesh code` on the coordinator, "
     "then `planetmesh leave` and `planetmesh up` here."
@@ -158,7 +160,7 @@ class Reconnector:
 
     async def _wait_refused(self, refusal: NotAllowed) -> None:
         """The right coordinator says no. At the first contact that is final; later it may pass."""
-        if not self._was_ever_up:
+        if not self._was_ever_up or isinstance(refusal, Revoked):
             raise NotAllowed(refusal.message, hint=refusal.hint or PAIR_AGAIN) from refusal
         self._on_state(AgentState(Phase.REFUSED, refusal.message, refusal.hint or PAIR_AGAIN))
         await asyncio.sleep(REFUSED_SECONDS * random.uniform(1 - BACK_OFF_SPREAD, 1))  # noqa: S311  no secret

@@ -18,7 +18,7 @@ from aiohttp import WSMsgType, web
 
 from planetmesh.coordinator.distribution import Distribution
 from planetmesh.coordinator.engine import Engine
-from planetmesh.errors import Forgotten, MeshError, PeerMisbehaved, StorageFailed
+from planetmesh.errors import Forgotten, MeshError, PeerMisbehaved, Revoked, StorageFailed
 from planetmesh.groups import TaskGroup
 from planetmesh.mesh import effects as fx
 from planetmesh.mesh import nodes, reactor
@@ -127,9 +127,9 @@ class AgentLink:
                     await self._receive(still_allowed)
                 except MeshError as error:
                     log.warning("agent.cut_off", extra={"node_id": self.node_id, "reason": error.message})
-                    self.hang_up(
-                        "protocol" if isinstance(error, PeerMisbehaved) else error.code, error.message
-                    )
+                    code = "protocol" if isinstance(error, PeerMisbehaved) else error.code
+                    # It may have spoken between the order and this link's own goodbye: the same words then.
+                    self.hang_up(code, nodes.REVOKED if isinstance(error, Revoked) else error.message)
                     await asyncio.wait(tasks[:1], timeout=GOODBYE_SECONDS)
                 finally:
                     for task in tasks:

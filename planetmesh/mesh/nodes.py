@@ -25,6 +25,7 @@ from planetmesh.wire.agent import Drain, Held, RecallTasks, Registered, Register
 
 TOLD_TO_AGENTS = ("heartbeat_seconds", "output_most_bytes", "coalesce_seconds", "prefill_most")
 """Settings that `Registered` carries."""
+REVOKED = "An operator took it out of the mesh."
 PREFILL_PAUSE_SECONDS = 5.0
 """A node whose backlog was pulled back gets none for so long, lest it flaps."""
 
@@ -341,12 +342,12 @@ def on_node_described(
     return [fx.SaveNode(live.node), fx.NodeChanged(node_id)]
 
 
-def on_node_revoked(state: MeshState, node_id: NodeId, reason: str, now: Moment) -> fx.Effects:
+def on_node_revoked(state: MeshState, node_id: NodeId, now: Moment) -> fx.Effects:
     """Its certificate counts no more: close its link, take its tasks back."""
     live = state.nodes[node_id]
     found: fx.Effects = []
     if live.session is not None:
-        found.append(fx.HangUp(node_id, live.session, "revoked", reason))
+        found.append(fx.HangUp(node_id, live.session, "revoked", REVOKED))
         live.session = None
     return found + _go_offline(state, live, NodeCause.THROWN_OUT, now)
 

@@ -13,13 +13,14 @@ from collections.abc import Iterable
 
 import msgspec
 
-from planetmesh.errors import CertificateRefused, CopiedIdentity, NotFound
+from planetmesh.errors import CertificateRefused, CopiedIdentity, NotFound, Revoked
 from planetmesh.model.identity import CertificateRecord, CertificateState, Principal, Role
 
 UNUSED_SECONDS = 600.0
 """A freshly paired machine connects at once; a certificate that nobody uses is a loose key."""
 OVERLAP_SECONDS = 60.0
 """After a renewal, connections that were being made with the old certificate may still arrive."""
+PAIR_AGAIN = "Pair again with a code from `planetmesh code` if this machine belongs here."
 
 _COUNTING = frozenset({CertificateState.PENDING, CertificateState.ACTIVE})
 
@@ -91,7 +92,7 @@ class ActiveSerials:
         if record is None or (record.role, record.id) != (principal.role, principal.id):
             raise _refused("unknown", "This certificate is not in the coordinator's table.")
         if record.state is CertificateState.REVOKED:
-            raise _refused("revoked", "This certificate was revoked.")
+            raise Revoked("This certificate was revoked.", hint=PAIR_AGAIN)
         if now >= min(principal.not_after, record.not_after):
             raise _refused("expired", "This certificate has expired.")
         if record.state is CertificateState.RETIRED:
@@ -184,8 +185,4 @@ class ActiveSerials:
 
 
 def _refused(reason: str, message: str) -> CertificateRefused:
-    return CertificateRefused(
-        message,
-        reason=reason,
-        hint="Pair again with a code from `planetmesh code` if this machine belongs here.",
-    )
+    return CertificateRefused(message, reason=reason, hint=PAIR_AGAIN)

@@ -35,7 +35,7 @@ from planetmesh.wire.agent import (
     TaskOutput,
     TaskResult,
 )
-from planetmesh.wire.api import RenewCertificate, RenewedCertificate
+from planetmesh.wire.api import ApiError, ErrorAnswer, RenewCertificate, RenewedCertificate
 from planetmesh.wire.codec import PROTOCOL, decode_from_agent, encode_frames
 
 PATIENCE_SECONDS = 8.0
@@ -61,6 +61,8 @@ class CoordinatorDouble:
         """Said to the next hello instead of a welcome."""
         self.status = 0
         """HTTP answer instead of the upgrade."""
+        self.refusal: ApiError | None = None
+        """Said with a 403 instead of the upgrade."""
         self.clock_off_seconds = 0.0
         self.mute = False
         """Sends nothing after the welcome."""
@@ -111,6 +113,9 @@ class CoordinatorDouble:
         self.serials.append(principal_of(request.get_extra_info("ssl_object")).serial)
         if self.status:
             return web.Response(status=self.status)
+        if self.refusal:
+            body = msgspec.json.encode(ErrorAnswer(self.refusal))
+            return web.Response(status=403, body=body, content_type="application/json")
         socket = web.WebSocketResponse(compress=False, max_msg_size=1024 * 1024, timeout=0.5)
         await socket.prepare(request)
         hello = decode_from_agent((await socket.receive()).data)[0]

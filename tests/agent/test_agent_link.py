@@ -32,6 +32,7 @@ from planetmesh.wire.agent import (
     TaskResult,
     TaskStarted,
 )
+from planetmesh.wire.api import ApiError
 from planetmesh.wire.codec import PROTOCOL
 
 JOB = JobId("aaaaaaaaaa")
@@ -221,7 +222,7 @@ async def test_some_goodbyes_are_for_good(coordinator, code):
     side.outbox.close()
 
 
-@pytest.mark.parametrize("code", ["shutdown", "something new"])
+@pytest.mark.parametrize("code", ["shutdown", "something new", "certificate_refused"])
 async def test_after_others_it_comes_back(coordinator, code):
     coordinator.goodbye = Goodbye(code, "")
     async with Side(coordinator.agent_home()).running() as side:
@@ -249,6 +250,16 @@ async def test_a_refusal_later_is_asked_about_again_but_slowly(coordinator, monk
         await coordinator.until(lambda: any(state.phase is Phase.REFUSED for state in side.states))
         coordinator.status = 0
         await coordinator.until(lambda: side.link.is_up)
+
+
+async def test_revoked_while_it_was_away_it_ends_at_the_next_contact(coordinator):
+    coordinator.refusal = ApiError("revoked", "This certificate was revoked.")
+    side = Side(coordinator.agent_home())
+    side.reconnector._was_ever_up = True
+    with pytest.raises(NotAllowed) as caught:
+        await side.reconnector.keep_connected()
+    assert "was revoked" in caught.value.message
+    side.outbox.close()
 
 
 async def test_a_stranger_at_the_address_is_no_refusal(coordinator, tmp_path):

@@ -315,6 +315,14 @@ async def test_a_frame_counts_whole_or_not_at_all(mesh):
     await mesh.completed(job_id)
 
 
+async def test_revoked_while_it_speaks_it_hears_that_it_is_for_good(mesh):
+    """Between the order and the goodbye its own words may come first: an agent that is told less stays."""
+    evil = await mesh.agent("evil")
+    mesh.coordinator.enrolment.serials.revoke(evil.id)
+    await evil.say(Heartbeat(NodeLoad()))
+    assert await evil.goodbye() == "revoked"
+
+
 async def test_a_first_word_that_is_no_hello(mesh):
     half = b"\x91\x92\xa8register\x01"
     for number, first in enumerate([b"", b"\xc1", b"\xdd\xff\xff\xff\xff", half, b"\x90"]):

@@ -176,7 +176,7 @@ async def test_revoking_a_node_closes_its_connections_within_a_second(world: Wor
     assert world.access.connections.of(identity.principal.id) == frozenset()
 
     refused = await world.open(identity).get("/v1/agent")
-    assert (refused.status, refused.code) == (403, "certificate_refused")
+    assert (refused.status, refused.code) == (403, "revoked")
     stored = {row.serial: row.state for row in (await world.engine.store.load()).certificates}
     assert stored[identity.principal.serial] is CertificateState.REVOKED
     assert "revoke_node" in [row["action"] for row in (await operator.get("/v1/audit")).json]

@@ -203,7 +203,7 @@ class AnyOrder(RuleBasedStateMachine):
         agent = self.agent(pick)
         self.world.barred.add(agent.node_id)
         if revoke:
-            self.world.take(nodes.on_node_revoked(self.world.state, agent.node_id, "stolen", self.world.now))
+            self.world.take(nodes.on_node_revoked(self.world.state, agent.node_id, self.world.now))
         else:
             self.world.cut(agent, noticed=True)
             self.world.take(nodes.on_node_forgotten(self.world.state, agent.node_id, self.world.now))

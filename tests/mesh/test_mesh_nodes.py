@@ -317,7 +317,7 @@ class TestGoing:
         mesh.submit("a")
         mesh.place()
         mesh.skip()
-        mesh.take(nodes.on_node_revoked(mesh.state, builders.node_id("desk"), "stolen", mesh.now))
+        mesh.take(nodes.on_node_revoked(mesh.state, builders.node_id("desk"), mesh.now))
         mesh.expect("""
             hang up desk link 1: revoked
             save node desk OFFLINE

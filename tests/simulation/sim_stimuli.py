@@ -181,7 +181,7 @@ def node_thrown_out(world: World) -> None:
         def happen(state: MeshState, now: Moment) -> fx.Effects:
             if node_id not in state.nodes:
                 return []
-            return nodes.on_node_revoked(state, node_id, "An operator took it out of the mesh.", now)
+            return nodes.on_node_revoked(state, node_id, now)
 
         await engine.do(happen)
 

@@ -98,7 +98,7 @@ async def revoke_member(call: Call) -> web.StreamResponse:
     def revoke(state: MeshState, now: Moment) -> fx.Effects:
         if member not in state.nodes:
             return []
-        return nodes.on_node_revoked(state, member, "An operator took it out of the mesh.", now)
+        return nodes.on_node_revoked(state, member, now)
 
     changes.audit.append(call.audit("revoke_member", named, access.serials.name_of(member)))
     await access.change(revoke, changes)

@@ -102,7 +102,7 @@ async def revoke_node(call: Call) -> web.StreamResponse:
     changes = _revoked(call, live)
 
     def revoke(state: MeshState, now: Moment) -> fx.Effects:
-        return nodes.on_node_revoked(state, node_id, "An operator took it out of the mesh.", now)
+        return nodes.on_node_revoked(state, node_id, now)
 
     changes.audit.append(call.audit("revoke_node", node_id, live.node.name))
     await call.parts.access.change(_if_known(node_id, revoke), changes)
