@@ -8,6 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from doc_table import split
 from log_events import events
 
 PAGE = Path(__file__).parents[1] / "docs" / "logs.md"
@@ -34,20 +35,13 @@ def table(says: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def split() -> tuple[str, str, str]:
-    text = PAGE.read_text(encoding="utf-8")
-    start = text.index(HEAD)
-    end = text.find("\n\n", start) + 1 or len(text)
-    return text[:start], text[start:end], text[end:]
-
-
 def test_the_page_lists_every_event_with_its_fields():
-    listed = split()[1]
+    listed = split(PAGE, HEAD)[1]
     assert listed == table(rows(listed)), "`python tests/test_logs_doc.py` writes the table anew"
 
 
 def test_every_event_is_explained():
-    assert [name for name, words in rows(split()[1]).items() if not words] == []
+    assert [name for name, words in rows(split(PAGE, HEAD)[1]).items() if not words] == []
 
 
 def test_names_are_of_one_kind():
@@ -66,5 +60,5 @@ def test_what_is_about_a_task_or_a_node_says_which():
 
 
 if __name__ == "__main__":
-    before, old, behind = split()
+    before, old, behind = split(PAGE, HEAD)
     PAGE.write_text(before + table(rows(old)) + behind, encoding="utf-8")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from doc_table import split
 
 from planetmesh.settings import ABOUT, Settings, show_value, values
 
@@ -20,18 +25,10 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def split() -> tuple[str, str, str]:
-    """What stands before the table, the table, and what stands behind it."""
-    text = PAGE.read_text(encoding="utf-8")
-    start = text.index(HEAD)
-    end = text.find("\n\n", start) + 1 or len(text)
-    return text[:start], text[start:end], text[end:]
-
-
 def test_the_page_says_what_the_code_says():
-    assert split()[1] == table(), "`python tests/test_settings_doc.py` writes the table anew"
+    assert split(PAGE, HEAD)[1] == table(), "`python tests/test_settings_doc.py` writes the table anew"
 
 
 if __name__ == "__main__":
-    before, _table, behind = split()
+    before, _table, behind = split(PAGE, HEAD)
     PAGE.write_text(before + table() + behind, encoding="utf-8")
