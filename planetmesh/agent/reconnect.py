@@ -38,6 +38,8 @@ FINAL = {
     "duplicate": "Another machine uses this machine's identity.",
 }
 """Codes of a goodbye after which there is no coming back."""
+ORDERLY = "shutdown"
+"""Code of the goodbye of a coordinator that was told to stop."""
 REFUSALS = frozenset({"protocol", "not_allowed"})
 """Codes of a goodbye that the next link would end with too. A certificate that ran out or was replaced is
 none: the next link shows the new one, or is refused where it is made."""
@@ -136,7 +138,8 @@ class Reconnector:
         try:
             await self._link.talk(endpoint)
         except HungUp as goodbye:
-            log.warning("link.goodbye", extra={"code": goodbye.code, "reason": goodbye.reason})
+            level = logging.INFO if goodbye.code == ORDERLY else logging.WARNING
+            log.log(level, "link.goodbye", extra={"code": goodbye.code, "reason": goodbye.reason})
             if goodbye.code in FINAL:
                 raise NotAllowed(
                     f"{FINAL[goodbye.code]} {goodbye.reason}".strip(), hint=PAIR_AGAIN

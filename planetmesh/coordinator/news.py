@@ -11,11 +11,19 @@ from collections.abc import Iterable
 import msgspec
 
 from planetmesh.logs import NEWS
+from planetmesh.mesh.lifecycle import NodeCause
+from planetmesh.mesh.live_node import LiveNode
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.ids import NodeId
 from planetmesh.model.node import Node, NodeState
 
 log = logging.getLogger(f"{NEWS}.nodes")
+
+WHY_OFFLINE = {
+    NodeCause.LEFT: "stopped",
+    NodeCause.SILENT_TOO_LONG: "silent",
+    NodeCause.THROWN_OUT: "revoked",
+}
 
 
 class NodeNews:
@@ -39,7 +47,7 @@ class NodeNews:
                 continue
             now = self._known[node_id] = _standing(live.node)
             if known is None or known.state is not now.state:
-                _say_state(node_id, now, is_new=known is None)
+                _say_state(live, is_new=known is None)
             if known is not None and known != now:
                 _say_rest(node_id, known, now)
 
@@ -57,15 +65,18 @@ def _standing(node: Node) -> _Standing:
     return _Standing(node.name, node.state, node.draining, tuple(each.kind for each in node.confined))
 
 
-def _say_state(node_id: NodeId, now: _Standing, *, is_new: bool) -> None:
-    fields = {"node": now.name, "node_id": node_id}
-    match now.state:
+def _say_state(live: LiveNode, *, is_new: bool) -> None:
+    fields = {"node": live.node.name, "node_id": live.node.id}
+    match live.node.state:
         case NodeState.HEALTHY:
             log.info("node.healthy", extra=fields)
         case NodeState.SUSPECT:
             log.info("node.suspect", extra=fields)
         case NodeState.OFFLINE if not is_new:  # a new one has not called yet
-            log.warning("node.offline", extra=fields)
+            # Who stops a machine in order need not be warned that it stopped.
+            level = logging.INFO if live.offline_by is NodeCause.LEFT else logging.WARNING
+            reason = WHY_OFFLINE[live.offline_by] if live.offline_by else ""
+            log.log(level, "node.offline", extra={**fields, "reason": reason})
 
 
 def _say_rest(node_id: NodeId, before: _Standing, now: _Standing) -> None:
@@ -75,6 +86,6 @@ def _say_rest(node_id: NodeId, before: _Standing, now: _Standing) -> None:
     if before.draining != now.draining:
         log.info("node.draining" if now.draining else "node.resumed", extra=fields)
     for kind in sorted({*now.confined} - {*before.confined}):
-        log.warning("node.confined", extra={**fields, "kind": kind})
+        log.warning("node.quarantined", extra={**fields, "kind": kind})
     for kind in sorted({*before.confined} - {*now.confined}):
-        log.info("node.trusted_again", extra={**fields, "kind": kind})
+        log.info("node.quarantine_over", extra={**fields, "kind": kind})

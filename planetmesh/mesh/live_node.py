@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 import msgspec
 
-from planetmesh.mesh.lifecycle import Phase, PhaseCause, phase_after
+from planetmesh.mesh.lifecycle import NodeCause, Phase, PhaseCause, phase_after
 from planetmesh.model.blob import Digest
 from planetmesh.model.ids import JobId, TaskKey
 from planetmesh.model.node import Learned, Node, NodeLoad
@@ -52,6 +52,7 @@ class LiveNode:
         "last_heard",
         "load",
         "node",
+        "offline_by",
         "opened",
         "prefill_after",
         "recalled",
@@ -68,6 +69,8 @@ class LiveNode:
         """Number of the present link; None while there is none."""
         self.last_heard = last_heard
         """Steady time of its last word."""
+        self.offline_by: NodeCause | None = None
+        """What made it OFFLINE the last time."""
         self.load = NodeLoad()
         self.rtt_seconds: float | None = None
         self.held: dict[TaskKey, tuple[Resources, float]] = {}

@@ -253,6 +253,7 @@ def _go_offline(state: MeshState, live: LiveNode, cause: NodeCause, now: Moment)
     if live.held:
         reliability = health.reliability_after(reliability, state.settings, good=False)
     live.node = advance_node(live.node, cause, reliability=reliability)
+    live.offline_by = cause
     state.room.refit()
     live.opened = set()
     for key in list(live.held):

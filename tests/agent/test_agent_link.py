@@ -222,13 +222,19 @@ async def test_some_goodbyes_are_for_good(coordinator, code):
     side.outbox.close()
 
 
-@pytest.mark.parametrize("code", ["shutdown", "something new", "certificate_refused"])
-async def test_after_others_it_comes_back(coordinator, code):
+@pytest.mark.parametrize(
+    ("code", "level"),
+    [("shutdown", "INFO"), ("something new", "WARNING"), ("certificate_refused", "WARNING")],
+)
+async def test_after_others_it_comes_back(coordinator, code, level, caplog):
+    caplog.set_level("INFO", "planetmesh.agent.reconnect")
     coordinator.goodbye = Goodbye(code, "")
     async with Side(coordinator.agent_home()).running() as side:
         await coordinator.until(lambda: len(coordinator.hellos) == 2)
         coordinator.goodbye = None
         await coordinator.until(lambda: side.link.is_up)
+    said = {(each.code, each.levelname) for each in caplog.records if each.message == "link.goodbye"}
+    assert said == {(code, level)}
 
 
 @pytest.mark.parametrize("status", [401, 403])

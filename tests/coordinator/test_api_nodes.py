@@ -9,10 +9,12 @@ import re
 from pathlib import Path
 
 import msgspec
-from api_world import Client, World, running_world
+from api_world import Client, World, running_world, small
 
 from planetmesh.coordinator.access import RULES
+from planetmesh.mesh import nodes
 from planetmesh.model.identity import CertificateState, Role
+from planetmesh.model.job import Outcome
 from planetmesh.settings import Settings
 from planetmesh.trust.codes import parse_code
 from planetmesh.trust.renewal import make_csr
@@ -235,3 +237,34 @@ async def test_a_change_of_a_nodes_state_is_one_line_of_log(world: World, caplog
         ("node.healthy", "desk"),
         ("node.draining", "desk"),
     ]
+
+
+async def test_silence_and_revocation_are_warnings_and_an_orderly_stop_is_none(world: World, caplog) -> None:
+    caplog.set_level("INFO", "planetmesh.news")
+    client = await world.client()
+    for name in ("stopped", "silent", "revoked"):
+        await world.add_node(name)
+    await world.leave("stopped")
+    assert (await client.post("/v1/nodes/revoked/revoke")).status == 200
+    late = world.engine.read_clock().steady + world.engine.settings.offline_after_seconds
+    await world.engine.do(lambda state, now: nodes.on_tick(state, msgspec.structs.replace(now, steady=late)))
+    ends = [each for each in caplog.records if each.message == "node.offline"]
+    assert {each.node: (each.reason, each.levelname) for each in ends} == {
+        "stopped": ("stopped", "INFO"),
+        "silent": ("silent", "WARNING"),
+        "revoked": ("revoked", "WARNING"),
+    }
+
+
+async def test_the_log_says_quarantine_as_everything_else_does(world: World, caplog) -> None:
+    caplog.set_level("INFO", "planetmesh.news")
+    client = await world.client()
+    desk, _attic = [await world.add_node(name, cpus=1) for name in ("desk", "attic")]
+    for _number in range(world.engine.settings.quarantine_failures):
+        job_id = await client.submit(**small(2), max_attempts=1, partial=True)
+        for index, task in list(world.engine.state.jobs[job_id].tasks.items()):
+            outcome = Outcome.EXIT_CODE if task.node_id == desk else Outcome.OK
+            await world.finish(job_id, index, outcome)
+    assert (await client.ask("PATCH", "/v1/nodes/desk", {"draining": False})).status == 200
+    told = [(each.message, each.node) for each in caplog.records if "quarantine" in each.message]
+    assert told == [("node.quarantined", "desk"), ("node.quarantine_over", "desk")]
