@@ -31,8 +31,8 @@ class Bringing:
         self._error: MeshError | None = None
         self._is_last = False
         self._over = asyncio.Event()
-        self._count = 0
-        """Files that are whole in the folder."""
+        self._here: set[str] = set()
+        """Files that are whole in the folder; several tasks may have made the same one."""
 
     @property
     def progress(self) -> Progress:
@@ -79,10 +79,11 @@ class Bringing:
 
     def interrupted(self) -> str:
         """What is here, and how to get the rest, once the job was stopped."""
-        here = f"{counted(self._count)} {'is' if self._count == 1 else 'are'} in {place(self._folder)}. "
+        count = len(self._here)
+        here = f"{counted(count)} {'is' if count == 1 else 'are'} in {place(self._folder)}. "
         rest = f"To fetch all that its tasks have made: {fetch_line(self._job_id, self._folder)}"
-        return here * (self._count > 0) + rest
+        return here * bool(count) + rest
 
     def _on_file(self, file: Fetched) -> None:
-        self._count += 1
+        self._here.add(file.path)
         self._printer.event({"kind": "file", "file": file})

@@ -145,16 +145,22 @@ def place(folder: str) -> str:
 
 
 def summary(fetched: list[Fetched], folder: str) -> str:
-    """`12 files, 3.4 MiB, are in films (3 were there already).`"""
+    """`12 files, 3.4 MiB, are in films (3 were there already).`; a name counts once."""
     from planetmesh.model.resources import show_size
 
     if not fetched:
         return "No task has brought a file."
-    here = sum(file.present for file in fetched)
+    files = _as_they_lie(fetched)
+    here = sum(file.present for file in files)
     already = f" ({here} {'was' if here == 1 else 'were'} there already)" if here else ""
-    size = show_size(sum(file.size for file in fetched))
-    verb = "is" if len(fetched) == 1 else "are"
-    return f"{counted(len(fetched))}, {size}, {verb} in {place(folder)}{already}."
+    size = show_size(sum(file.size for file in files))
+    verb = "is" if len(files) == 1 else "are"
+    return f"{counted(len(files))}, {size}, {verb} in {place(folder)}{already}."
+
+
+def _as_they_lie(fetched: list[Fetched]) -> list[Fetched]:
+    """What several tasks made alike lies there once."""
+    return list({file.path: file for file in fetched}.values())
 
 
 def counted(number: int) -> str:
@@ -167,7 +173,8 @@ def _report(face: Face, fetched: list[Fetched], folder: str) -> None:
     else:
         from planetmesh.cli.output import Shape
 
-        face.printer.rows(fetched, Shape((), lambda file: file.path))
+        files = fetched if face.json else _as_they_lie(fetched)
+        face.printer.rows(files, Shape((), lambda file: file.path))
 
 
 def _show(face: Face, files: tuple[Wanted, ...]) -> None:

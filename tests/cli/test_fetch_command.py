@@ -62,6 +62,17 @@ def test_clashes_and_conflicts_name_the_command_that_gets_the_files_later(say, d
     assert (here / "out").read_bytes() == b"0"
 
 
+def test_a_file_that_several_tasks_made_alike_is_counted_once(say, double: Double, here) -> None:
+    double.plan = lambda _spec, index: Does(files={"LICENSE": b"same", f"out{index % 2}": b"x"})
+    said = say("run", "--out", "*", "-o", "res", "x", ":::", "a", "b", "c", "d")
+    assert (said.status, said.error) == (0, "3 files, 6 B, are in res.\n")
+    assert len(list((here / "res").iterdir())) == 3
+    (job_id,) = double.jobs
+    assert say("fetch", job_id, "-o", "res").error == "3 files, 6 B, are in res (3 were there already).\n"
+    assert len(say("fetch", job_id, "-o", "res", "-q").text.splitlines()) == 3
+    assert len(say("fetch", job_id, "-o", "res", "--json").json) == 8
+
+
 def test_files_come_while_other_tasks_still_run(say, double: Double, here) -> None:
     def plan(_spec, index: int) -> Does:
         above = (lambda: (here / f"out{index - 1}").exists()) if index else None
