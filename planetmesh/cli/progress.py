@@ -44,12 +44,17 @@ class ProgressLine:
         self._drawn_at = 0.0
 
     def parts(self, counts: TaskCounts, nodes: int, fetching: Progress | None = None) -> list[str]:
-        """`120/200`, `3 failed`, `0:06 left`, `15/s`, `3 nodes`…: the most important first."""
+        """`120/200`, `3 failed`, `0:06 left`, `15/s`, `3 nodes`…: the most important first.
+
+        `waiting` in place of the time where nothing runs, which may take as long as it likes.
+        """
         done = counts.completed + counts.failed + counts.cancelled
         parts = [f"{done}/{counts.total}{self._noun}"]
         if counts.failed:
             parts.append(f"{counts.failed} failed")
-        if left := self._rate.left(counts.total - done):
+        if done < counts.total and not counts.running and not counts.assigned:
+            parts.append("waiting")
+        elif left := self._rate.left(counts.total - done):
             parts.append(left)
         if counts.retrying:
             parts.append(f"{counts.retrying} retrying")

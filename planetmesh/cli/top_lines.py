@@ -112,8 +112,8 @@ def document_of(snapshot: Snapshot, order: Order) -> dict[str, Any]:
     jobs = []
     for job in shown_jobs(snapshot):
         rate = snapshot.paces.get(job.id)
-        left = job.tasks.total - ended_of(job.tasks)
-        seconds = round(left / rate, 1) if rate and not is_over(job) else None
+        left = dashboard.seconds_left(job, snapshot)
+        seconds = None if left is None else round(left, 1)
         jobs.append(
             msgspec.to_builtins(job)
             | {"rate": float(f"{rate:.4g}") if rate else None, "left_seconds": seconds}

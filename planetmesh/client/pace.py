@@ -11,6 +11,8 @@ RATE_SECONDS = 1.0
 """Changes that come closer together are taken together."""
 STILL_SECONDS = 10.0
 """Where things come one by one, a pause of so long is no lower rate yet; nor is twice the usual pause."""
+LOST_AFTER = 3
+"""So many times that pause: the rate of before says nothing of what is left any more."""
 MEMORY_LEAST_SECONDS = 5.0
 MEMORY_SHARE = 4
 """The rate is that of the last quarter of the time, so it grows calmer the longer something takes."""
@@ -39,7 +41,8 @@ class Rate:
             self._changed = (now, count)
             self.value = self._mean
         elif passed >= (patience := max(STILL_SECONDS, 2 * self._usual_pause)):
-            self.value = (self._mean or 0.0) * exp(1 - passed / patience)
+            known = passed < LOST_AFTER * patience
+            self.value = (self._mean or 0.0) * exp(1 - passed / patience) if known else None
 
     def _learn(self, passed: float, rate: float, elapsed: float) -> None:
         share = 1 - exp(-passed / max(MEMORY_LEAST_SECONDS, elapsed / MEMORY_SHARE))
@@ -51,9 +54,7 @@ class Rate:
 
     def left(self, count: int) -> str:
         """`0:06 left` for so much more; nothing if it is not known, or nothing is left."""
-        if not self.value or count <= 0:
-            return ""
-        return f"{show_seconds(count / self.value)} left"
+        return f"{show_left(count / self.value)} left" if self.value and count > 0 else ""
 
 
 def show_rate(per_second: float) -> str:
@@ -61,6 +62,11 @@ def show_rate(per_second: float) -> str:
     if per_second < 1:
         return f"{per_second * 60:.2g}/min"
     return f"{per_second:.3g}/s" if per_second < 1000 else f"{per_second:.0f}/s"
+
+
+def show_left(seconds: float) -> str:
+    """The same as `show_seconds`, but never `0:00`: something is left."""
+    return show_seconds(max(1.0, seconds))
 
 
 def show_seconds(seconds: float) -> str:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Generic, TypeVar
 
-from planetmesh.client.pace import show_rate, show_seconds
+from planetmesh.client.pace import show_left, show_rate
 from planetmesh.dashboard.meter import ended_of
 from planetmesh.dashboard.plain import (
     BAD,
@@ -240,11 +241,23 @@ def _rate(job: JobView, snapshot: Snapshot) -> Cell:
     return cell(show_rate(pace)) if pace else cell("-", DIM)
 
 
-def time_left(job: JobView, snapshot: Snapshot) -> str:
-    """`0:06`; nothing if it cannot be told."""
+def seconds_left(job: JobView, snapshot: Snapshot) -> float | None:
+    """Nothing if it cannot be told, as where none of its tasks runs."""
     pace = pace_of(job, snapshot)
     left = job.tasks.total - ended_of(job.tasks)
-    return show_seconds(left / pace) if pace and left else ""
+    moves = job.tasks.running or job.tasks.assigned
+    return left / pace if pace and left and moves else None
+
+
+def time_left(job: JobView, snapshot: Snapshot) -> str:
+    """`0:06`; nothing if it cannot be told."""
+    seconds = seconds_left(job, snapshot)
+    return "" if seconds is None else show_left(seconds)
+
+
+def _by_time_left(job: JobView, snapshot: Snapshot) -> float:
+    seconds = seconds_left(job, snapshot)
+    return inf if seconds is None else seconds
 
 
 def _left(job: JobView, snapshot: Snapshot) -> Cell:
@@ -273,7 +286,7 @@ JOBS: tuple[Column[JobView], ...] = (
     ),
     Column("FAILED", _failed, 6, lambda job, _: job.tasks.failed, right=True, falls=True, drop=1),
     Column("RATE", _rate, 7, pace_of, right=True, falls=True, drop=7),
-    Column("LEFT", _left, 7, lambda job, snap: time_left(job, snap), right=True, drop=3),
+    Column("LEFT", _left, 7, _by_time_left, right=True, drop=3),
     Column("TIME", _time, 8, lambda job, _: job.started_at or "", right=True, drop=9),
     Column("PRIO", lambda job, _: cell(str(job.priority), "" if job.priority else DIM), 5,
            lambda job, _: job.priority, right=True, falls=True, drop=10),

@@ -114,6 +114,29 @@ def test_the_progress_line() -> None:
     assert ProgressLine(enabled=False, inputs=True).parts(full, 0) == ["2/2 inputs"]
 
 
+def test_no_time_is_told_while_nothing_can_run() -> None:
+    line = ProgressLine(enabled=False)
+    line._rate.measure(0.0, 0)
+    line._rate.measure(2.0, 99)
+    assert line.parts(TaskCounts(100, 0, 0, 1, 0, 99, 0, 0), 0)[:2] == ["99/100", "0:01 left"]
+    for stuck in (TaskCounts(100, 1, 0, 0, 0, 99, 0, 0), TaskCounts(100, 0, 0, 0, 1, 99, 0, 0)):
+        assert line.parts(stuck, 0)[:2] == ["99/100", "waiting"]
+
+
+@pytest.mark.parametrize("count", [1, 3, 10_000])
+def test_a_rate_of_long_ago_says_nothing_of_what_is_left(count) -> None:
+    rate = Rate()
+    rate.measure(0.0, 0)
+    rate.measure(2.0, 30)
+    told = []
+    for second in range(3, 600):
+        rate.measure(float(second), 30)
+        told.append(rate.left(count))
+    assert told[0]
+    assert told[-1] == ""
+    assert "0:00 left" not in told
+
+
 def test_a_rate_is_calm_where_things_come_one_by_one() -> None:
     rate = Rate()
     for second in range(61):
@@ -121,8 +144,7 @@ def test_a_rate_is_calm_where_things_come_one_by_one() -> None:
         assert rate.value is None or abs(rate.value - 1 / 6) < 0.001
     for second in range(61, 200):
         rate.measure(float(second), 10)
-    assert rate.value is not None
-    assert rate.value < 0.001
+    assert rate.value is None
     assert show_rate(1 / 6) == "10/min"
 
 

@@ -31,7 +31,7 @@ def node(name: str, **more) -> NodeView:
 def job(
     number: int, status=JobState.RUNNING, name: str = "", completed: int = 25, total: int = 100
 ) -> JobView:
-    counts = TaskCounts(total, total - completed, 0, 0, 0, completed, 0, 0)
+    counts = TaskCounts(total, 0, 0, total - completed, 0, completed, 0, 0)
     return JobView(
         id=JobId(f"job{number:07d}"), name=name, type="command", status=status, priority=0, submitter="me",
         created_at=f"2026-01-31T12:00:{number % 60:02d}.000Z", started_at="2026-01-31T12:00:00.000Z",

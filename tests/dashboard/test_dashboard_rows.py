@@ -70,10 +70,22 @@ def test_a_node_that_never_came() -> None:
 
 
 def test_a_job_with_a_rate() -> None:
-    job = job_view("a", tasks=counts(queued=50, completed=45, failed=5))
+    job = job_view("a", tasks=counts(queued=49, running=1, completed=45, failed=5))
     shown = row(JOBS, job, snapshot(paces={job.id: 10.0}))
     assert shown["PROGRESS"].endswith("50%")
     assert (shown["DONE"], shown["FAILED"], shown["RATE"], shown["LEFT"]) == ("50/100", "5", "10/s", "0:05")
+
+
+def test_what_cannot_run_has_no_time_left() -> None:
+    job = job_view("a", tasks=counts(queued=1, completed=99))
+    assert row(JOBS, job, snapshot(paces={job.id: 10.0}))["LEFT"] == "-"
+
+
+def test_jobs_are_sorted_by_the_time_left_not_by_its_letters() -> None:
+    jobs = [job_view(name, tasks=counts(running=left)) for name, left in (("b", 5400), ("a", 600), ("c", 0))]
+    shot = snapshot(paces={job.id: 1.0 for job in jobs})
+    by = column(JOBS, "LEFT")
+    assert [job.id[0] for job in sorted(jobs, key=lambda job: by.key(job, shot))] == ["a", "b", "c"]
 
 
 def test_an_ended_job_has_no_rate() -> None:
