@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from posixpath import dirname
+from posixpath import dirname, splitext
 
 import msgspec
 
@@ -46,22 +46,22 @@ class ShellLine(msgspec.Struct, frozen=True):
 
 
 def value_of(string: str, item: str, index: int) -> str:
-    """What one replacement string stands for."""
-    name = item.rpartition("/")[2]
+    """What one replacement string stands for: nothing only where the input is nothing.
+
+    A slash at the end names no further part: `a/b/` is called `b`. A name that begins with a dot is no
+    extension (GNU parallel leaves nothing of `.bashrc`).
+    """
+    path = item.rstrip("/") or item[:1]
+    name = path.rpartition("/")[2] or path
     values = {
         "{}": item,
-        "{.}": _without_extension(item),
+        "{.}": splitext(path)[0],
         "{/}": name,
-        "{//}": dirname(item.rstrip("/") or item) or ".",
-        "{/.}": _without_extension(name),
+        "{//}": dirname(path) or ".",
+        "{/.}": splitext(name)[0],
         "{#}": str(index + 1),
     }
     return values[string]
-
-
-def _without_extension(text: str) -> str:
-    stem, dot, extension = text.rpartition(".")
-    return stem if dot and "/" not in extension else text
 
 
 def fill_arguments(argv: tuple[str, ...], items: tuple[str, ...], index: int) -> tuple[str, ...]:

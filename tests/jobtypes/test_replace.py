@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from posixpath import join, normpath
 
 import msgspec
 import pytest
@@ -41,10 +42,34 @@ NASTY = st.one_of(
         ("a.b/c", ["a.b/c", "a.b/c", "c", "a.b", "c"]),
         ("/x", ["/x", "/x", "x", "/", "x"]),
         ("", ["", "", "", ".", ""]),
+        ("a/b/", ["a/b/", "a/b", "b", "a", "b"]),
+        ("photos.d//", ["photos.d//", "photos", "photos.d", ".", "photos"]),
+        ("/", ["/", "/", "/", "/", "/"]),
+        ("a/.bashrc", ["a/.bashrc", "a/.bashrc", ".bashrc", "a", ".bashrc"]),
+        (".a.txt", [".a.txt", ".a", ".a.txt", ".", ".a"]),
+        ("..", ["..", "..", "..", ".", ".."]),
     ],
 )
-def test_each_string_means_what_it_means_in_gnu_parallel(item, values):
+def test_each_string_means_what_it_means_in_gnu_parallel_or_at_least_something(item, values):
     assert [value_of(string, item, 6) for string in STRINGS] == [*values, "7"]
+
+
+PATHS = st.one_of(NASTY, st.text(st.sampled_from(list("ab./")), max_size=12)).filter(bool)
+
+
+@given(PATHS)
+def test_the_parts_of_a_path_make_the_path_and_none_is_empty(item):
+    _all, without, name, folder, bare, _number = (value_of(string, item, 0) for string in STRINGS)
+    assert all((without, name, folder, bare))
+    assert normpath(join(folder, name)) == normpath(item)
+    assert normpath(join(folder, bare)) == normpath(without)
+    assert name.startswith(bare)
+    assert "/" not in name.rstrip("/")
+    if item.strip("/"):
+        assert "/" not in name
+        assert [value_of(string, item + "/", 0) for string in STRINGS[1:]] == [
+            value_of(string, item, 0) for string in STRINGS[1:]
+        ]
 
 
 def test_inside_every_argument():
