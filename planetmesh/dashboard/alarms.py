@@ -95,5 +95,5 @@ def _of_jobs(snapshot: Snapshot) -> list[Alarm]:
         name = plain(job.name, 40) or job.id
         tasks = count_of(job.tasks.failed, "input" if job.counts_inputs else "task")
         said = f": {plain(job.error)}" if job.error else "."
-        found.append(Alarm(f"{name}: {tasks} failed{said}", f"planetmesh retry {job.id}", BAD))
+        found.append(Alarm(f"{name}: {tasks} failed{said}", f"planetmesh explain {job.id}", BAD))
     return found

@@ -157,6 +157,10 @@ class Store:
         """Past runs of a task that did not become its accepted end, oldest first."""
         return await self._database.read(lambda connection: tasks.list_attempts(connection, job_id, index))
 
+    async def faulty_inputs(self, job_id: JobId) -> int:
+        """How many of the job's failed tasks failed by their own inputs: another try would end the same."""
+        return await self._database.read(lambda connection: tasks.count_faulty_inputs(connection, job_id))
+
     async def feed_after(self, number: int, limit: int) -> list[FeedRow]:
         """Events after `number`. If the first is not the next one, those between were swept."""
         most = min(limit, PAGE_MOST)

@@ -211,6 +211,16 @@ def list_rows(
     return [] if row is None else _stored_tasks(connection, job_id, row[0], (start, limit, states))
 
 
+def count_faulty_inputs(connection: sqlite3.Connection, job_id: JobId) -> int:
+    """Failed tasks of a job (inputs where they are counted) that their own inputs let fail."""
+    query = (
+        f"SELECT coalesce(sum(width), 0) FROM {UNCOMPLETED} AND state = ? AND outcome = ? "
+        "AND job = (SELECT number FROM jobs WHERE id = ?)"
+    )
+    (count,) = connection.execute(query, (_CODE[TaskState.FAILED], Outcome.INPUTS, job_id)).fetchone()
+    return int(count)
+
+
 def read_task(connection: sqlite3.Connection, job_id: JobId, index: int) -> Task | None:
     """The task that stands for this index, with or without a row; None if there is none."""
     query = (

@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 import pytest
-from api_world import COMMAND, Client, World
+from api_world import COMMAND, Client, World, small
 
 from planetmesh.mesh import nodes
 from planetmesh.model.identity import Role
@@ -310,6 +310,18 @@ class TestExplain:
         assert status == "FAILED"
         assert "mend them and hand them in anew" in said
         assert "planetmesh retry" not in said
+        status, said = await self.of(operator, f"jobs/{job_id}")
+        assert (status, "mend them and hand them in anew" in said) == ("FAILED", True)
+        assert "planetmesh retry" not in said
+
+    async def test_a_job_of_which_some_inputs_are_faulty_says_how_many(self, world: World, operator: Client):
+        await world.add_node("attic")
+        job_id = await operator.submit(**small(3), max_attempts=1)
+        for index, outcome in enumerate((Outcome.INPUTS, Outcome.EXIT_CODE, Outcome.INPUTS)):
+            await world.finish(job_id, index, outcome)
+        _status, said = await self.of(operator, f"jobs/{job_id}")
+        assert f"planetmesh retry {job_id}" in said
+        assert "2 of them failed by their own inputs. mend them" in said
 
     async def test_a_node(self, world: World, operator: Client):
         await world.add_node("attic")

@@ -21,7 +21,8 @@ async def explain_job(call: Call) -> web.StreamResponse:
     if found.live is None:
         assert found.stored is not None
         view = stored_job_view(found.stored)
-        findings = _of_ended(engine.state, found, view)
+        faulty = await engine.store.faulty_inputs(found.job.id) if view.tasks.failed else 0
+        findings = _of_ended(engine.state, found, view, faulty)
     else:
         view = live_job_view(engine.state, found.live)
         findings = explain.job(engine.state, found.live, engine.read_clock())
@@ -33,7 +34,11 @@ async def explain_job(call: Call) -> web.StreamResponse:
     )
 
 
-def _of_ended(state: MeshState, found: Found, view: JobView) -> list[explain.Finding]:
+FAULTY = "mend them and hand them in anew; a retry would end the same"
+
+
+def _of_ended(state: MeshState, found: Found, view: JobView, faulty: int) -> list[explain.Finding]:
+    """`faulty`: so many failed by their own inputs."""
     job = found.job
     if job.cancelled_at is not None:
         # While that one is tried again it is too late: this one was beyond a bound of the retry.
@@ -42,9 +47,14 @@ def _of_ended(state: MeshState, found: Found, view: JobView) -> list[explain.Fin
         return [explain.Finding(f"It was cancelled: {job.cancel_reason or 'no reason was given'}.", hint)]
     if view.tasks.failed:
         said = f" The first one: {view.error}" if view.error else ""
-        hint = f"planetmesh retry {job.id}"
         noun = "inputs" if view.counts_inputs else "tasks"
-        return [explain.Finding(f"{view.tasks.failed} of {view.tasks.total} {noun} failed.{said}", hint)]
+        failed = f"{view.tasks.failed} of {view.tasks.total} {noun} failed.{said}"
+        if faulty >= view.tasks.failed:
+            return [explain.Finding(failed, f"the inputs themselves are at fault: {FAULTY}")]
+        findings = [explain.Finding(failed, f"planetmesh retry {job.id}")]
+        if faulty:
+            findings.append(explain.Finding(f"{faulty} of them failed by their own inputs.", FAULTY))
+        return findings
     return [explain.Finding("All of its tasks completed.")]
 
 
@@ -91,9 +101,7 @@ def _of_end(state: MeshState, task: Task) -> list[explain.Finding]:
 
 def _after_failure(task: Task) -> str:
     if task.outcome is Outcome.INPUTS:
-        return (
-            "its inputs themselves are at fault: mend them and hand them in anew; a retry would end the same"
-        )
+        return f"its inputs themselves are at fault: {FAULTY}"
     return f"planetmesh retry {task.job_id}"
 
 
