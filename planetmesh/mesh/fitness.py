@@ -185,7 +185,8 @@ def may_try(live: LiveNode, kind: str) -> bool:
 
 def may_stand_in_backlog(job: LiveJob, settings: Settings) -> bool:
     """Only tasks whose length is known and short may be given to a node that is busy."""
-    return job.task_seconds is not None and job.task_seconds <= settings.prefill_seconds
+    seconds = job.task_seconds
+    return seconds is not None and seconds <= settings.prefill_seconds and settings.prefill_most > 0
 
 
 def has_backlog_room(

@@ -129,6 +129,16 @@ class TestBacklog:
         finish(mesh, "desk", wall_seconds)
         mesh.skip()
 
+    def test_none_where_the_settings_say_so(self):
+        """Not even tasks so small that more of them could run at a time than the node has in hand."""
+        mesh = Transcript(Settings(prefill_most=0))
+        self.known(mesh, 0.001, cpus=4)
+        mesh.submit("b", requests=builders.resources(0.5))
+        assert order(mesh) == "a"
+        assert mesh.node("desk").used == builders.resources(4)
+        mesh.state.jobs[builders.job_id("b")].mean_seconds = 0.001
+        assert order(mesh) == ""
+
     def test_none_before_the_length_is_known(self, mesh: Transcript):
         mesh.join("desk")
         mesh.submit("a", 100)
