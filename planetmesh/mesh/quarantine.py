@@ -2,7 +2,9 @@
 
 A node that fails a kind of job quickly, several times in a row, while the same jobs do well elsewhere, gets
 no more of that kind until a cool-down is over; then one task as a probe, whose end says whether it is trusted
-again. A failure that nobody does better is the job's own, and no machine is blamed for it.
+again. A failure that nobody does better is the job's own, and no machine is blamed for it; nor is the second
+machine on which one task fails, or whose neighbours fail now too: the few bad inputs that are left of a job
+would put all of them away.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from planetmesh.mesh.lifecycle import Phase, PhaseCause
 from planetmesh.mesh.live_job import LiveJob
 from planetmesh.mesh.live_node import LiveNode, Record
 from planetmesh.mesh.state import MeshState
-from planetmesh.model.ids import TaskKey
+from planetmesh.model.ids import NodeId, TaskKey
+from planetmesh.model.job import Task
 from planetmesh.model.node import Confined
 
 JOBS_MOST = 16
@@ -63,6 +66,8 @@ def on_bad(
     now_steady: float,
 ) -> list[LiveNode]:
     """An attempt failed by itself after so long. Gives the nodes whose standing changed."""
+    if _failed_elsewhere(live.tasks[key[1]], node):
+        return []
     record = node.record(live.kind)
     if record.phase is Phase.PROBING and record.probe == key:
         record.reason = error
@@ -81,20 +86,30 @@ def on_bad(
     return [node] if _confine_if_due(state, record, now_steady) else []
 
 
+def _failed_elsewhere(task: Task, node: LiveNode) -> bool:
+    return task.failures > 0 and any(node_id != node.node.id for node_id in task.excluded)
+
+
 def _does_better_elsewhere(
     state: MeshState, live: LiveJob, node: LiveNode, seconds: float, now_steady: float
 ) -> bool:
     """Did this job end well on another node, or does it run there much longer than it took to fail here?"""
-    if any(node_id != node.node.id for node_id in live.good_nodes):
+    if any(node_id != node.node.id and _does_well(state, node_id, live.kind) for node_id in live.good_nodes):
         return True
     latest = now_steady - max(1.0, LONGER * seconds)
     for (_index, node_id), since in islice(live.runs.items(), LOOKED_AT_MOST):
         if since > latest:
             break
-        record = state.nodes[node_id].records.get(live.kind)
-        if node_id != node.node.id and (record is None or not record.streak):
+        if node_id != node.node.id and _does_well(state, node_id, live.kind):
             return True
     return False
+
+
+def _does_well(state: MeshState, node_id: NodeId, kind: str) -> bool:
+    """Nothing speaks against the node: it can be what another one is compared with."""
+    node = state.nodes.get(node_id)
+    record = node.records.get(kind) if node else None
+    return node is not None and (record is None or (record.phase is Phase.GOOD and not record.streak))
 
 
 def _confine_if_due(state: MeshState, record: Record, now_steady: float) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import msgspec
 import pytest
 from transcript import Transcript
@@ -86,6 +88,44 @@ def test_a_bad_job_is_no_machines_fault(shop: Transcript):
     assert phase(shop) is Phase.GOOD
     assert phase(shop, "good") is Phase.GOOD
     shop.skip()
+
+
+def test_tasks_that_failed_elsewhere_too_are_no_machines_fault(mesh: Transcript):
+    mesh.join("good", 4)
+    mesh.submit("a", 4, kind=KIND, max_attempts=3)
+    mesh.place()
+    assert len(mesh.node("good").held) == 4
+    for index in range(4):
+        outcome = Outcome.OK if index == 0 else Outcome.EXIT_CODE
+        mesh.end("good", "a", index, mesh.task("a", index).attempt, outcome=outcome, wall_seconds=0.1)
+    mesh.join("bad", 4)
+    mesh.stay("good", "bad", seconds=60)
+    mesh.place()
+    assert len(mesh.node("bad").held) == 3
+    fail(mesh, 3)
+    assert phase(mesh) is Phase.GOOD
+    mesh.skip()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_faulty_inputs_in_a_row_leave_a_machine_for_the_rest(seed: int):
+    """All three machines are well, the last third of the inputs is not: no cool-down is waited for."""
+    draw, mesh, names = random.Random(seed), Transcript(seed=seed), ["desk", "nas", "pi"]
+    for name in names:
+        mesh.join(name, draw.choice([1, 2, 4]))
+    mesh.submit("a", 90, kind=KIND, max_attempts=3)
+    began = mesh.now.steady
+    mesh.place()
+    while "a" in {job_id[0] for job_id in mesh.state.jobs}:
+        held = [(name, index) for name in names for _job, index in mesh.node(name).held]
+        for name, index in draw.sample(held, min(len(held), 3)):
+            outcome = Outcome.OK if index < 60 else Outcome.EXIT_CODE
+            mesh.end(name, "a", index, mesh.task("a", index).attempt, outcome=outcome, wall_seconds=0.1)
+        mesh.stay(*names, seconds=0.1)
+        mesh.place()
+        assert any(phase(mesh, name) is Phase.GOOD for name in names)
+    assert mesh.now.steady - began < mesh.state.settings.quarantine_seconds
+    mesh.skip()
 
 
 def test_slow_failures_and_other_kinds_count_for_nothing(shop: Transcript):
