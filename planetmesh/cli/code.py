@@ -7,7 +7,7 @@ import sys
 import time
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -113,11 +113,13 @@ def _life(window: PairingWindow) -> str:
 
 async def _watch(face: Face, mesh: AsyncMesh, window: PairingWindow) -> int:
     """Until the code is used or gone: who tried, who came."""
+    from planetmesh.client.newcomers import members_of
+
     if window.address:
         face.printer.note(
             f"Waiting at {parse_endpoint(window.address)[0]}… (Ctrl-C: leave, the code stays good)"
         )
-    known = {node.id for node in await mesh.nodes()} if window.role == "agent" else set()
+    known = frozenset(await members_of(mesh, window.role))
     tried: tuple[str, ...] = ()
     while True:
         await asyncio.sleep(LOOK_SECONDS)
@@ -129,20 +131,22 @@ async def _watch(face: Face, mesh: AsyncMesh, window: PairingWindow) -> int:
         tried = present.last_failures
 
 
-async def _tell_end(face: Face, mesh: AsyncMesh, window: PairingWindow, known: set[Any]) -> int:
-    expired = datetime.fromisoformat(window.expires_at).timestamp() <= time.time()
-    came = [node for node in await mesh.nodes() if node.id not in known] if window.role == "agent" else []
+async def _tell_end(face: Face, mesh: AsyncMesh, window: PairingWindow, known: frozenset[str]) -> int:
+    from planetmesh.client.newcomers import closer_of, newcomers
+
+    came = await newcomers(mesh, window.role, known)
     if came:
-        face.printer.note(f"{', '.join(node.name for node in came)} joined.")
+        what = "joined" if window.role == "agent" else f"came in as {window.role}"
+        face.printer.note(f"{', '.join(came)} {what}.")
         return 0
-    if expired:
+    closer = await closer_of(mesh, window.slot)
+    if closer:
+        face.printer.warn(f"{closer} closed the window. `planetmesh code` opens a new one.")
+    elif datetime.fromisoformat(window.expires_at).timestamp() <= time.time():
         face.printer.warn("The code has expired. `planetmesh code` makes a new one.")
-        return 1
-    if window.role == "agent":
+    else:
         face.printer.warn(
-            "The window was closed, by somebody or after too many wrong codes. "
+            "The window was closed: too many wrong codes, or the coordinator was started again. "
             "`planetmesh code` opens a new one."
         )
-        return 1
-    face.printer.note("The code was used, or the window was closed.")
-    return 0
+    return 1

@@ -119,8 +119,8 @@ class Dashboard(App[None]):
         """What was typed into the form and not handed in."""
         self.window: PairingWindow | None = None
         """The pairing window that was opened here: only its opener is told the code."""
-        self.known_nodes: frozenset[str] | None = None
-        """Those that were there when it was opened."""
+        self.known_members: frozenset[str] | None = None
+        """Ids of who was there when it was opened: nodes, and people of its role."""
         self.repaints = 0
         """How often something new was shown."""
         self.crash: BaseException | None = None

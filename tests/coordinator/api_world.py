@@ -71,7 +71,7 @@ class World:
         member_id = secrets.token_hex(16)
         membership = self.enrolment._membership(role, member_id, role.value)
         identity, leaf = self.authority.issue_local(self.folder / f"{role}-{member_id[:8]}", membership)
-        self.serials.allow(leaf.record(CertificateState.ACTIVE), time.time())
+        self.serials.allow(leaf.record(CertificateState.ACTIVE, role.value), time.time())
         return identity
 
     async def client(self, role: Role = Role.OPERATOR) -> Client:

@@ -137,7 +137,7 @@ async def test_a_code_is_shown_and_the_machine_arrives(world: World) -> None:
         await world.add_node("attic")
         await seat.sees("✓ attic has joined.")
         await seat.press("x")
-        await seat.sees("The window is closed")
+        await seat.sees("You closed the window")
         await seat.until(lambda: not world.desk.windows())
 
 
@@ -149,4 +149,40 @@ async def test_a_code_for_a_person_fits_a_small_terminal(world: World) -> None:
         (window,) = world.desk.windows()
         assert window.role is MemberRole.VIEWER
         world.desk.close(window.slot)
-        await seat.sees("The code was used, or the window was closed.")
+        await seat.sees("The window is gone: the coordinator was started again.")
+
+
+@pytest.mark.slow
+async def test_what_became_of_a_code_is_said(world: World) -> None:
+    """Closed here, also while the list of windows is on its way; closed elsewhere; used."""
+    client = await world.client()
+    async with seated(world, size=LARGE) as seat:
+        await seat.press("c", "a")
+        await seat.sees("Good for one machine")
+        for _ in range(3):
+            seat.app.screen._look()
+        await seat.press("x")
+        await seat.sees("You closed the window")
+        await seat.until(lambda: not world.desk.windows())
+        await seat.pilot.pause(1.5)
+        await seat.sees("You closed the window")
+
+        await seat.press("o")
+        await seat.sees("Good for one person who may act")
+        (window,) = world.desk.windows()
+        await client.ask("DELETE", f"/v1/pair/{window.slot}")
+        await seat.sees("operator closed the window")
+
+        await seat.press("v")
+        await seat.sees("Good for one person who may look")
+        (window,) = world.desk.windows()
+        await world.member(Role.VIEWER)
+        world.desk.close(window.slot)
+        await seat.sees("The code is used: viewer came in as viewer.")
+
+        await seat.press("a")
+        await seat.sees("Good for one machine")
+        (window,) = world.desk.windows()
+        await world.add_node("[red]at\u202etic\x1b[0m")
+        world.desk.close(window.slot)
+        await seat.sees("The code is used: [red]at", "joined.")

@@ -14,6 +14,7 @@ from textual.widget import Widget
 from textual.widgets import Button
 
 from planetmesh.client.async_client import AsyncMesh
+from planetmesh.client.newcomers import closer_of, members_of, newcomers
 from planetmesh.client.pace import show_seconds
 from planetmesh.dashboard.big_code import big
 from planetmesh.dashboard.plain import BAD, BUSY, DIM, GOOD, STRONG, WARN, Cell, cell, parse_time, plain
@@ -92,7 +93,7 @@ class PairingScreen(MeshScreen):
             )
             code.show([((line, STRONG),) for line in big(window.code, self.size.width - 6)])
             life.show(self._life(window))
-        known = self.dashboard.known_nodes
+        known = self.dashboard.known_members
         new = [node for node in snapshot.nodes if known is not None and node.id not in known]
         lines: list[Cell] = []
         for node in new[:3]:
@@ -128,20 +129,34 @@ class PairingScreen(MeshScreen):
         except MeshError:
             return
         now = next((each for each in windows if each.slot == window.slot), None)
-        if now is not None:
-            self.dashboard.window = replace(now, code=window.code)
-        elif self.dashboard.window is window:
-            self._end(window)
+        over = (self._over, self._over_tone) if now is not None else await self._how_it_ended(window)
+        if self.dashboard.window is not window:
+            return  # closed here meanwhile, or another one is open
+        self.dashboard.window = None if now is None else replace(now, code=window.code)
+        self._over, self._over_tone = over
         self.show(self.dashboard.snapshot)
 
-    def _end(self, window: PairingWindow) -> None:
-        self.dashboard.window = None
+    async def _how_it_ended(self, window: PairingWindow) -> tuple[str, str]:
+        known = self.dashboard.known_members or frozenset()
+
+        async def ask(mesh: AsyncMesh) -> tuple[tuple[str, ...], str]:
+            return await newcomers(mesh, window.role, known), await closer_of(mesh, window.slot)
+
+        try:
+            came, closer = await self.dashboard.watcher.ask(ask)
+        except MeshError:
+            return "The window is not open any more.", DIM
+        if came:
+            names = ", ".join(plain(each, 40) for each in came[:3])
+            what = "joined" if window.role == "agent" else f"came in as {window.role}"
+            return f"The code is used: {names} {what}.", GOOD
+        if closer:
+            return f"{plain(closer, 40)} closed the window; its code is worth nothing any more.", DIM
         if seconds_left(window) <= 0:
-            self._over, self._over_tone = "The code has expired.", WARN
-        elif window.attempts_left <= 1:
-            self._over, self._over_tone = "The window was closed: too many wrong codes.", BAD
-        else:
-            self._over, self._over_tone = "The code was used, or the window was closed.", DIM
+            return "The code has expired.", WARN
+        if window.attempts_left <= 1:
+            return "The window was closed: too many wrong codes.", BAD
+        return "The window is gone: the coordinator was started again. Open another one.", WARN
 
     def action_open_window(self, role: str) -> None:
         if not self.dashboard.refuses_viewer():
@@ -152,15 +167,15 @@ class PairingScreen(MeshScreen):
         role = self._wanted
 
         async def open_it(mesh: AsyncMesh) -> tuple[PairingWindow, frozenset[str]]:
-            known = frozenset(node.id for node in await mesh.nodes())
-            return await mesh.open_pairing(role, TTL_SECONDS), known
+            known = await members_of(mesh, "agent") | await members_of(mesh, role)
+            return await mesh.open_pairing(role, TTL_SECONDS), frozenset(known)
 
         try:
             window, known = await self.dashboard.watcher.ask(open_it)
         except MeshError as error:
             self._problem = plain(f"{error.message} {error.hint}", 400)
         else:
-            self.dashboard.window, self.dashboard.known_nodes = window, known
+            self.dashboard.window, self.dashboard.known_members = window, known
             self._problem = ""
         self.show(self.dashboard.snapshot)
 
@@ -169,7 +184,7 @@ class PairingScreen(MeshScreen):
         if window is None:
             return
         self.dashboard.window = None
-        self._over, self._over_tone = "The window is closed; its code is worth nothing any more.", DIM
+        self._over, self._over_tone = "You closed the window; its code is worth nothing any more.", DIM
         self.dashboard.order(lambda mesh: mesh.close_pairing(window.slot), lambda _: "The window is closed.")
         self.show(self.dashboard.snapshot)
 
