@@ -232,10 +232,10 @@ def _head(title: str, right: str, width: int) -> Text:
 
 
 def _nodes(glance: Glance) -> Row:
-    counts = [(state, count) for state, count in glance.nodes.items() if count]
-    if not counts:
-        return Row("nodes", (("none yet", "yellow"),), 1)
-    return Row("nodes", tuple((f"{count} {state}", colour(state)) for state, count in counts), 1)
+    pieces = [(f"{count} {state}", colour(state)) for state, count in glance.nodes.items() if count]
+    if glance.is_starting:
+        pieces.append(("this one is starting", "cyan"))
+    return Row("nodes", tuple(pieces) or (("none yet", "yellow"),), 1)
 
 
 def _work(glance: Glance, *, has_agent: bool) -> Row:

@@ -54,10 +54,12 @@ class Glance(msgspec.Struct, frozen=True, kw_only=True):
     away: tuple[NodeGlance, ...] = ()
     """Machines that are OFFLINE or SUSPECT, and some that get no work."""
     storage_error: str = ""
+    is_starting: bool = False
+    """This machine's own agent has not called yet, and is in time; it is not among `nodes`."""
 
 
-def look(engine: Engine, desk: PairingDesk, here: str) -> Glance:
-    """`here`: the id of this machine's own node, if it has one."""
+def look(engine: Engine, desk: PairingDesk, here: str, up_seconds: float) -> Glance:
+    """`here`: the id of this machine's own node, if any. `up_seconds`: since the coordinator's start."""
     state = engine.state
     running = waiting = 0
     for job in state.jobs.values():
@@ -66,15 +68,20 @@ def look(engine: Engine, desk: PairingDesk, here: str) -> Glance:
     away: list[NodeGlance] = []
     noted: list[NodeGlance] = []
     running_here = 0
+    is_starting = False
+    is_early = up_seconds < engine.settings.restart_grace_seconds
     for node_id, live in state.nodes.items():
         if node_id == here:
             held = (state.jobs[job_id].tasks[index] for job_id, index in live.held)
             running_here = sum(task.state is TaskState.RUNNING for task in held)
-        if live.node.state is not NodeState.HEALTHY:
+        if node_id == here and is_early and live.node.state is NodeState.OFFLINE:
+            is_starting = True
+        elif live.node.state is not NodeState.HEALTHY:
             away.append(NodeGlance(live.node.name, live.node.state))
         elif len(noted) < NOTES_MOST and (note := node_note(live)):
             noted.append(NodeGlance(live.node.name, live.node.state, note))
     counts = Counter(live.node.state for live in state.nodes.values())
+    counts[NodeState.OFFLINE] -= is_starting
     now = time.monotonic()
     return Glance(
         nodes={each.value: counts.get(each, 0) for each in NodeState},
@@ -88,4 +95,5 @@ def look(engine: Engine, desk: PairingDesk, here: str) -> Glance:
         ),
         away=(*sorted(away, key=lambda each: (each.state, each.name)), *noted),
         storage_error=engine.storage_error,
+        is_starting=is_starting,
     )

@@ -87,6 +87,7 @@ class Coordinator:
         self.desk = desk
         self.port = port
         self._local_node = local_node
+        self._began = time.monotonic()
 
     @property
     def fingerprint(self) -> str:
@@ -94,7 +95,7 @@ class Coordinator:
 
     def glance(self) -> Glance:
         """The mesh as it is now. Call it in the coordinator's loop."""
-        return look(self.engine, self.desk, self._local_node)
+        return look(self.engine, self.desk, self._local_node, time.monotonic() - self._began)
 
 
 @asynccontextmanager

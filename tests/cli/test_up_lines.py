@@ -6,6 +6,7 @@ import os
 import time
 import unicodedata
 
+import msgspec
 import pytest
 
 from planetmesh.agent.state import AgentNumbers, AgentState, Phase
@@ -144,3 +145,12 @@ def test_an_agent_that_ends_says_how_many_tasks_it_waits_for():
 )
 def test_the_uptime_does_not_change_each_second(seconds, said):
     assert show_uptime(seconds) == said
+
+
+def test_this_machines_own_agent_is_starting_and_not_offline_at_first():
+    early = msgspec.structs.replace(CALM, nodes={"HEALTHY": 0, "OFFLINE": 0}, is_starting=True)
+    said = text_of(coordinator_rows(HOST, early, PLENTY))
+    assert "nodes        this one is starting" in said
+    assert "none yet" not in said
+    among = msgspec.structs.replace(CALM, is_starting=True)
+    assert "2 HEALTHY  this one is starting" in text_of(coordinator_rows(HOST, among, PLENTY))

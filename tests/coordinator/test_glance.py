@@ -1,0 +1,30 @@
+"""What a coordinator's owner sees of its own machine in the first seconds."""
+
+from __future__ import annotations
+
+from api_world import World
+
+from planetmesh.coordinator.glance import Glance, look
+from planetmesh.model.node import NodeState
+
+
+async def test_the_own_agent_that_has_not_called_yet_is_starting_until_the_grace_is_over(world: World):
+    here = await world.add_node("here", join=False)
+    await world.add_node("attic", join=False)
+    grace = world.engine.settings.restart_grace_seconds
+
+    def at(up_seconds: float) -> Glance:
+        return look(world.engine, world.desk, here, up_seconds)
+
+    early = at(grace / 2)
+    assert early.is_starting
+    assert early.nodes["OFFLINE"] == 1
+    assert [each.name for each in early.away] == ["attic"]
+    late = at(grace)
+    assert not late.is_starting
+    assert late.nodes["OFFLINE"] == 2
+    assert {each.name for each in late.away} == {"here", "attic"}
+    await world.join("here")
+    called = at(grace / 2)
+    assert not called.is_starting
+    assert called.nodes[NodeState.HEALTHY] == 1
