@@ -15,10 +15,10 @@ import msgspec
 
 from planetmesh.cli.output import Column, Shape
 from planetmesh.cli.shapes import colour, node_word, parse_time, show_tasks
-from planetmesh.cli.up_lines import Row, flow, words
+from planetmesh.cli.up_lines import HINT, Piece, Row, flow, shortened, words
 from planetmesh.client.pace import show_rate, show_seconds
 from planetmesh.dashboard import rows as dashboard
-from planetmesh.dashboard.alarms import alarms_of
+from planetmesh.dashboard.alarms import Alarm, alarms_of
 from planetmesh.dashboard.meter import ended_of
 from planetmesh.dashboard.plain import BAD, BUSY, DIM, GOOD, STRONG, WARN, Cell, plain
 from planetmesh.dashboard.snapshot import LinkState, Snapshot, is_over
@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STYLES = {GOOD: "green", WARN: "yellow", BAD: "red", BUSY: "cyan", DIM: "dim", STRONG: "bold"}
+SUMMARY_LINES_MOST = 2
 ALARMS_MOST = 2
 ALARM_LINES_MOST = 4
+ALARM_LINES_LEAST = 2
+"""For each: a sentence and its command."""
 ENDED_MOST = 5
 """Jobs that have ended, below those that go on."""
 SORTS = {
@@ -68,8 +71,9 @@ def top_lines(snapshot: Snapshot, order: Order, size: os.terminal_size) -> list[
     from rich.text import Text
 
     width = size.columns - 1
-    head = [_summary(snapshot), *_link(snapshot, width), *_alarms(snapshot, width)]
-    foot = Text(f"q quit  s sort by {_next_sort(order)}  r turn  (by {order.by})", "dim")
+    head = [*_summary(snapshot, width), *_link(snapshot, width), *_alarms(snapshot, width)]
+    keys = ("q quit", f"s sort by {_next_sort(order)}", "r turn")
+    foot = flow(_one_line(*((each, "dim") for each in keys), (f"(by {order.by})", HINT)), width)[0]
     room = max(4, size.lines - len(head) - 4)
     nodes, jobs = sorted_nodes(snapshot, order), shown_jobs(snapshot)
     for_nodes = min(len(nodes) + 1, max(room // 2, room - len(jobs) - 1))
@@ -170,22 +174,23 @@ def _next_sort(order: Order) -> str:
     return after.by
 
 
-def _summary(snapshot: Snapshot) -> Text:
-    from rich.text import Text
+def _one_line(*pieces: Piece) -> Row:
+    """Pieces side by side; they are apart, as none has the row's own style."""
+    return Row("", pieces, 0, "conceal")
 
+
+def _summary(snapshot: Snapshot, width: int) -> list[Text]:
     status = snapshot.status
-    line = Text(plain(status.mesh, 40) if status else "planetmesh", "bold")
+    pieces = [(plain(status.mesh, 40) if status else "planetmesh", "bold")]
     counts = {state: sum(node.state is state for node in snapshot.nodes) for state in NodeState}
-    for state, count in counts.items():
-        if count:
-            line.append("  ").append(f"{count} {state}", colour(state))
-    line.append(f"  {snapshot.running} running", "cyan" if snapshot.running else "dim")
+    pieces += [(f"{count} {state}", colour(state)) for state, count in counts.items() if count]
+    pieces.append((f"{snapshot.running} running", "cyan" if snapshot.running else "dim"))
     if snapshot.queued:
-        line.append(f"  {snapshot.queued} waiting")
+        pieces.append((f"{snapshot.queued} waiting", ""))
     recent = snapshot.done[-RATE_SECONDS:]
     if any(recent):
-        line.append(f"  {show_rate(sum(recent) / max(1, len(recent)))}")
-    return line
+        pieces.append((show_rate(sum(recent) / max(1, len(recent))), ""))
+    return flow(_one_line(*pieces), width)[:SUMMARY_LINES_MOST]
 
 
 RATE_SECONDS = 10
@@ -206,12 +211,25 @@ def _link(snapshot: Snapshot, width: int) -> list[Text]:
 
 
 def _alarms(snapshot: Snapshot, width: int) -> list[Text]:
+    """The gravest, each with its command whole; a sentence that is too long for them all ends in "…"."""
+    found = [_alarm(each) for each in alarms_of(snapshot)[:ALARMS_MOST]]
+    needs = [len(shortened(row, tail, width, ALARM_LINES_MOST)) for row, tail in found]
     lines: list[Text] = []
-    for alarm in alarms_of(snapshot)[:ALARMS_MOST]:
-        style = STYLES[alarm.tone]
-        command = ((alarm.command, "bold"),) if alarm.command else ()
-        lines += flow(Row("!", (*words(alarm.sentence, style), *command), 0, style), width)
-    return lines[:ALARM_LINES_MOST]
+    for number, (row, tail) in enumerate(found):
+        for_others = sum(min(each, ALARM_LINES_LEAST) for each in needs[number + 1 :])
+        lines += shortened(row, tail, width, ALARM_LINES_MOST - len(lines) - for_others)
+    return lines
+
+
+def _alarm(alarm: Alarm) -> tuple[Row, tuple[Piece, ...]]:
+    """What may be shortened, and the command that may not: its own, or the last one in its sentence."""
+    style = STYLES[alarm.tone]
+    pieces = words(alarm.sentence, style)
+    if alarm.command:
+        return Row("!", pieces, 0, style), ((alarm.command, "bold"),)
+    named = [number for number, (text, _) in enumerate(pieces) if text.startswith("`")]
+    cut = named[-1] if named else len(pieces)
+    return Row("!", pieces[:cut], 0, style), pieces[cut:]
 
 
 def _table(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -176,12 +176,12 @@ def flow(row: Row, width: int) -> list[Text]:
     """The row in lines of so many cells; a piece that has no room goes to the next line."""
     from rich.text import Text
 
-    indent = LABEL_LETTERS if row.label != "!" else 2
+    indent = {"!": 2, "": 0}.get(row.label, LABEL_LETTERS)
     lines = [Text.assemble((f"{row.label:<{indent}}", row.style))]
     is_begun = False  # something stands beside the label, or on the new line
-    for text, style in row.pieces:
+    for text, style, goes_on in _whole_or_torn(row.pieces, width - 2):
         piece = Text(text, style)
-        gap = "" if not is_begun else " " if style == row.style else "  "
+        gap = "" if not is_begun else " " if goes_on or style == row.style else "  "
         if lines[-1].cell_len + len(gap) + piece.cell_len > width:
             if style == HINT:
                 continue
@@ -193,6 +193,18 @@ def flow(row: Row, width: int) -> list[Text]:
         lines[-1].append_text(piece)
         is_begun = True
     return lines
+
+
+def shortened(row: Row, tail: tuple[Piece, ...], width: int, most: int) -> list[Text]:
+    """The row, then `tail`, in `most` lines: what is too much of the row becomes "…", of the tail nothing."""
+    lines = flow(msgspec.structs.replace(row, pieces=(*row.pieces, *tail)), width)
+    for kept in range(len(row.pieces) - 1, 0, -1):
+        if len(lines) <= most:
+            break
+        last, style = row.pieces[kept - 1]
+        pieces = (*row.pieces[: kept - 1], (last.rstrip(".,:;") + "…", style), *tail)
+        lines = flow(msgspec.structs.replace(row, pieces=pieces), width)
+    return lines[:most]
 
 
 def finishing(running: int) -> str:
@@ -218,6 +230,16 @@ def show_uptime(seconds: float) -> str:
     if seconds < 2 * DAY_SECONDS:
         return f"up {seconds // HOUR_SECONDS:.0f} h {seconds % HOUR_SECONDS // MINUTE_SECONDS:02.0f} min"
     return f"up {seconds // DAY_SECONDS:.0f} days"
+
+
+def _whole_or_torn(pieces: Iterable[Piece], width: int) -> Iterator[tuple[str, str, bool]]:
+    """Only what has no room in any line is torn apart, at its blanks: else its end would be cut off.
+
+    The last of each three: it goes on with what was torn before it.
+    """
+    for text, style in pieces:
+        parts = text.split() if len(text) > width else [text]
+        yield from ((part, style, number > 0) for number, part in enumerate(parts))
 
 
 def _head(title: str, right: str, width: int) -> Text:

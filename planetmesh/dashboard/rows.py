@@ -278,13 +278,13 @@ _ORDER = {state: number for number, state in enumerate(("RUNNING", "QUEUED", "FA
 JOBS: tuple[Column[JobView], ...] = (
     Column("AGE", _age, 4, lambda job, _: (job.created_at, job.id), right=True, falls=True, drop=5),
     Column("JOB", lambda job, _: cell(job.id), 10, lambda job, _: job.id, drop=8),
-    Column("NAME", _job_name, 14, lambda job, _: job_name(job).casefold(), most=40),
+    Column("NAME", _job_name, 13, lambda job, _: job_name(job).casefold(), most=40),
     Column("STATUS", lambda job, _: job_status(job), 9, lambda job, _: _ORDER.get(job.status, 9), most=19),
-    Column("PROGRESS", _progress, 13, lambda job, _: job_share(job), falls=True, drop=2),
+    Column("PROGRESS", _progress, 13, lambda job, _: job_share(job), falls=True, drop=1),
     Column(
         "DONE", _done, 11, lambda job, _: done_of(job), right=True, falls=True, drop=4
     ),
-    Column("FAILED", _failed, 6, lambda job, _: job.tasks.failed, right=True, falls=True, drop=1),
+    Column("FAILED", _failed, 6, lambda job, _: job.tasks.failed, right=True, falls=True, drop=2),
     Column("RATE", _rate, 7, pace_of, right=True, falls=True, drop=7),
     Column("LEFT", _left, 7, _by_time_left, right=True, drop=3),
     Column("TIME", _time, 8, lambda job, _: job.started_at or "", right=True, drop=9),

@@ -105,3 +105,35 @@ def test_one_look_gives_the_mean_rate_since_the_start():
     document = document_of(snapshot, Order())
     assert document["jobs"][0]["rate"] == pytest.approx(0.5)
     assert document["jobs"][0]["left_seconds"] == pytest.approx(150.0)
+
+
+NOTE = (
+    "It gets no work: its sandbox is not proven, so its own files would not be kept from tasks, which may be "
+    "anybody's. Look with `planetmesh doctor` there, or allow it with `planetmesh node tag`."
+)
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+def test_an_alarm_is_wrapped_at_words_and_its_command_is_whole_at_every_width(columns):
+    nodes = (node("living-room-nas", state=NodeState.OFFLINE), node("attic", note=NOTE))
+    lines = shown(Snapshot(link=LIVE, nodes=nodes, jobs=(job(1),)), columns)
+    assert all(len(line) < columns for line in lines)
+    said = " ".join(" ".join(lines[: lines.index("")]).split())
+    assert "! living-room-nas is OFFLINE. planetmesh explain living-room-nas" in said
+    assert said.endswith("`planetmesh node tag`.")
+    told, dots, _command = said[said.index("attic: ") :].partition("… `")
+    assert f"attic: {NOTE}".startswith(told)
+    assert dots or told.endswith("`planetmesh node tag`.")
+
+
+def test_a_command_that_no_line_holds_is_torn_at_a_blank_and_not_cut_off():
+    nodes = (node("a-machine-in-the-attic-of-my-house", state=NodeState.OFFLINE),)
+    lines = shown(Snapshot(link=LIVE, nodes=nodes), columns=40)
+    assert any(line.endswith("planetmesh explain") for line in lines)
+    assert "  a-machine-in-the-attic-of-my-house" in lines
+
+
+def test_at_forty_columns_how_far_a_job_is_stays():
+    lines = shown(Snapshot(link=LIVE, nodes=(node("desk"),), jobs=(job(1, name="photos"),)), columns=40)
+    assert any(line.startswith("photos") and line.endswith("25%") for line in lines)
+    assert lines[-1] == "q quit  s sort by running  r turn"
