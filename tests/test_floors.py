@@ -67,6 +67,7 @@ FACES_MAY_USE = {
         "agent.sandbox.probe",
         "agent.service.start_zygote",
     },
+    "cli/leave.py": {"agent.probe.machine_hash"},
     "cli/mesh_checks.py": {"agent.probe.machine_hash"},
     "joblib.py": {"child.nested"},
     "dask.py": {"child.dask_security"},

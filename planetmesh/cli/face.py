@@ -47,7 +47,7 @@ class Face:
         """The mesh with this user's identity, to be used as `async with face.mesh() as mesh:`."""
         from planetmesh.client.async_client import AsyncMesh
 
-        usual: dict[str, Any] = {"finder": _find, "on_wait": self._say_waiting}
+        usual: dict[str, Any] = {"finder": find_coordinator, "on_wait": self._say_waiting}
         return AsyncMesh(self.home.root, **(usual | options))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -73,7 +73,7 @@ FIND_SECONDS = 3.0
 """A coordinator on the same LAN answers within one."""
 
 
-async def _find(mesh_id: str) -> Sequence[str]:
+async def find_coordinator(mesh_id: str) -> Sequence[str]:
     """Addresses of this mesh's coordinator by mDNS, for the client when the remembered ones fail."""
     from planetmesh.discovery import Found, find
     from planetmesh.model.endpoint import format_endpoint

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from planetmesh.cli.face import Face
+from planetmesh.cli.face import Face, find_coordinator
 from planetmesh.cli.part import Role, read_part
-from planetmesh.errors import Conflict, NotFound
+from planetmesh.errors import Conflict, MeshError, NotFound
 from planetmesh.model.identity import Role as MeshRole
 from planetmesh.paths import Home
 
 if TYPE_CHECKING:
-    from planetmesh.trust.identity import Membership
+    from planetmesh.trust.identity import Identity, Membership
 
 
 @click.command(
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 def leave(face: Face, /) -> int:
     """Leave the mesh: this home forgets its certificates and what it was.
 
-    Stop `planetmesh up` first. The coordinator keeps the machine in its list until
-    `planetmesh node forget`. A coordinator cannot leave its own mesh.
+    Stop `planetmesh up` first. The coordinator is told, if it can be reached: the
+    certificates count no more, and `planetmesh audit` says who left. It keeps the machine
+    in its list until `planetmesh node forget`. A coordinator cannot leave its own mesh.
     """
     home = face.home
     if not home.exists():
@@ -42,17 +43,48 @@ def leave(face: Face, /) -> int:
         places = _places(home)
         if not places:
             raise _nothing(home)
-        left = _left(home)
+        identities = _identities(home)
+        # First: without its key nobody would believe it.
+        untold = [_tell(face, each) for each in identities]
         for place in places:
             shutil.rmtree(place) if place.is_dir() else place.unlink()
+    left = [each.membership for each in identities]
     names = " and ".join(f"the mesh '{each.mesh_name}' as {each.role} '{each.name}'" for each in left)
     face.printer.note(f"This home has left {names or 'its mesh'}.")
-    for each in left:
-        strike = "node forget" if each.role is MeshRole.AGENT else "people revoke"
-        command = f"planetmesh {strike} {shlex.quote(each.name)}"
-        face.printer.note(f"Tell the coordinator, so that its list is true: {command}")
+    for each, why_not in zip(left, untold, strict=True):
+        _say_what_is_left(face, each, why_not)
     face.printer.note("`planetmesh up` or `planetmesh login` joins anew.")
     return 0
+
+
+def _tell(face: Face, identity: Identity) -> MeshError | None:
+    """Tell the coordinator; or give why that could not be."""
+    from planetmesh.agent.probe import machine_hash
+    from planetmesh.client.leaving import tell
+
+    # Where no address is known it never was there: the LAN need not be asked.
+    finder = find_coordinator if identity.membership.endpoints else None
+    try:
+        face.run(tell(identity, machine_hash(), finder))
+    except MeshError as error:
+        return error
+    return None
+
+
+def _say_what_is_left(face: Face, left: Membership, why_not: MeshError | None) -> None:
+    """What somebody else has to do, so that the coordinator's lists are true."""
+    strike = "node forget" if left.role is MeshRole.AGENT else "people revoke"
+    command = f"planetmesh {strike} {shlex.quote(left.name)}"
+    if isinstance(why_not, Conflict):
+        face.printer.warn(f"{why_not.message} That one stays a member.")
+    elif why_not is not None:
+        face.printer.warn(
+            f"The coordinator does not know: {why_not.message.rstrip('.')}. Tell it there: {command}"
+        )
+    elif left.role is MeshRole.AGENT:
+        face.printer.note(f"The coordinator knows, and still lists it. To strike it from there: {command}")
+    else:
+        face.printer.note("The coordinator knows.")
 
 
 def _places(home: Home) -> list[Path]:
@@ -61,15 +93,14 @@ def _places(home: Home) -> list[Path]:
     return [place for place in every if place.exists()]
 
 
-def _left(home: Home) -> list[Membership]:
-    """What is left, as far as the identities can still be read."""
-    from planetmesh.errors import MeshError
+def _identities(home: Home) -> list[Identity]:
+    """What is left, as far as it can still be read."""
     from planetmesh.trust.identity import Identity
 
-    found: list[Membership] = []
+    found: list[Identity] = []
     for folder in (home.agent, home.operator):
         try:
-            found.append(Identity.load(folder, accept_expired=True).membership)
+            found.append(Identity.load(folder, accept_expired=True))
         except MeshError:
             continue
     return found

@@ -51,6 +51,7 @@ RULES: MappingProxyType[tuple[str, str], frozenset[Role]] = MappingProxyType(
         ("DELETE", "/v1/members/{member}"): OPERATORS,
         ("GET", "/v1/status"): READERS,
         ("GET", "/v1/self"): MEMBERS,
+        ("DELETE", "/v1/self"): MEMBERS,
         ("GET", "/metrics"): READERS,
         ("GET", "/v1/feed"): READERS,
         ("GET", "/v1/values"): OPERATORS,

@@ -26,6 +26,7 @@ from planetmesh.wire.agent import Drain, Held, RecallTasks, Registered, Register
 TOLD_TO_AGENTS = ("heartbeat_seconds", "output_most_bytes", "coalesce_seconds", "prefill_most")
 """Settings that `Registered` carries."""
 REVOKED = "An operator took it out of the mesh."
+LEFT = "It has left the mesh."
 PREFILL_PAUSE_SECONDS = 5.0
 """A node whose backlog was pulled back gets none for so long, lest it flaps."""
 
@@ -351,6 +352,18 @@ def on_node_revoked(state: MeshState, node_id: NodeId, now: Moment) -> fx.Effect
         found.append(fx.HangUp(node_id, live.session, "revoked", REVOKED))
         live.session = None
     return found + _go_offline(state, live, NodeCause.THROWN_OUT, now)
+
+
+def on_node_left(state: MeshState, node_id: NodeId, now: Moment) -> fx.Effects:
+    """Its machine gave up its place; nothing if it is no node, or was not there anyway."""
+    live = state.nodes.get(node_id)
+    if live is None or live.node.state is NodeState.OFFLINE:
+        return []
+    found: fx.Effects = []
+    if live.session is not None:
+        found.append(fx.HangUp(node_id, live.session, "revoked", LEFT))
+    live.session = None
+    return found + _go_offline(state, live, NodeCause.LEFT, now)
 
 
 def on_node_forgotten(state: MeshState, node_id: NodeId, now: Moment) -> fx.Effects:

@@ -21,6 +21,7 @@ from planetmesh.client.sync_client import LoopThread
 from planetmesh.coordinator.engine import Engine
 from planetmesh.coordinator.service import Coordinator, CoordinatorOptions, running_coordinator
 from planetmesh.model.identity import Role
+from planetmesh.model.ids import NodeId
 from planetmesh.paths import Home
 
 T = TypeVar("T")
@@ -95,6 +96,19 @@ class Real:
         """Let whoever uses that home look."""
         home.prepare()
         self._thread.call(self._coordinator.enrolment._admit(home.operator, Role.VIEWER, "guest"))
+
+    def admit_agent(self, home: Home, name: str) -> NodeId:
+        """Let that home be a node's."""
+        home.prepare()
+
+        async def admit() -> NodeId:
+            enrolment = self._coordinator.enrolment
+            identity = await enrolment._admit(home.agent, Role.AGENT, name)
+            node_id = NodeId(identity.principal.id)
+            await self.engine.do(enrolment._enrolled(node_id, name))
+            return node_id
+
+        return self._thread.call(admit())
 
     @property
     def engine(self) -> Engine:

@@ -10,10 +10,13 @@ import aiohttp
 import msgspec
 import pytest
 from api_world import COMMAND, Client, World
+from builders import hello
 
 from planetmesh.coordinator.access import RULES
 from planetmesh.coordinator.api.app import build_from
+from planetmesh.mesh import nodes
 from planetmesh.model.identity import CertificateState, Role
+from planetmesh.model.node import Node
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 ROLES = (Role.AGENT, Role.OPERATOR, Role.VIEWER)
@@ -29,8 +32,8 @@ ALSO = {"/v1/blobs/missing": "/v1/blobs/{digest}", "/v1/blobs/read": "/v1/blobs/
 """Paths that a pattern fits too, for methods of its own."""
 
 
-ENDLESS = {("GET", "/v1/feed"), ("GET", "/v1/values")}
-"""Tested for themselves: these never answer to the end."""
+BY_THEMSELVES = {("GET", "/v1/feed"), ("GET", "/v1/values"), ("DELETE", "/v1/self")}
+"""Tested for themselves: these never answer to the end, or are the caller's last word."""
 
 
 def _filled(path: str) -> str:
@@ -47,6 +50,7 @@ def test_what_each_role_may_do_is_what_security_says():
     assert allowed[Role.AGENT] == {
         ("GET", "/v1/agent"),
         ("GET", "/v1/self"),
+        ("DELETE", "/v1/self"),
         ("POST", "/v1/certs/renew"),
         ("POST", "/v1/certs/peer"),
         ("POST", "/v1/blobs/{digest}/sources"),
@@ -55,8 +59,8 @@ def test_what_each_role_may_do_is_what_security_says():
     }
     assert allowed[Role.COORDINATOR] == set()
     assert allowed[Role.PEER] == set()
-    posts = {("POST", "/v1/certs/renew"), ("POST", "/v1/blobs/read")}
-    assert {rule for rule in allowed[Role.VIEWER] if rule[0] != "GET"} == posts
+    others = {("POST", "/v1/certs/renew"), ("POST", "/v1/blobs/read"), ("DELETE", "/v1/self")}
+    assert {rule for rule in allowed[Role.VIEWER] if rule[0] != "GET"} == others
     assert not {path for _method, path in allowed[Role.VIEWER] if path.startswith("/v1/pair")}
     assert ("GET", "/v1/agent") not in allowed[Role.OPERATOR]
     assert allowed[Role.VIEWER] < allowed[Role.OPERATOR]
@@ -76,7 +80,7 @@ async def test_matrix(world: World, role: Role):
     client = world.open(await world.member(role))
     for path in sorted({path for _method, path in RULES}):
         for method in METHODS:
-            if (method, path) in ENDLESS and role in RULES[method, path]:
+            if (method, path) in BY_THEMSELVES and role in RULES[method, path]:
                 continue
             answer = await client.ask(method, _filled(path))
             roles = RULES.get((method, path)) or RULES.get((method, ALSO.get(path, "")))
@@ -182,10 +186,34 @@ async def test_revoking_a_node_closes_its_connections_within_a_second(world: Wor
     assert "revoke_node" in [row["action"] for row in (await operator.get("/v1/audit")).json]
 
 
-async def _enrolled(world: World, identity: Any) -> str:
-    from planetmesh.mesh import nodes
-    from planetmesh.model.node import Node
+async def test_who_leaves_is_refused_from_then_on_and_nobody_else(world: World, operator: Client):
+    leaver, stays = await world.member(Role.AGENT), world.open(await world.member(Role.AGENT))
+    agent = world.open(leaver)
+    name = await _enrolled(world, leaver)
+    assert (await agent.ask("DELETE", "/v1/self", {"id": stays.id})).status == 200
+    refused = await world.open(leaver).get("/v1/self")
+    assert (refused.status, refused.code) == (403, "revoked")
+    assert (await stays.get("/v1/self")).status == 200
+    (row,) = [row for row in (await operator.get("/v1/audit")).json if row["action"] == "leave"]
+    assert (row["actor"], row["who"], row["detail"], row["address"]) == (
+        leaver.principal.id, name, f"agent {name}", "127.0.0.1",
+    )  # fmt: skip
+    assert (await operator.ask("DELETE", f"/v1/nodes/{name}")).status == 200
 
+
+async def test_a_copy_of_a_home_does_not_throw_the_connected_machine_out(world: World, operator: Client):
+    identity = await world.member(Role.AGENT)
+    name = await _enrolled(world, identity)
+    joining = nodes.Joining(identity.principal.id, 1, hello())
+    await world.engine.do(lambda state, now: nodes.on_node_joined(state, joining, "home", now))
+    copy = world.open(identity)
+    refused = await copy.ask("DELETE", "/v1/self")
+    assert (refused.status, f"'{name}' is connected" in refused.json["error"]["message"]) == (409, True)
+    assert (await copy.get("/v1/self")).status == 200
+    assert "leave" not in [row["action"] for row in (await operator.get("/v1/audit")).json]
+
+
+async def _enrolled(world: World, identity: Any) -> str:
     record = Node(id=identity.principal.id, name="thief")
     await world.engine.do(lambda state, now: nodes.on_node_enrolled(state, record, now))
     return record.name

@@ -136,6 +136,11 @@ async def revoke_member(world: World, client: Client) -> tuple[Answer, str]:
     return await client.ask("DELETE", f"/v1/members/{member}"), member
 
 
+@change("DELETE", "/v1/self", "leave")
+async def leave(_world: World, client: Client) -> tuple[Answer, str]:
+    return await client.ask("DELETE", "/v1/self"), client.id
+
+
 def request() -> dict[str, str]:
     text = base64.encodebytes(make_csr()[1]).decode()
     return {"csr_pem": f"-----BEGIN CERTIFICATE REQUEST-----\n{text}-----END CERTIFICATE REQUEST-----\n"}

@@ -103,3 +103,20 @@ async def revoke_member(call: Call) -> web.StreamResponse:
     changes.audit.append(call.audit("revoke_member", named, access.serials.name_of(member)))
     await access.change(revoke, changes)
     return call.answer({})
+
+
+async def leave(call: Call) -> web.StreamResponse:
+    """The caller gives up its place: none of its certificates counts any more. Nobody's but its own."""
+    parts, member = call.parts, NodeId(call.principal.id)
+    live = parts.engine.state.nodes.get(member)
+    if live is not None and live.connected:
+        # Who leaves has stopped its agent. Another one with this identity is no reason to throw that out.
+        raise Conflict(
+            f"The node '{live.node.name}' is connected: it stays a member.",
+            hint="If this home is a copy of another machine's, its own certificate is left alone.",
+        )
+    name = live.node.name if live is not None else parts.access.serials.name_of(member)
+    changes = parts.access.revoke(member)
+    changes.audit.append(call.audit("leave", member, f"{call.principal.role} {name}".strip()))
+    await parts.access.change(lambda state, now: nodes.on_node_left(state, member, now), changes)
+    return call.answer({})

@@ -117,6 +117,7 @@ ROUTES: tuple[Route, ...] = (
         about="What the coordinator knows of who is asking.",
         answer=SelfView,
     ),
+    Route(method="DELETE", path="/v1/self", handler=certificates.leave, about="The caller leaves for good."),
     Route(
         method="GET",
         path="/metrics",
