@@ -79,7 +79,7 @@ class Agent:
             try:
                 await self._talk()
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                self._crowd.note_loss(error)
+                self._crowd.note_loss(error, was_up=self.is_up)
             was_up, self.is_up = self.is_up, False
             rounds = 0 if was_up else rounds + 1
             await asyncio.sleep(back_off(rounds))
@@ -98,7 +98,7 @@ class Agent:
                     try:
                         await self._receive(socket)
                     except (aiohttp.ClientError, OSError) as error:
-                        self._crowd.note_loss(error)
+                        self._crowd.note_loss(error, was_up=self.is_up)
                     finally:
                         for task in tasks:
                             task.cancel()
@@ -256,6 +256,9 @@ class Crowd:
         self.acknowledged = 0
         """Ends that the coordinator has on its disk."""
         self.losses: list[str] = []
+        """Why links ended that stood."""
+        self.unanswered: list[str] = []
+        """Why calls came to no link; they are made again."""
         self.goodbyes: list[str] = []
         self._agents = [Agent(identity, self, slots, draw) for identity in identities]
         self._news = asyncio.Event()
@@ -279,8 +282,8 @@ class Crowd:
     def note_up(self) -> None:
         self._news.set()
 
-    def note_loss(self, error: Exception) -> None:
-        self.losses.append(f"{type(error).__name__}: {error}")
+    def note_loss(self, error: Exception, *, was_up: bool) -> None:
+        (self.losses if was_up else self.unanswered).append(f"{type(error).__name__}: {error}")
 
     def note_goodbye(self, code: str, reason: str) -> None:
         self.goodbyes.append(f"{code}: {reason}")
@@ -294,7 +297,7 @@ class Crowd:
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
-            last = (self.goodbyes + self.losses)[-3:]
+            last = (self.goodbyes + self.losses + self.unanswered)[-3:]
             raise TimeoutError(f"{self.up} of {len(self._agents)} agents are connected: {last}") from None
         return time.monotonic() - began
 

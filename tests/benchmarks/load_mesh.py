@@ -141,7 +141,8 @@ class Load:
         ended = crowd.acknowledged
         await asyncio.sleep(self.given.seconds)
         looked = await desk.look()
-        self.report.add(row, **_rates(looked, crowd.acknowledged - ended), lost_links=len(crowd.losses))
+        links = {"lost_links": len(crowd.losses), "unanswered_calls": len(crowd.unanswered)}
+        self.report.add(row, **_rates(looked, crowd.acknowledged - ended), **links)
 
     async def half_ended(self) -> None:
         """Restart with half of the tasks ended and half queued, agents connected."""
