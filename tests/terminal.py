@@ -67,7 +67,7 @@ class Screen:
             elif numbers == "1049":
                 self._turn(is_other=letter == "h")
             else:
-                assert numbers == "25", f"?{numbers}{letter}"
+                assert numbers in {"25", "2004"}, f"?{numbers}{letter}"  # neither moves what is shown
             return
         number = int(numbers.split(";", maxsplit=1)[0] or 1)
         if letter == "A":

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import click
 
+ZSH_FIRST = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i }"
+"""zsh completes nothing by itself: a ~/.zshrc that did not begin it would end in "command not found"."""
+
+FISH_SPLIT = ('string split ","', 'string split --max 1 ","')
+"""Else what is said about a word ends at its first comma."""
+
 
 @click.command(
     epilog='Example (bash, in ~/.bashrc):  eval "$(planetmesh completion bash)"',
@@ -26,4 +32,10 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     if kind is None:
         raise click.UsageError(f"There is no completion for {shell}.")
-    click.echo(kind(make_group(), {}, PROGRAM, COMPLETION_VARIABLE).source())
+    script = kind(make_group(), {}, PROGRAM, COMPLETION_VARIABLE).source()
+    if shell == "zsh":
+        head, line_end, rest = script.partition("\n")  # `#compdef` has to be the first line
+        script = f"{head}{line_end}{ZSH_FIRST}\n{rest}"
+    elif shell == "fish":
+        script = script.replace(*FISH_SPLIT)
+    click.echo(script)

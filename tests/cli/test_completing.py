@@ -6,12 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
 from api_double import Double
 from click.shell_completion import ShellComplete
+from terminal import Terminal
 
 from planetmesh.cli.face import Face
 from planetmesh.cli.main import make_group
@@ -92,15 +94,20 @@ def test_options_complete_also_those_that_stand_everywhere(home: Home):
     assert set(offered(home, incomplete="to")) == {"top"}
 
 
+def surroundings(folder: Path, home: Home) -> dict[str, str]:
+    """Environment in which `planetmesh` is this one."""
+    program = folder / "planetmesh"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m planetmesh "$@"\n')
+    program.chmod(0o755)
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PLANETMESH_HOME": str(home.root), "HOME": str(folder)}
+
+
 class Bash:
     """A bash that has our completion."""
 
     def __init__(self, folder: Path, home: Home) -> None:
-        program = folder / "planetmesh"
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m planetmesh "$@"\n')
-        program.chmod(0o755)
-        path = f"{folder}{os.pathsep}{os.environ['PATH']}"
-        self._env = {**os.environ, "PATH": path, "PLANETMESH_HOME": str(home.root)}
+        self._env = surroundings(folder, home)
 
     def offers(self, *words: str) -> list[str]:
         """What it would put there for the last of the words; nothing may be said on stderr."""
@@ -161,3 +168,46 @@ def test_what_other_shells_are_told(say, double: Double, job: str, monkeypatch, 
     assert "render" in said.text
     assert len(said.text.splitlines()) % words == 0
     assert said.error == ""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh here")
+def test_a_real_zsh_completes_also_where_nothing_else_began_its_completion(
+    tmp_path: Path, home: Home, double: Double, job: str
+):
+    (tmp_path / ".zshrc").write_text("PS1='> '\nunsetopt prompt_sp\neval \"$(planetmesh completion zsh)\"\n")
+    env = {**surroundings(tmp_path, home), "ZDOTDIR": str(tmp_path), "TERM": "dumb"}
+    with Terminal([shutil.which("zsh") or "", "-o", "noglobalrcs", "-i"], env) as zsh:
+        zsh.until(lambda text: text.endswith(">"))
+        zsh.type("planetmesh canc\t")
+        zsh.until(lambda text: "planetmesh cancel" in text)
+        for _ in range(10):  # the mesh has a second to answer, on a busy machine too
+            zsh.type("ren\t")
+            with suppress(AssertionError):
+                zsh.until(lambda text: "cancel render" in text, seconds=3.0)
+                break
+            zsh.type("\x7f\x7f\x7f")
+        assert "planetmesh cancel render" in zsh.screen.text
+        assert "not found" not in zsh.screen.text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish here")
+def test_a_real_fish_completes(tmp_path: Path, home: Home, double: Double, job: str):
+    def offers(typed: str) -> dict[str, str]:
+        script = f"planetmesh completion fish | source; complete -C '{typed}'"
+        done = subprocess.run(
+            ["fish", "--no-config", "-c", script], env=surroundings(tmp_path, home), capture_output=True,
+            text=True, timeout=60, check=True,
+        )  # fmt: skip
+        assert done.stderr == ""
+        return dict(line.partition("\t")[::2] for line in done.stdout.splitlines())
+
+    assert list(offers("planetmesh canc")) == ["cancel"]
+    # Also what stands behind a comma.
+    assert offers("planetmesh jobs --w")["--watch"].startswith("Show it again as it changes, until")
+    for _ in range(20):
+        if found := offers("planetmesh job "):
+            break
+    assert {"last", "render", job} <= found.keys()
+    assert "render" in found[job]
