@@ -59,5 +59,24 @@ def test_what_grafana_shows_is_there_and_what_is_there_is_documented(say, coordi
     }
     assert asked
     assert {re.sub("_(bucket|count|sum)$", "", name) for name in asked} <= families
+    # What has no panel is named here.
+    shown = {re.sub("_(bucket|count|sum)$", "", name) for name in asked}
+    assert families - shown == {
+        "planetmesh_mesh_info", "planetmesh_blobs", "planetmesh_engine_happenings_total",
+        "planetmesh_feed_bytes", "planetmesh_feed_events",
+    }  # fmt: skip
     documented = set(re.findall(r"`(planetmesh_\w+)`", (REPOSITORY / "docs" / "metrics.md").read_text()))
     assert documented == families
+
+
+def test_grafanas_panels_lie_side_by_side() -> None:
+    panels = json.loads((REPOSITORY / "packaging" / "grafana.json").read_text())["panels"]
+    taken = [
+        (panel["gridPos"]["x"] + right, panel["gridPos"]["y"] + down)
+        for panel in panels
+        for right in range(panel["gridPos"]["w"])
+        for down in range(panel["gridPos"]["h"])
+    ]
+    assert len(taken) == len(set(taken))
+    assert all(x < 24 for x, _y in taken)
+    assert len({panel["id"] for panel in panels}) == len(panels)
