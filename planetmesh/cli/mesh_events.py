@@ -12,6 +12,9 @@ from planetmesh.wire.api import FeedEvent
 
 KNOWN_MOST = 10_000
 """Jobs and nodes whose last state is remembered, so that only changes are told."""
+NARROW = 60
+"""Columns; with fewer a date and a time beside the words leave too little for them."""
+LINE_MOST_LETTERS = 1000
 FAILURES_MOST = 20
 """Failed tasks of one event that are told one by one."""
 
@@ -83,8 +86,7 @@ async def _tell(face: Face) -> None:
     """Goes on by itself when the coordinator was away."""
     import sys
 
-    from planetmesh.cli.output import cell, write_json
-    from planetmesh.cli.shapes import show_time
+    from planetmesh.cli.output import write_json
 
     telling = Telling()
     async with face.mesh(patience_seconds=float("inf")) as mesh, aclosing(mesh.feed()) as events:
@@ -93,5 +95,18 @@ async def _tell(face: Face) -> None:
                 write_json(event)
                 continue
             for line in telling.lines(event):
-                sys.stdout.write(f"{show_time(event.at)}  {cell(line, 1000)}\n")
+                sys.stdout.write(_dated(event.at, line) + "\n")
             sys.stdout.flush()
+
+
+def _dated(at: str, line: str) -> str:
+    """Long ones go on below themselves on a terminal, on a narrow one below a short time."""
+    import shutil
+    import sys
+
+    from planetmesh.cli.output import cell, wrapped
+    from planetmesh.cli.shapes import show_brief_time, show_time
+
+    narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < NARROW
+    begin = (show_brief_time(at) if narrow else show_time(at)) + "  "
+    return wrapped(begin + cell(line, LINE_MOST_LETTERS), sys.stdout, hang=2 if narrow else len(begin))

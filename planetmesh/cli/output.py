@@ -60,6 +60,11 @@ class Printer(Protocol):
     form: Literal["table", "json", "quiet"]
     make_room: Callable[[], None]
     """Wipes what is drawn on the terminal's last line, before anything is said there."""
+    is_mid_line: bool
+    """A task's text without a line end stands where the next sentence would go."""
+
+    def begin_line(self) -> None:
+        """End that line on stderr, before anything of our own is written there."""
 
     def rows(self, things: Sequence[T], shape: Shape[T]) -> None:
         """A list of things, complete."""
@@ -107,16 +112,18 @@ def write_json(document: Any) -> None:
     sys.stdout.flush()
 
 
-def wrapped(text: str, stream: TextIO | None = None) -> str:
-    """Broken at blanks where the stream (stderr) is a terminal that is narrower; never inside a `command`."""
+def wrapped(text: str, stream: TextIO | None = None, *, hang: int = 0) -> str:
+    """Broken at blanks where the stream (stderr) is a terminal that is narrower; never inside a `command`.
+
+    What follows a first line that stands further in stands a little further in than it, else `hang` letters.
+    """
     if not (stream or sys.stderr).isatty():
         return text
     width = shutil.get_terminal_size().columns - 1
-    return "\n".join(_filled(line, width) for line in text.split("\n"))
+    return "\n".join(_filled(line, width, hang) for line in text.split("\n"))
 
 
-def _filled(line: str, width: int) -> str:
-    """What follows the first line stands a little further in than it."""
+def _filled(line: str, width: int, hang: int) -> str:
     if line.isascii():
         measure: Callable[[str], int] = len
     else:
@@ -124,7 +131,7 @@ def _filled(line: str, width: int) -> str:
     if measure(line) <= width:
         return line
     begin = len(line) - len(line.lstrip(" "))
-    indent = " " * (begin + (2 if begin else 0))
+    indent = " " * (begin + 2 if begin else hang)
     made = [line[:begin]]
     is_fresh = True  # no word stands in the newest line yet
     for word in _UNTORN.findall(line[begin:]):
@@ -145,6 +152,12 @@ class _Teller:
 
     def __init__(self) -> None:
         self.make_room: Callable[[], None] = _do_nothing
+        self.is_mid_line = False
+
+    def begin_line(self) -> None:
+        if self.is_mid_line:
+            self.is_mid_line = False
+            sys.stderr.write("\n")
 
     def warn(self, sentence: str) -> None:
         self._tell(f"warning: {sentence}")
@@ -152,6 +165,7 @@ class _Teller:
     def _tell(self, sentence: str) -> None:
         self.make_room()
         sys.stdout.flush()
+        self.begin_line()
         sys.stderr.write(wrapped(clean(sentence, SENTENCE_MOST_LETTERS)) + "\n")
         sys.stderr.flush()
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
+
+import pytest
+from terminal import Terminal
 
 from planetmesh.cli import mesh_events
 from planetmesh.cli.mesh_events import Telling
@@ -71,3 +75,21 @@ def test_what_is_remembered_is_bounded(monkeypatch):
     for name in "abcd":
         list(telling.lines(event("node", {"id": name, "name": name, "state": "HEALTHY"})))
     assert len(telling._known) == 2
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_on_a_terminal_lines_break_between_words(coordinator, home, say, columns) -> None:
+    name = "a long name with many words in it for films"
+    with Terminal.planetmesh(home.root, "logs", "--mesh", columns=columns) as terminal:
+        # Whatever happens before it listens is not told.
+        while "films" not in terminal.screen.text:
+            say("run", "--detach", "--name", name, "true")
+            with contextlib.suppress(AssertionError):
+                terminal.until(lambda text: "films" in text, 1.0)
+        shown = terminal.until(lambda text: "of 1 completed" in text)
+        terminal.type("\x03")
+        assert terminal.end() == 130
+    lines = shown.splitlines()
+    assert max(map(len, lines)) < columns
+    assert f"'{name}' is QUEUED: 0 of 1 completed" in " ".join(shown.split())
+    assert lines[1].startswith(" " * (21 if columns == 80 else 2))

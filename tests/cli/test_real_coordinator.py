@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import signal
 import subprocess
 import sys
@@ -70,6 +71,29 @@ def test_who_leaves_a_code_is_not_told_of_an_error(coordinator: None, home) -> N
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
         assert process.stderr.read() == ""
+
+
+def test_the_log_of_the_mesh_ends_by_ctrl_c_and_says_nothing_of_it(coordinator, home, say) -> None:
+    command = [sys.executable, "-m", "planetmesh", "--home", str(home.root), "logs", "--mesh"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        # Whatever happens before it listens is not told.
+        while not select.select([process.stdout], [], [], 0.2)[0]:
+            say("run", "--detach", "--name", "films", "true")
+        assert "'films' is QUEUED" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert process.stderr.read() == ""
+
+
+def test_what_has_ended_cannot_be_changed_any_more(say, coordinator: None) -> None:
+    job_id = say("run", "--detach", "true").text.strip()
+    say("cancel", job_id)
+    said = say("edit", job_id, "--priority", "9")
+    assert (said.status, said.text) == (2, "")
+    assert f"error: Job {job_id} has ended, so nothing of it can be changed any more." in said.error
+    said = say("edit", job_id, "--priority", "9", "--json")
+    assert (said.status, said.json["error"]["code"]) == (2, "conflict")
+    assert say("job", job_id, "--json").json["priority"] == 0
 
 
 def test_what_the_coordinator_refuses_is_a_usage_error(say, coordinator: None) -> None:
