@@ -7,6 +7,7 @@ characters, line ends and tabs pass, unless the user asks for `--raw`. With `--j
 from __future__ import annotations
 
 import codecs
+import os
 import sys
 import unicodedata
 from base64 import b64encode
@@ -70,6 +71,8 @@ class Outputs:
 
     def __init__(self, printer: Printer, *, raw: bool = False) -> None:
         self._printer = printer
+        self._in_one_place = _in_one_place()
+        self._is_new = False
         self._streams = {
             STDOUT: Stream(sys.stdout.buffer, exact=raw or not sys.stdout.isatty()),
             STDERR: Stream(sys.stderr.buffer, exact=raw or not sys.stderr.isatty()),
@@ -80,17 +83,37 @@ class Outputs:
         if self._printer.form == "json":
             self._printer.event(piece_document(piece))
         else:
-            self._streams.get(piece.stream, self._streams[STDERR]).write(piece.data)
+            self._write(piece.stream, piece.data)
 
     def finish(self) -> None:
         """What was begun is complete: the next byte belongs to something else."""
+        self._is_new = True
         for stream in self._streams.values():
             stream.finish()
+
+    def _write(self, number: int, data: bytes) -> None:
+        stream = self._streams.get(number, self._streams[STDERR])
+        if self._is_new and self._in_one_place and sys.stdout.isatty():
+            # People take two tasks' words on one line for one task's; a pipe gets what was written.
+            self._printer.begin_line()
+        self._is_new = False
+        stream.write(data)
+        if self._in_one_place or stream is self._streams[STDERR]:
+            self._printer.is_mid_line = not stream.at_line_start
 
     def label(self, text: str) -> None:
         """A line of our own on stdout, between tasks."""
         stdout = self._streams[STDOUT]
+        self._printer.is_mid_line = False
         stdout.write((b"" if stdout.at_line_start else b"\n") + text.encode() + b"\n")
+
+
+def _in_one_place() -> bool:
+    """Whether stdout and stderr go to one terminal, file or pipe."""
+    try:
+        return os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
 
 
 def piece_document(piece: OutputPiece) -> dict[str, object]:

@@ -76,7 +76,7 @@ class Gatherer:
         self._handle = handle
         self._outputs = outputs
         self._printer = printer
-        self._line = ProgressLine(enabled=printer.form == "table", inputs=handle.view.counts_inputs)
+        self._line = ProgressLine(printer, inputs=handle.view.counts_inputs)
         printer.make_room = self._line.wipe
         self._news = asyncio.Event()
         self._ended: dict[int, TaskView] = {}

@@ -73,7 +73,7 @@ def _watch_job(face: Face, job_id: str) -> int:
     from planetmesh.cli.tables import WATCHED_FIELD_MOST_LINES, sheet_lines
     from planetmesh.model.job import JOB_ENDED
 
-    progress = ProgressLine(enabled=False)
+    progress = ProgressLine(None)
 
     def lines(found: JobView, width: int) -> list[Text]:
         counts = found.tasks

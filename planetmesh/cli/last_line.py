@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 BAR_MOST_LETTERS = 24
 BAR_LEAST_LETTERS = 6
@@ -21,8 +21,10 @@ BLANKS = "  "
 class LastLine:
     """One at a time."""
 
-    def __init__(self, *, enabled: bool) -> None:
+    def __init__(self, *, enabled: bool, begin_line: Callable[[], None]) -> None:
+        """`begin_line` ends what a task has left unfinished there: the line would be drawn over it."""
         self.enabled = enabled and sys.stderr.isatty()
+        self._begin_line = begin_line
         self._shown = 0
 
     def draw(self, before: str, share: float, parts: Sequence[str]) -> None:
@@ -31,6 +33,8 @@ class LastLine:
             return
         text = fitted(before, share, parts, shutil.get_terminal_size().columns - 1)
         width = len(text)
+        if not self._shown:
+            self._begin_line()
         sys.stderr.write("\r" + text + " " * max(0, self._shown - width))
         sys.stderr.flush()
         self._shown = width

@@ -145,6 +145,7 @@ def _report(error: BaseException, face: Face, given: list[str]) -> int:
 
     if isinstance(error, BrokenPipeError):
         return _hang_up()
+    face.printer.begin_line()
     if isinstance(error, KeyboardInterrupt | click.Abort | EOFError):
         show_error("interrupted", "Interrupted.", "", as_json=face.json)
         return INTERRUPTED

@@ -11,6 +11,7 @@ from planetmesh.model.resources import show_size
 from planetmesh.wire.api import TaskCounts
 
 if TYPE_CHECKING:
+    from planetmesh.cli.output import Printer
     from planetmesh.client.progress import Progress
 
 REDRAW_SECONDS = 0.1
@@ -19,9 +20,12 @@ REDRAW_SECONDS = 0.1
 class ProgressLine:
     """Draws on a terminal, does nothing elsewhere."""
 
-    def __init__(self, *, enabled: bool, inputs: bool = False) -> None:
+    def __init__(self, printer: Printer | None, *, inputs: bool = False) -> None:
+        """None: to be asked for its `parts` only."""
         self._noun = " inputs" if inputs else ""
-        self._line = LastLine(enabled=enabled)
+        self._line = (
+            LastLine(enabled=printer.form == "table", begin_line=printer.begin_line) if printer else None
+        )
         self._drawn_at = 0.0
         self._rate = Rate()
         self._fetching = Rate()
@@ -33,14 +37,15 @@ class ProgressLine:
         self._rate.measure(now, done)
         if fetching is not None:
             self._fetching.measure(now, fetching.done_bytes - fetching.kept_bytes)
-        if now - self._drawn_at < REDRAW_SECONDS:
+        if self._line is None or now - self._drawn_at < REDRAW_SECONDS:
             return
         self._drawn_at = now
         self._line.draw("", done / counts.total if counts.total else 1.0, self.parts(counts, nodes, fetching))
 
     def wipe(self) -> None:
         """Make room for other output."""
-        self._line.wipe()
+        if self._line is not None:
+            self._line.wipe()
         self._drawn_at = 0.0
 
     def parts(self, counts: TaskCounts, nodes: int, fetching: Progress | None = None) -> list[str]:

@@ -26,7 +26,7 @@ class TransferLine:
 
     def __init__(self, printer: Printer) -> None:
         self._printer = printer
-        self._line = LastLine(enabled=printer.form == "table")
+        self._line = LastLine(enabled=printer.form == "table", begin_line=printer.begin_line)
         self._phase = ""
         self._begun_at = time.monotonic()
         self._rate = Rate()

@@ -102,7 +102,7 @@ def test_times_in_words(seconds, text) -> None:
 
 def test_the_progress_line() -> None:
     counts = TaskCounts(200, 70, 0, 10, 0, 117, 3, 0)
-    line = ProgressLine(enabled=False)
+    line = ProgressLine(None)
     assert line.parts(counts, nodes=3) == ["120/200", "3 failed", "10 running", "3 nodes"]
     line._rate.measure(0.0, 0)
     line._rate.measure(8.0, 120)
@@ -110,12 +110,12 @@ def test_the_progress_line() -> None:
     fetching = Progress("fetching", 3 * 2**20, 2**30, 0, 2, 9)
     assert "fetched 3.0 MiB" in line.parts(counts, 1, fetching)
     full = TaskCounts(2, 0, 0, 0, 0, 2, 0, 0)
-    assert ProgressLine(enabled=False).parts(full, 0) == ["2/2"]
-    assert ProgressLine(enabled=False, inputs=True).parts(full, 0) == ["2/2 inputs"]
+    assert ProgressLine(None).parts(full, 0) == ["2/2"]
+    assert ProgressLine(None, inputs=True).parts(full, 0) == ["2/2 inputs"]
 
 
 def test_no_time_is_told_while_nothing_can_run() -> None:
-    line = ProgressLine(enabled=False)
+    line = ProgressLine(None)
     line._rate.measure(0.0, 0)
     line._rate.measure(2.0, 99)
     assert line.parts(TaskCounts(100, 0, 0, 1, 0, 99, 0, 0), 0)[:2] == ["99/100", "0:01 left"]
