@@ -164,7 +164,9 @@ ABOUT: dict[str, About] = {
         "So many quick failures in a row, where others do well, put a node in quarantine.", 1, 1000
     ),
     "quarantine_seconds": About("Before a node in quarantine may try again with one task.", 1, DAY),
-    "quarantine_longest_seconds": About("The longest such time; it doubles with each failed try.", 1, DAY),
+    "quarantine_longest_seconds": About(
+        "The longest such time; it doubles with each failed attempt.", 1, DAY
+    ),
     "chunk_seconds": About("Work in one task where the scheduler cuts the chunks.", 0.1, 3600),
     "straggler_factor": About(
         "A job's last tasks run twice after so many times the mean, where nodes idle; 0: never.", 0, 1000

@@ -48,7 +48,7 @@ def dashboard(face: Face, *, light: bool, web: bool, web_port: int | None, no_op
     if face.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise BadInput(
             "The dashboard needs a terminal.",
-            hint="In a browser: --web. For programs: planetmesh status --json, or GET /v1/feed.",
+            hint="In a browser: --web. For programs: `planetmesh status --json`, or GET /v1/feed.",
         )
     from planetmesh.client.connect import load_identity
 

@@ -41,8 +41,8 @@ no vector is a row of NaN, and is told of. A line of a .jsonl file is
 --model is a folder as sentence-transformers writes it, taken along once; nodes
 need: pip install 'planetmesh[embedding]'. --server is a model that a node's own
 Ollama has, or (--server-kind openai) another server that the node was told of:
-planetmesh up --embedding-server URL. `planetmesh nodes` shows both as tags.
-With --detach, later: planetmesh fetch JOB -o DIR brings the one file.
+`planetmesh up --embedding-server URL`. `planetmesh nodes` shows both as tags.
+With --detach, later: `planetmesh fetch JOB -o DIR` brings the one file.
 
 \b
 Exit status: 0 if every text has a vector, 1 if not.

@@ -237,7 +237,7 @@ def _meshes_around(heard: list[Found]) -> Finding:
         "announcement",
         WARN,
         "No coordinator is heard by mDNS.",
-        "If one runs here, join it by its address: planetmesh up --join HOST:PORT. "
+        "If one runs here, join it by its address: `planetmesh up --join HOST:PORT`. "
         "To be heard, UDP port 5353 must pass both firewalls and the router, and the coordinator must use "
         "this network (`planetmesh doctor` there).",
     )

@@ -49,7 +49,7 @@ Nothing that exists is ever replaced without --overwrite.
 A broken image, or one that pretends to be huge, is told of with the reason; all
 others come. A contact sheet is made on a node too: this machine needs no Pillow,
 the nodes do (pip install 'planetmesh[images]'). With --detach, later:
-planetmesh fetch JOB -o DIR brings images and sheet.
+`planetmesh fetch JOB -o DIR` brings images and sheet.
 
 \b
 Exit status: 0 if there is a result of every image, 1 if not.

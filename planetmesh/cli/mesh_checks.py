@@ -102,7 +102,7 @@ def _other_mesh(identity: Identity) -> Finding:
         FAIL,
         f"Who answers at {', '.join(known.endpoints[:2])} is not of the mesh '{known.mesh_name}': another "
         "mesh's coordinator, or another program.",
-        f"If the coordinator has moved: planetmesh up --join HOST:PORT. If its mesh was founded anew: "
+        f"If the coordinator has moved: `planetmesh up --join HOST:PORT`. If its mesh was founded anew: "
         f"{again(identity.principal.role)}",
     )
 

@@ -93,7 +93,7 @@ def show_tasks(job: JobView) -> str:
 
 JOBS = Shape[JobView](
     (
-        Column("ID", lambda job: job.id),
+        Column("JOB", lambda job: job.id),
         Column("NAME", lambda job: job.name or "-", drop=3, most=30),
         Column("STATUS", lambda job: job.status, style=lambda job: colour(job.status)),
         Column("TASKS", show_tasks, right=True, drop=1),
@@ -114,7 +114,7 @@ TASKS = Shape[TaskView](
         Column("TASK", lambda task: str(task.index), right=True),
         Column("STATUS", lambda task: task.status, style=lambda task: colour(task.status)),
         Column("NODE", lambda task: task.node or "-", most=40),
-        Column("TRIES", lambda task: str(task.attempts), right=True, drop=4),
+        Column("ATTEMPTS", lambda task: str(task.attempts), right=True, drop=4),
         Column("EXIT", lambda task: show_exit(task.exit_code), right=True, drop=2),
         Column("TIME", lambda task: show_between(task.started_at, task.finished_at), right=True, drop=3),
         Column("INPUT", lambda task: task.payload if task.payload is not None else "-", drop=1, most=40),
@@ -149,7 +149,7 @@ def codes_of(job_id: str) -> Shape[TaskCode]:
             Column("STATUS", lambda code: code.status, style=lambda code: colour(code.status)),
             Column("EXIT", lambda code: show_exit(code.exit_code), right=True),
             Column("NODE", lambda code: code.node or "-", drop=2, most=40),
-            Column("TRIES", lambda code: str(code.attempts), right=True, drop=4),
+            Column("ATTEMPTS", lambda code: str(code.attempts), right=True, drop=4),
             Column("TIME", lambda code: _show_length(code.seconds), right=True, drop=3),
             Column("INPUT", lambda code: code.input if code.input is not None else "-", drop=1, most=40),
             Column("ERROR", lambda code: code.error or "", long=True),
@@ -187,8 +187,8 @@ def reason_of(task: TaskView) -> str:
 
 
 def node_word(node: NodeView) -> str:
-    """The state, and whether it is being drained."""
-    return f"{node.state}, draining" if node.draining else node.state
+    """The state; of one that is well but drained that, as in the dashboard."""
+    return "draining" if node.draining and node.state is NodeState.HEALTHY else node.state
 
 
 NODES = Shape[NodeView](

@@ -284,14 +284,14 @@ def _open_code(code: OpenCode, host: Host) -> Row:
     if code.role != "agent":
         command = command.replace("planetmesh up", "planetmesh login", 1)
         command += f" --role {code.role}" if code.role == "viewer" else ""
-    tries = () if code.attempts_left == 5 else ((f"{code.attempts_left} tries left", "yellow"),)
+    attempts = () if code.attempts_left == 5 else ((f"{code.attempts_left} attempts left", "yellow"),)
     return Row(
         "code open",
         (
             (f"{code.slot}-…", "bold"),
             (f"for {'a machine' if code.role == 'agent' else f'one {code.role}'}", ""),
             (f"{minutes}:{seconds:02d} left", "yellow"),
-            *tries,
+            *attempts,
             (f"there: {command}", ""),
         ),
         2,

@@ -121,8 +121,8 @@ JOIN_HINT = "Go there by its address: planetmesh up --join HOST:PORT"
 _HINTS = {
     Outcome.OPEN: "It may be overloaded, or another program: look at that machine.",
     Outcome.REFUSED: (
-        "Start `planetmesh up` there. If it runs, its address or port has changed (planetmesh up --join "
-        "HOST:PORT), it uses another network, or a firewall there refuses TCP port {port}: "
+        "Start `planetmesh up` there. If it runs, its address or port has changed (`planetmesh up --join "
+        "HOST:PORT`), it uses another network, or a firewall there refuses TCP port {port}: "
         "`planetmesh doctor` there says."
     ),
     Outcome.SILENT: (
@@ -134,7 +134,7 @@ _HINTS = {
         "--permanent --add-port={port}/tcp && firewall-cmd --reload`."
     ),
     Outcome.NO_MACHINE: (
-        "It is off, or has another address now (planetmesh up --join HOST:PORT), or the Wi-Fi keeps its "
+        "It is off, or has another address now (`planetmesh up --join HOST:PORT`), or the Wi-Fi keeps its "
         "clients apart: switch client isolation (AP isolation, guest network) off in the router, or use "
         "a cable."
     ),

@@ -111,7 +111,7 @@ async def _join_vectors(
     if view.status not in JOB_ENDED:
         raise Conflict(
             f"Job {view.id} goes on, and its vectors are put together once it has ended.",
-            hint=f"planetmesh wait {view.id}; what there is: planetmesh fetch {view.id} --by-task",
+            hint=f"`planetmesh wait {view.id}` waits; what there is: planetmesh fetch {view.id} --by-task",
         )
     folder = Path(place.whole_folder)
     await asyncio.to_thread(_make_folder, folder)

@@ -87,14 +87,14 @@ def _total(columns: Sequence[Column[T]]) -> int:
 
 
 def node_state(node: NodeView) -> Cell:
-    """`HEALTHY`, and a word if it is being drained."""
-    return (*state_cell(node.state), (" draining", WARN)) if node.draining else state_cell(node.state)
+    """`HEALTHY`, or `HEALTHY, draining`."""
+    return (*state_cell(node.state), (", draining", WARN)) if node.draining else state_cell(node.state)
 
 
 def _state(node: NodeView) -> Cell:
     """In a narrow column "HEALTHY …" would hide the one thing that matters."""
     is_well = node.state is NodeState.HEALTHY
-    return (("draining", WARN),) if node.draining and is_well else node_state(node)
+    return (("draining", WARN),) if node.draining and is_well else state_cell(node.state)
 
 
 def share_tone(share: float) -> str:
@@ -306,7 +306,7 @@ TASKS: tuple[Column[TaskView], ...] = (
     Column("STATUS", lambda task, _: state_cell(task.status), 9, lambda task, _: task.status),
     Column("NODE", lambda task, _: cell(task.node or "-", "" if task.node else DIM), 10,
            lambda task, _: task.node or "", most=16),
-    Column("TRIES", lambda task, _: cell(str(task.attempts), WARN if task.attempts > 1 else DIM), 5,
+    Column("ATTEMPTS", lambda task, _: cell(str(task.attempts), WARN if task.attempts > 1 else DIM), 8,
            lambda task, _: task.attempts, right=True, falls=True, drop=5),
     Column("EXIT", lambda task, _: cell("-" if task.exit_code is None else str(task.exit_code),
                                         BAD if task.exit_code else DIM), 4,

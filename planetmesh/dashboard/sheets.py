@@ -211,8 +211,8 @@ def task_lines(task: TaskView, snapshot: Snapshot) -> list[Cell]:
     took = show_between(task.started_at, task.finished_at, snapshot.at)
     where = f" on {plain(task.node, 60)}" if task.node else ""
     code = "" if task.exit_code is None else f"exit {task.exit_code}"
-    tries = count_of(task.attempts, "attempt") if task.attempts else ""
-    facts = " · ".join(each for each in (code, tries, f"took {took}" if took else "") if each)
+    attempts = count_of(task.attempts, "attempt") if task.attempts else ""
+    facts = " · ".join(each for each in (code, attempts, f"took {took}" if took else "") if each)
     lines: list[Cell] = [
         ((f"task {task.index}{where}  ", STRONG), *state_cell(task.status), (f"  {facts}", DIM))
     ]

@@ -18,7 +18,7 @@ MOST_SLOTS = 16
 """More open pairing windows than one coordinator allows."""
 NOTHING_HEARD_HINT = (
     "If a coordinator is running on this LAN: let UDP port 5353 (mDNS) through its firewall and this one, "
-    "or go there directly: planetmesh up --join HOST:PORT. `planetmesh doctor` looks closer."
+    "or go there directly: `planetmesh up --join HOST:PORT`. `planetmesh doctor` looks closer."
 )
 
 _INSTANCE = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})")

@@ -149,5 +149,5 @@ def multicast_interfaces(adapters: list[InterfaceAddress]) -> list[str]:
 def _port_taken(error: BaseException) -> Conflict:
     return Conflict(
         f"Cannot open UDP port 5353 for mDNS: {error}.",
-        hint="Another mDNS program may hold it for itself. Without it: planetmesh up --join HOST:PORT.",
+        hint="Another mDNS program may hold it for itself. Without it: planetmesh up --join HOST:PORT",
     )

@@ -25,7 +25,7 @@ def job(double, say) -> str:
 def test_jobs_are_drawn_in_place_and_stay_when_it_ends(home: Home, double, job):
     with Terminal.planetmesh(home.root, "jobs", "--watch", columns=80, rows=10) as terminal:
         shown = terminal.until(lambda text: "1/3" in text)
-        assert shown.splitlines()[0].split()[:3] == ["ID", "NAME", "STATUS"]
+        assert shown.splitlines()[0].split()[:3] == ["JOB", "NAME", "STATUS"]
         assert "[red]字" in shown
         terminal.type("\r")
         double.go = True

@@ -134,7 +134,7 @@ def test_what_was_not_kept_is_said_and_is_not_success(say, hands: Hands, monkeyp
 def test_codes_are_a_table_with_its_sums(say, mixed: str) -> None:
     table, _, sums = say("results", mixed, "--form", "codes").text.partition("\n\n")
     heads, *rows = [line.split() for line in table.splitlines()]
-    assert heads == ["TASK", "STATUS", "EXIT", "NODE", "TRIES", "TIME", "INPUT", "ERROR"]
+    assert heads == ["TASK", "STATUS", "EXIT", "NODE", "ATTEMPTS", "TIME", "INPUT", "ERROR"]
     assert [row[:4] for row in rows[2:]] == [["2", "COMPLETED", "0", "desk"], ["3", "FAILED", "3", "desk"]]
     assert [line.split() for line in sums.splitlines()] == [
         ["STATUS", "EXIT", "TASKS"],

@@ -52,7 +52,7 @@ def test_an_open_code_shows_its_countdown_and_what_to_type_but_not_itself():
     glance = Glance(nodes={"HEALTHY": 1}, running=0, running_here=0, waiting=0, jobs=0,
                     codes=(OpenCode(7, "agent", 512.0, 4), OpenCode(3, "viewer", 61.0, 5)))  # fmt: skip
     said = text_of(coordinator_rows(HOST, glance, PLENTY), columns=100)
-    assert "7-…  for a machine  8:32 left  4 tries left  there: planetmesh up" in said
+    assert "7-…  for a machine  8:32 left  4 attempts left  there: planetmesh up" in said
     assert "3-…  for one viewer  1:01 left  there: planetmesh login --role viewer" in said
 
 

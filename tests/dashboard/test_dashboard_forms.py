@@ -127,7 +127,7 @@ async def test_a_code_is_shown_and_the_machine_arrives(world: World) -> None:
         await seat.press("c")
         await seat.sees("Whom do you want to let in?")
         await seat.press("a")
-        await seat.sees("Good for one machine", "planetmesh up", "██", "good for", "5 wrong tries are left")
+        await seat.sees("Good for one machine", "planetmesh up", "██", "good for", "5 attempts are left")
         window = seat.app.window
         assert window.code in seat.text
         await seat.press("escape")

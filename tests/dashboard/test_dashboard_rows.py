@@ -100,7 +100,7 @@ def test_a_failed_task() -> None:
         7, TaskState.FAILED, exit_code=3, last_error="Exit status 3.", payload="a.png", attempts=2
     )
     shown = row(TASKS, task)
-    assert (shown["TASK"], shown["EXIT"], shown["TRIES"]) == ("7", "3", "2")
+    assert (shown["TASK"], shown["EXIT"], shown["ATTEMPTS"]) == ("7", "3", "2")
     assert (shown["INPUT"], shown["ERROR"]) == ("a.png", "Exit status 3.")
 
 

@@ -45,7 +45,7 @@ async def test_nodes_are_drained_resumed_renamed_and_tagged(world: World) -> Non
         await seat.sees("desk", "HEALTHY", "linux")
         await seat.press("d")
         await seat.hears("gets no new work")
-        await seat.sees("HEALTHY draining")
+        await seat.sees("HEALTHY, draining")
         await seat.press("u")
         await seat.until(lambda: not world.engine.state.nodes[node_id].node.draining)
         await seat.press("n")
@@ -249,7 +249,7 @@ async def test_the_palette_has_the_screens_actions(world: World) -> None:
         await seat.type("drain")
         await seat.sees("Drain", "On this screen: key d")
         await seat.press("down", "enter")
-        await seat.sees("HEALTHY draining")
+        await seat.sees("HEALTHY, draining")
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ async def change_job(call: Call) -> web.StreamResponse:
         if job_id not in state.jobs:
             raise Conflict(
                 f"Job {job_id} has ended, so nothing of it can be changed any more.",
-                hint=f"planetmesh retry {job_id} runs its failed tasks again",
+                hint=f"`planetmesh retry {job_id}` runs its failed tasks again.",
             )
         effects: fx.Effects = []
         if edits != Edits() or asked.after is not None:

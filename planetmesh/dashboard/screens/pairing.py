@@ -105,7 +105,7 @@ class PairingScreen(MeshScreen):
         lines: list[Cell] = [
             ((window.code, STRONG),),
             (("good for ", DIM), (show_seconds(left), WARN if left < 60 else ""),
-             (f", {window.attempts_left} wrong tries are left", DIM)),
+             (f", {window.attempts_left} attempts are left", DIM)),
         ]  # fmt: skip
         if window.address:
             where = f"{command_of(window)} --join {plain(window.address)}"

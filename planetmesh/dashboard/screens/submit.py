@@ -40,7 +40,7 @@ ROWS: tuple[tuple[tuple[str, str, str], ...], ...] = (
         ("retries", "Retries", "2"),
     ),
     (("priority", "Priority", "0"), ("take", "Take along", "files, folders, patterns")),
-    (("bring", "Keep", "files that tasks make, like *.mp4; planetmesh fetch brings them"),),
+    (("bring", "Keep", "files that tasks make, like *.mp4; `planetmesh fetch` brings them"),),
 )
 """Field, label, what may stand there."""
 
