@@ -13,13 +13,14 @@ from typing import Any, ClassVar, TypeVar
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
+from textual.events import Event, Paste
 from textual.screen import ModalScreen, Screen
 from textual.theme import Theme
 
 from planetmesh.client.async_client import AsyncMesh
 from planetmesh.dashboard.draft import Draft, Maker
 from planetmesh.dashboard.feed import Watcher
-from planetmesh.dashboard.plain import plain
+from planetmesh.dashboard.plain import count_of, pasted, plain
 from planetmesh.dashboard.screens.help import HelpScreen
 from planetmesh.dashboard.screens.jobs import JobsScreen
 from planetmesh.dashboard.screens.mesh_screen import MeshScreen
@@ -147,6 +148,17 @@ class Dashboard(App[None]):
             if isinstance(screen, MeshScreen):
                 screen.paint(latest)
                 break
+
+    async def on_event(self, event: Event) -> None:
+        """What is pasted may come from anywhere, and a field draws it as it is."""
+        if isinstance(event, Paste) and not event.is_forwarded:
+            shown = pasted(event.text)
+            if lost := len(event.text.replace("\r\n", "\n")) - len(shown):
+                self.say(
+                    f"{count_of(lost, 'letter')} that cannot be seen did not go in with what was pasted."
+                )
+            event = Paste(shown)
+        await super().on_event(event)
 
     # What screens do
 

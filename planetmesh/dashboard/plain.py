@@ -61,6 +61,15 @@ def plain(text: str, most: int = CELL_MOST_LETTERS) -> str:
     return "".join(kept)
 
 
+def pasted(text: str) -> str:
+    """What may go into a field: no letter that commands this terminal, or that one would not see."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else " " if letter.isspace() else ""
+        for letter in lines
+    )
+
+
 def cell(text: str, tone: str = "", most: int = CELL_MOST_LETTERS) -> Cell:
     """One piece of text from the mesh."""
     return ((plain(text, most), tone),)

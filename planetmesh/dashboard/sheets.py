@@ -85,8 +85,9 @@ def node_count_lines(snapshot: Snapshot) -> list[Cell]:
     cpus = sum(node.offer_cpus for node in snapshot.nodes if node.state is NodeState.HEALTHY)
     lines = [_counted(counts[state], state) for state in NodeState]
     lines.append(((f"{draining:>5} ", WARN if draining else DIM), ("draining", DIM)))
-    lines.append(((f"{cpus:>5g} ", ""), ("CPUs offered", DIM)))
-    lines.append(((f"{snapshot.running:>5} ", BUSY if snapshot.running else DIM), ("tasks running", DIM)))
+    lines.append(((f"{cpus:>5g} ", ""), ("CPU offered" if cpus == 1 else "CPUs offered", DIM)))
+    noun = "task running" if snapshot.running == 1 else "tasks running"
+    lines.append(((f"{snapshot.running:>5} ", BUSY if snapshot.running else DIM), (noun, DIM)))
     return lines
 
 

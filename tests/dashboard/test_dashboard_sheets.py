@@ -29,6 +29,10 @@ def test_counts() -> None:
     assert "1 draining" in said(sheets.node_count_lines(shot))
     assert "8 CPUs offered" in said(sheets.node_count_lines(shot))
     assert "2 FAILED" in said(sheets.job_count_lines(shot))
+    one = said(
+        sheets.node_count_lines(snapshot(node_view(offer_cpus=1.0), job_view(tasks=counts(running=1))))
+    )
+    assert one.splitlines()[-2:] == ["    1 CPU offered", "    1 task running"]
 
 
 def test_what_goes_on_with_what_runs_first() -> None:

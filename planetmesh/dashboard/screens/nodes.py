@@ -61,7 +61,7 @@ class NodesScreen(ListScreen[NodeView]):
             if name is not None:
                 self._change(ChangeNode(name=name), "It is called {} now.", node)
 
-        self.app.push_screen(Prompt(f"A new name for {plain(node.name, 40)}", node.name), rename)
+        self.app.push_screen(Prompt(f"A new name for {plain(node.name, 40)}", plain(node.name)), rename)
 
     def action_tag(self) -> None:
         node = self.grid.selected
