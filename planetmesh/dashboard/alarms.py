@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 import msgspec
 
 from planetmesh.dashboard.meter import ended_of
@@ -55,7 +57,9 @@ def _of_nodes(snapshot: Snapshot) -> list[Alarm]:
             more = f" and {len(names) - NAMED_MOST} more" if len(names) > NAMED_MOST else ""
             verb = "is" if len(names) == 1 else "are"
             named = ", ".join(names[:NAMED_MOST])
-            found.append(Alarm(f"{named}{more} {verb} {state}.", f"planetmesh explain {names[0]}", tone))
+            found.append(
+                Alarm(f"{named}{more} {verb} {state}.", f"planetmesh explain {quote(names[0])}", tone)
+            )
     noted = [node for node in snapshot.nodes if node.note and node.state is NodeState.HEALTHY]
     found += [Alarm(f"{plain(node.name, 40)}: {plain(node.note)}") for node in noted[:NAMED_MOST]]
     if len(noted) > NAMED_MOST:

@@ -80,7 +80,11 @@ class Dashboard(App[None]):
     """One mesh on a terminal. `run` returns when its user leaves."""
 
     TITLE = "planetmesh"
-    CSS = "* { scrollbar-size-vertical: 1; }"
+    CSS = """
+    * { scrollbar-size-vertical: 1; }
+    /* Textual's own are five lines high and half as wide as the screen: more was hidden than said. */
+    Toast { padding: 0 1; max-width: 75%; }
+    """
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
         "overview": OverviewScreen,
         "nodes": NodesScreen,
@@ -165,6 +169,8 @@ class Dashboard(App[None]):
     def order(self, work: Callable[[AsyncMesh], Coroutine[Any, Any, T]], said: Callable[[T], str]) -> None:
         """Do something with the mesh and say what came of it."""
         if not self.refuses_viewer():
+            # What was said of the last one lies over what one looks at now.
+            self.clear_notifications()
             begin(self, partial(self._order, work, said), "orders", only=False)
 
     async def _order(

@@ -102,9 +102,9 @@ def whole_number(text: str, what: str, least: int, most: int) -> int | None:
 def order_lines(order: Order) -> list[Cell]:
     """What would be handed in, in words."""
     spec = order.spec
-    tasks = "one task" if isinstance(spec.inputs, One) else count_of(spec.task_count, "task")
+    tasks = "one task:" if isinstance(spec.inputs, One) else count_of(spec.task_count, "task") + ", each"
     files = f", at most {show_size(order.plan.size)} of files to send" if order.plan else ""
-    lines: list[Cell] = [((f"✓ {tasks}, each {show_resources(spec.requests)}{files}", GOOD),)]
+    lines: list[Cell] = [((f"✓ {tasks} {show_resources(spec.requests)}{files}", GOOD),)]
     lines += [cell(note, WARN) for note in order.notes[:NOTES_MOST]]
     return lines
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections import deque
 from collections.abc import Sequence
 
@@ -14,6 +15,9 @@ from planetmesh.wire.api import OutputPiece
 LINES_MOST = 20_000
 LINE_MOST_LETTERS = 4000
 STDERR = 2
+_COLOURS = re.compile("\x1b\\[[0-9;:]*[mK]")
+"""Colours, and "the rest of this line is empty": many programs write them, and they say nothing here. What
+else commands a terminal stays to be seen, with its escape made harmless."""
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -75,7 +79,7 @@ class LogLines:
 
 def _line(text: str, stream: int) -> Line:
     # What a progress bar drew last stands behind the last carriage return.
-    shown = text.rstrip("\r").rpartition("\r")[2].expandtabs()
+    shown = _COLOURS.sub("", text).rstrip("\r").rpartition("\r")[2].expandtabs()
     return Line(plain(shown, LINE_MOST_LETTERS), BAD if stream == STDERR else "")
 
 

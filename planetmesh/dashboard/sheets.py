@@ -48,6 +48,7 @@ from planetmesh.model.resources import show_size
 from planetmesh.wire.api import AttemptView, Explanation, FindingView, JobView, NodeView, TaskView
 
 NAME_WIDTH = 22
+BAR_LEAST, BAR_MOST = 4, 24
 COUNTED = ("queued", "assigned", "running", "retrying", "completed", "failed", "cancelled")
 
 
@@ -83,11 +84,12 @@ def node_count_lines(snapshot: Snapshot) -> list[Cell]:
     counts = Counter(node.state for node in snapshot.nodes)
     draining = sum(node.draining for node in snapshot.nodes)
     cpus = sum(node.offer_cpus for node in snapshot.nodes if node.state is NodeState.HEALTHY)
-    lines = [_counted(counts[state], state) for state in NodeState]
-    lines.append(((f"{draining:>5} ", WARN if draining else DIM), ("draining", DIM)))
-    lines.append(((f"{cpus:>5g} ", ""), ("CPU offered" if cpus == 1 else "CPUs offered", DIM)))
+    # One letter less than elsewhere: at 80 columns the last of them has no more room.
+    lines = [_counted(counts[state], state, 4) for state in NodeState]
+    lines.append(((f"{draining:>4} ", WARN if draining else DIM), ("draining", DIM)))
+    lines.append(((f"{cpus:>4g} ", ""), ("CPU offered" if cpus == 1 else "CPUs offered", DIM)))
     noun = "task running" if snapshot.running == 1 else "tasks running"
-    lines.append(((f"{snapshot.running:>5} ", BUSY if snapshot.running else DIM), (noun, DIM)))
+    lines.append(((f"{snapshot.running:>4} ", BUSY if snapshot.running else DIM), (noun, DIM)))
     return lines
 
 
@@ -95,9 +97,9 @@ def job_count_lines(snapshot: Snapshot) -> list[Cell]:
     return [_counted(snapshot.job_counts.get(state, 0), state) for state in JobState]
 
 
-def _counted(count: int, state: str) -> Cell:
+def _counted(count: int, state: str, digits: int = 5) -> Cell:
     tone = STATE_TONES.get(state, "") if count else DIM
-    return ((f"{count:>5} ", tone), (state, tone))
+    return ((f"{count:>{digits}} ", tone), (state, tone))
 
 
 def active_lines(snapshot: Snapshot, width: int, most: int) -> list[Cell]:
@@ -113,21 +115,20 @@ def active_lines(snapshot: Snapshot, width: int, most: int) -> list[Cell]:
 
 
 def _active(job: JobView, snapshot: Snapshot, width: int) -> Cell:
+    """In one line: what has no room goes, the rate first; the bar gets what is left."""
     name = job_name(job, NAME_WIDTH - 1)
-    bar_width = max(4, min(24, width - 58))
     rate, left = pace_of(job, snapshot), time_left(job, snapshot)
-    parts: list[tuple[str, str]] = [(name.ljust(NAME_WIDTH), "" if job.name else DIM)]
-    parts += bar(job_share(job), bar_width, job_tone(job))
-    parts.append((f" {int(job_share(job) * 100):>3}%  {done_of(job)}/{job.tasks.total}", ""))
-    if job.tasks.failed:
-        parts.append((f"  {job.tasks.failed} failed", BAD))
-    if job.paused:
-        parts.append(("  paused", WARN))
-    if rate:
-        parts.append((f"  {show_rate(rate)}", DIM))
-    if left:
-        parts.append((f"  {left} left", DIM))
-    return tuple(parts)
+    share = f" {int(job_share(job) * 100):>3}%  {done_of(job)}/{job.tasks.total}"
+    parts = [(f"  {job.tasks.failed} failed", BAD)] if job.tasks.failed else []
+    parts += [("  paused", WARN)] if job.paused else []
+    parts += [(f"  {left} left", DIM)] if left else []
+    parts += [(f"  {show_rate(rate)}", DIM)] if rate else []
+    room = width - NAME_WIDTH - len(share)
+    while parts and room - sum(len(text) for text, _ in parts) < BAR_LEAST:
+        parts.pop()
+    bar_width = max(BAR_LEAST, min(BAR_MOST, room - sum(len(text) for text, _ in parts)))
+    shown_name = (name.ljust(NAME_WIDTH), "" if job.name else DIM)
+    return (shown_name, *bar(job_share(job), bar_width, job_tone(job)), (share, ""), *parts)
 
 
 def alarm_lines(alarms: Sequence[Alarm], most: int) -> list[Cell]:

@@ -56,3 +56,13 @@ def test_there_are_never_many() -> None:
     jobs = [job_view(f"j{number}", waiting="No machine can run it now.") for number in range(100)]
     nodes = [node_view(f"n{number}", note="x") for number in range(100)]
     assert len(sentences(*jobs, *nodes)) < 12
+
+
+def test_a_name_that_a_shell_would_read_is_quoted_in_the_command() -> None:
+    for name, command in (
+        ("my attic", "planetmesh explain 'my attic'"),
+        ("a;reboot", "planetmesh explain 'a;reboot'"),
+        ("desk", "planetmesh explain desk"),
+    ):
+        (alarm,) = alarms_of(snapshot(node_view("desk"), node_view(name, id="x", state=NodeState.OFFLINE)))
+        assert alarm.command == command

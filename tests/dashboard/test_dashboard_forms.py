@@ -185,4 +185,4 @@ async def test_what_became_of_a_code_is_said(world: World) -> None:
         (window,) = world.desk.windows()
         await world.add_node("[red]at\u202etic\x1b[0m")
         world.desk.close(window.slot)
-        await seat.sees("The code is used: [red]at", "joined.")
+        await seat.sees("The code is used.", "✓ [red]at", "has joined.")

@@ -78,3 +78,9 @@ def test_finding_goes_around() -> None:
     assert find(lines, "error", 0, -1) == 3
     assert find(lines, "none", 0, 1) is None
     assert find([], "x", 0, 1) is None
+
+
+def test_colours_say_nothing_and_what_else_commands_a_terminal_stays_to_be_seen() -> None:
+    log = LogLines()
+    log.take(piece(b"\x1b[1;31merror\x1b[0m: \x1b[38;5;9mno\x1b[m\x1b[K\n\x1b[2J\x1b]0;owned\x07\n"))
+    assert texts(log) == ["error: no", "�[2J�]0;owned�"]

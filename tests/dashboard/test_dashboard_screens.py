@@ -298,6 +298,21 @@ async def test_a_question_is_not_hidden_and_help_is_always_offered(world: World)
         await seat.sees("Its certificate is taken away for good", "it must be", "No (n)", "Revoke (y)")
 
 
+async def test_what_was_said_does_not_pile_up_over_the_screen(world: World) -> None:
+    await world.add_node("desk")
+    async with seated(world) as seat:
+        await seat.press("2")
+        await seat.sees("desk", "HEALTHY")
+        await seat.press("d")
+        await seat.sees("gets no new work")
+        await seat.press("u")
+        await seat.sees("gets work again")
+        assert "gets no new work" not in seat.text
+        await seat.press("e")
+        await seat.sees("why (e closes)")
+        await seat.until(lambda: "gets work again" not in seat.text)
+
+
 @pytest.mark.slow
 async def test_a_narrow_terminal_shows_what_matters(world: World) -> None:
     await world.add_node("desk")

@@ -32,7 +32,7 @@ def test_counts() -> None:
     one = said(
         sheets.node_count_lines(snapshot(node_view(offer_cpus=1.0), job_view(tasks=counts(running=1))))
     )
-    assert one.splitlines()[-2:] == ["    1 CPU offered", "    1 task running"]
+    assert one.splitlines()[-2:] == ["   1 CPU offered", "   1 task running"]
 
 
 def test_what_goes_on_with_what_runs_first() -> None:
@@ -44,6 +44,18 @@ def test_what_goes_on_with_what_runs_first() -> None:
     assert "50%  1/2" in said(lines)
     assert "3 more" in said(lines)
     assert "Nothing runs" in said(sheets.active_lines(snapshot(), 80, 3))
+
+
+def test_a_job_that_goes_on_is_one_line_at_every_width() -> None:
+    job = job_view("holiday photos of 2019", tasks=counts(completed=97_000, failed=3000, running=4, queued=1))
+    shot = snapshot(job, paces={job.id: 1234.5})
+    shown = {width: said(sheets.active_lines(shot, width, 3)) for width in (46, 76, 120)}
+    assert all(len(line) <= width for width, line in shown.items())
+    assert all("100000/100005" in line for line in shown.values())
+    assert "3000 failed" in shown[76]
+    assert "left" in shown[76]
+    assert "/s" not in shown[76]
+    assert shown[120].endswith("/s")
 
 
 def test_alarms_with_their_command() -> None:

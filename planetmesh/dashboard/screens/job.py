@@ -144,7 +144,7 @@ class JobScreen(MeshScreen):
             return f"tasks by node{most}; w shows the tasks"
         shown = self._page.tasks
         places = f"tasks {shown[0].index} to {shown[-1].index}" if shown else "no tasks"
-        only = f", only {self._status}" if self._status else ""
+        only = f", only {self._status} (f: others)" if self._status else ""
         more = "; ] next page" if self._page.next is not None else ""
         back = "; [ previous page" if len(self._starts) > 1 else ""
         return f"{places} of {self._job.tasks.total}{only}{more}{back}"

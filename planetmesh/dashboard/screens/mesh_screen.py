@@ -100,6 +100,7 @@ class MeshScreen(Screen[None]):
     def action_explain(self) -> None:
         panel = self.query_one("#explain-panel")
         panel.toggle_class("-open")
+        self.app.clear_notifications()
         self._explained = None
         self.look_at_selection()
 

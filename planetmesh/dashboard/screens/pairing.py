@@ -148,8 +148,9 @@ class PairingScreen(MeshScreen):
             return "The window is not open any more.", DIM
         if came:
             names = ", ".join(plain(each, 40) for each in came[:3])
-            what = "joined" if window.role == "agent" else f"came in as {window.role}"
-            return f"The code is used: {names} {what}.", GOOD
+            # Which machine it is stands below, with all that is known of it.
+            who = "." if window.role == "agent" else f": {names} came in as {window.role}."
+            return f"The code is used{who}", GOOD
         if closer:
             return f"{plain(closer, 40)} closed the window; its code is worth nothing any more.", DIM
         if seconds_left(window) <= 0:
