@@ -57,6 +57,7 @@ IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "__import__"}
 MOST_LINES = 500
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base", "core"}
 FACES_MAY_USE = {
+    "cli/backup.py": {"coordinator.backup"},
     "cli/coordinate.py": {"coordinator.service"},
     "cli/be_agent.py": {"agent.service", "agent.state"},
     "cli/up_lines.py": {"agent.state", "coordinator.glance"},

@@ -5,21 +5,18 @@ Never an argument of the command line, which every user of the machine can read.
 
 from __future__ import annotations
 
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from planetmesh.cli.secret_lines import line_of_file, line_of_stdin
 from planetmesh.errors import BadInput
-from planetmesh.paths import refuse_if_shared
 
 if TYPE_CHECKING:
     from planetmesh.trust.codes import Code
 
-LINE_MOST_BYTES = 1024
 C = TypeVar("C", bound=Any)
 
 
@@ -64,16 +61,12 @@ def check_way(join: str | None, *, code_stdin: bool, code_file: Path | None) -> 
     return Way(join, code_stdin, code_file)
 
 
-def is_asked() -> bool:
-    """Somebody sits there who can be asked."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
-
-
 def read_code(way: Way) -> Code:
     """The code that stdin or the file holds; raises BadInput."""
     from planetmesh.trust.codes import parse_code
 
-    text = _line_of_stdin() if way.code_file is None else _line_of_file(way.code_file)
+    line = line_of_stdin() if way.code_file is None else line_of_file(way.code_file, "code")
+    text = line.decode("ascii", "replace")
     if not text.strip():
         raise BadInput("There is no pairing code in the input.", hint="`planetmesh code` makes one.")
     return parse_code(text.strip())
@@ -90,17 +83,3 @@ def ask_code() -> Code:
             return parse_code(text)
         except BadInput as error:
             show_error(error.code, error.message, error.hint, as_json=False)
-
-
-def _line_of_stdin() -> str:
-    return sys.stdin.buffer.readline(LINE_MOST_BYTES).decode("ascii", "replace")
-
-
-def _line_of_file(path: Path) -> str:
-    try:
-        if path.is_file() and os.name == "posix":
-            refuse_if_shared(path)
-        with path.open("rb") as file:
-            return file.readline(LINE_MOST_BYTES).decode("ascii", "replace")
-    except OSError as error:
-        raise BadInput(f"The code file {path} cannot be read: {error.strerror}.") from error

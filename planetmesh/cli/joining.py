@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from planetmesh.cli.codes_in import Way, ask_code, is_asked, read_code
+from planetmesh.cli.codes_in import Way, ask_code, read_code
 from planetmesh.cli.face import Face
+from planetmesh.cli.secret_lines import is_asked
 from planetmesh.errors import BadInput, MeshError, PairingFailed, Unreachable
 from planetmesh.logs import clean
 from planetmesh.model.endpoint import DEFAULT_PORT, format_endpoint, parse_endpoint

@@ -55,6 +55,8 @@ COMMANDS = {
     ),
     "doctor": Listed("planetmesh.cli.doctor:doctor", "Check this machine and its way to the mesh."),
     "leave": Listed("planetmesh.cli.leave:leave", "Give up this machine's place in its mesh."),
+    "backup": Listed("planetmesh.cli.backup:backup", "Put the mesh itself into one sealed file."),
+    "restore": Listed("planetmesh.cli.backup:restore", "Have a mesh back from its backup."),
     "demo": Listed("planetmesh.cli.demo:demo", "A whole mesh on this machine, for a look."),
     "completion": Listed("planetmesh.cli.completion:completion", "Print the completion script for a shell."),
     "_agent": Listed("planetmesh.cli.inner:agent", "", hidden=True),
@@ -68,7 +70,7 @@ SECTIONS = (
     ("Give work", ("run", "images", "embed", "submit")),
     ("Look after jobs", ("jobs", "job", "wait", "logs", "results", "fetch", "explain", "pause", "resume",
                          "edit", "retry", "cancel")),
-    ("Look after machines and people", ("nodes", "node", "people", "settings")),
+    ("Look after machines and people", ("nodes", "node", "people", "settings", "backup", "restore")),
 )  # fmt: skip
 """As `--help` shows them; what is not named here comes last."""
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from planetmesh.cli.codes_in import Way, check_way, is_asked, way_options
+from planetmesh.cli.codes_in import Way, check_way, way_options
 from planetmesh.cli.face import Face
 from planetmesh.cli.part import Part, Role, Wishes, check_name, read_part, write_part
+from planetmesh.cli.secret_lines import is_asked
 from planetmesh.errors import BadInput, Conflict
 from planetmesh.paths import Home
 

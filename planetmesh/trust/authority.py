@@ -161,6 +161,22 @@ class Authority:
             raise damaged
         return cls(key, certificate, clock)
 
+    @classmethod
+    def bring_back(cls, folder: Path, key_pem: bytes, cert_pem: bytes) -> Authority:
+        """Put a CA from a backup in its place; all or nothing. Raise Conflict if there is one already."""
+        if folder.exists():
+            raise Conflict(f"There is an authority in {folder} already.", hint="Choose another --home DIR.")
+        try:
+            _write_folder(folder, key_pem, cert_pem)
+        except OSError as error:
+            raise StorageFailed(f"The authority in {folder} cannot be written: {error.strerror}.") from error
+        return cls.open(folder)
+
+    @staticmethod
+    def as_stored(folder: Path) -> tuple[bytes, bytes]:
+        """Key and certificate (PEM), for a backup; raise UnsafeHome if others can read the key."""
+        return read_private(folder / KEY), (folder / CERTIFICATE).read_bytes()
+
     def issue(self, role: Role, id: str, public_key: ec.EllipticCurvePublicKey) -> Leaf:  # noqa: A002  the word everywhere
         """Make a certificate for a public key; who may have one is the caller's decision."""
         if _HEX32.fullmatch(id) is None:

@@ -55,6 +55,8 @@ NAMES_NOTHING = {
     "demo": "a mesh of its own",
     "completion": "a script",
     "doctor": "a test of its own, for it looks around on the LAN",
+    "backup": "its mesh name is checked when it is given",
+    "restore": "as backup",
     "leave": "asks nobody where there is no agent",
     "_agent": "inner",
     "_zygote": "inner",
