@@ -8,6 +8,7 @@ from watch_world import LARGE, Role, World, seated
 
 from planetmesh.dashboard.app import LIGHT
 from planetmesh.dashboard.screens.help import KEYS
+from planetmesh.dashboard.screens.log import LogScreen
 from planetmesh.model.job import Outcome, TaskState
 
 RANGE = {"type": "range", "first": 0, "last": 9}
@@ -342,3 +343,25 @@ async def test_a_job_of_many_tasks_is_read_page_by_page(world: World) -> None:
         await seat.press("left_square_bracket")
         await seat.sees("tasks 0 to 199 of 100000")
         assert seat.app.screen.tasks.rows[0].status is TaskState.QUEUED
+
+
+async def test_what_comes_while_a_screen_is_taken_down_is_no_crash(world: World) -> None:
+    """Textual takes a screen's widgets away first; its timers and what it asked for end after them."""
+    await world.add_node("desk", cpus=2)
+    client = await world.client()
+    job_id = await client.submit(name="sweep")
+    await world.start(job_id)
+    async with seated(world, size=LARGE) as seat:
+        await seat.press("3", "enter")
+        await seat.sees("sweep", "RUNNING")
+        await seat.press("enter")
+        await seat.sees("following the end")
+        screen = seat.app.screen
+        assert isinstance(screen, LogScreen)
+        await screen.query("*").remove()
+        await world.write(job_id, 0, b"last words\n")
+        await world.finish(job_id)
+        await seat.until(lambda: "last words" in str(screen._gathered.lines()) and screen._future is None)
+        await screen._read_task()
+        screen._explain_again()
+        await screen._explain((0, lambda mesh: mesh.explain_task(job_id, 0)))

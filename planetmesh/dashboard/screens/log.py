@@ -6,11 +6,12 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import ClassVar
 
 from textual import on
 from textual.binding import Binding, BindingType
+from textual.css.query import NoMatches
 from textual.widget import Widget
 from textual.widgets import Input
 
@@ -144,14 +145,15 @@ class LogScreen(MeshScreen):
             self.set_timer(AGAIN_SECONDS, self._begin)
         elif error is not None:
             self._said = ((f"  {plain(str(error))}", WARN),)
-        self.show(self.dashboard.snapshot)
+        self.paint(self.dashboard.snapshot)
 
     def _refresh_lines(self) -> None:
         lines = self._gathered.lines()
         # Those that had not ended when they were shown may have grown.
         fresh = self._gathered.added - self._drawn + UNFINISHED_MOST
         self._drawn = self._gathered.added
-        self.query_one(LinesView).show(lines, new=fresh)
+        with suppress(NoMatches):  # the screen is being taken down
+            self.query_one(LinesView).show(lines, new=fresh)
 
     async def _read_task(self) -> None:
         try:
@@ -160,7 +162,7 @@ class LogScreen(MeshScreen):
             )
         except MeshError:
             return
-        self.show(self.dashboard.snapshot)
+        self.paint(self.dashboard.snapshot)
 
     @on(Input.Submitted, "#search")
     def _searched(self) -> None:

@@ -124,11 +124,14 @@ class MeshScreen(Screen[None]):
         begin(self, partial(self._explain, wanted), "explain")
 
     def _explain_again(self) -> None:
-        if self.is_current and self.is_explaining and (wanted := self.explained()) is not None:
-            begin(self, partial(self._explain, wanted), "explain")
+        with suppress(NoMatches):  # as in `paint`
+            if self.is_current and self.is_explaining and (wanted := self.explained()) is not None:
+                begin(self, partial(self._explain, wanted), "explain")
 
     async def _explain(self, wanted: Explaining) -> None:
-        sheet = self.query_one("#explanation", Sheet)
+        sheet = next(iter(self.query("#explanation").results(Sheet)), None)
+        if sheet is None:
+            return
         try:
             sheet.show(explanation_lines(await self.dashboard.watcher.ask(wanted[1])))
         except MeshError as error:

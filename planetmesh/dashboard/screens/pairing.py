@@ -116,7 +116,7 @@ class PairingScreen(MeshScreen):
 
     def _look(self) -> None:
         if self.is_current and self.dashboard.window is not None:
-            self.show(self.dashboard.snapshot)
+            self.paint(self.dashboard.snapshot)
             begin(self, self._read_window, "window")
 
     async def _read_window(self) -> None:
@@ -134,7 +134,7 @@ class PairingScreen(MeshScreen):
             return  # closed here meanwhile, or another one is open
         self.dashboard.window = None if now is None else replace(now, code=window.code)
         self._over, self._over_tone = over
-        self.show(self.dashboard.snapshot)
+        self.paint(self.dashboard.snapshot)
 
     async def _how_it_ended(self, window: PairingWindow) -> tuple[str, str]:
         known = self.dashboard.known_members or frozenset()
@@ -178,7 +178,7 @@ class PairingScreen(MeshScreen):
         else:
             self.dashboard.window, self.dashboard.known_members = window, known
             self._problem = ""
-        self.show(self.dashboard.snapshot)
+        self.paint(self.dashboard.snapshot)
 
     def action_close_window(self) -> None:
         window = self.dashboard.window
