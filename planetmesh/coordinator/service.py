@@ -33,6 +33,7 @@ from planetmesh.coordinator.enrolment import Enrolment, found_mesh
 from planetmesh.coordinator.glance import Glance, look
 from planetmesh.coordinator.heap import keep_freed_memory
 from planetmesh.coordinator.listener import bind_port, serve
+from planetmesh.coordinator.twin import refuse_second
 from planetmesh.discovery import usable_addresses
 from planetmesh.entry_points import JOB_TYPES, offers
 from planetmesh.groups import TaskGroup
@@ -110,11 +111,14 @@ async def running_coordinator(options: CoordinatorOptions) -> AsyncIterator[Coor
     async with AsyncExitStack() as stack:
         for each in sockets:
             stack.callback(each.close)
+        is_new = not Authority.exists(home.authority)
         found_mesh(home, options.mesh_name)
         authority = Authority.open(home.authority)
         identity = Identity.load(home.coordinator, accept_expired=True)
         if renewal.due(identity.principal, time.time()):
             authority.renew_local(identity)
+        if options.mdns and not is_new:
+            await refuse_second(identity, options.bind)
 
         store = await Store.open(home)
         stack.push_async_callback(store.close)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from lan import Lan
 from meshes import Machine, free_port, join, wait_until
 from test_up_asks import Terminal
 
@@ -16,11 +17,11 @@ WORDS = "five words nobody puts together"
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Callable[[str], Machine]]:
+def machine(tmp_path: Path) -> Iterator[Callable[..., Machine]]:
     made: list[Machine] = []
 
-    def make(name: str) -> Machine:
-        made.append(Machine(tmp_path / name))
+    def make(name: str, **where) -> Machine:
+        made.append(Machine(tmp_path / name, **where))
         return made[-1]
 
     yield make
@@ -38,7 +39,7 @@ def words(tmp_path: Path) -> Path:
 
 
 def test_a_lost_coordinator_comes_back_elsewhere(
-    machine: Callable[[str], Machine], tmp_path: Path, words: Path
+    machine: Callable[..., Machine], tmp_path: Path, words: Path
 ) -> None:
     desk, shelf, late = machine("desk"), machine("shelf"), machine("late")
     port = free_port()
@@ -72,7 +73,30 @@ def test_a_lost_coordinator_comes_back_elsewhere(
     assert "Traceback" not in spare.log + shelf.log + late.log
 
 
-def test_at_a_terminal(machine: Callable[[str], Machine], tmp_path: Path) -> None:
+def test_the_old_coordinator_is_not_started_beside_the_new_one(
+    lan: Lan, machine: Callable[..., Machine], tmp_path: Path, words: Path
+) -> None:
+    old, new = machine("old", lan=lan, host="h1"), machine("new", lan=lan, host="h2")
+    old.up("--new", "--no-agent")
+    file = tmp_path / "mesh.backup"
+    assert old.call("backup", str(file), "--passphrase-file", str(words)).status == 0
+    assert new.call("restore", str(file), "--passphrase-file", str(words)).status == 0
+    said = new.call("up")
+    assert said.status == 2
+    assert f"answers at {lan.address('h1')}" in said.error
+    assert "Only one may run" in said.error
+    assert old.json("status")["reachable"] is True
+    assert old.stop() == 0
+    new.up()
+    said = old.call("up")
+    assert said.status == 2
+    assert f"answers at {lan.address('h2')}" in said.error
+    # What it announced itself before it was killed is no other one.
+    new.kill()
+    new.up()
+
+
+def test_at_a_terminal(machine: Callable[..., Machine], tmp_path: Path) -> None:
     desk, spare = machine("desk"), machine("spare")
     desk.up("--new", "--port", free_port(), "--bind", "127.0.0.1", "--no-mdns", "--no-agent")
     file = tmp_path / "mesh.backup"
