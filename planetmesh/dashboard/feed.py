@@ -18,7 +18,7 @@ import msgspec
 from planetmesh.client.async_client import AsyncMesh
 from planetmesh.client.sync_client import LoopThread
 from planetmesh.dashboard.snapshot import JOBS_MOST, Board, Link, LinkState, Snapshot
-from planetmesh.errors import MeshError, NotAllowed, PeerMisbehaved, Unreachable
+from planetmesh.errors import BadInput, MeshError, NotAllowed, PeerMisbehaved, Unreachable
 from planetmesh.groups import TaskGroup
 from planetmesh.wire.api import FeedEvent, JobView
 
@@ -74,8 +74,16 @@ class Watcher:
         """The same without waiting; cancel the future to stop it."""
         mesh, thread = self._mesh, self._thread
         if mesh is None or thread is None:
-            raise Unreachable("The coordinator is away.", hint="It is tried again by itself.")
-        return thread.begin(work(mesh))
+            raise _away()
+        return thread.begin(self._work_on(mesh, work))
+
+    async def _work_on(self, mesh: AsyncMesh, work: Callable[[AsyncMesh], Coroutine[Any, Any, T]]) -> T:
+        try:
+            return await work(mesh)
+        except BadInput as error:
+            if self._mesh is None:  # it was closed in between, which is nobody's bad input
+                raise _away() from error
+            raise
 
     def _note_end(self, future: Future[None]) -> None:
         if not future.cancelled():
@@ -92,7 +100,10 @@ class Watcher:
                 try:
                     async with asyncio.timeout(REOPEN_SECONDS), self._open_mesh() as mesh:
                         self._mesh = mesh
-                        await self._follow(mesh)
+                        try:
+                            await self._follow(mesh)
+                        finally:
+                            self._mesh = None
                 except TimeoutError:
                     continue
                 except (MeshError, BaseExceptionGroup) as error:
@@ -156,6 +167,12 @@ class Watcher:
                     await self._has_news.wait()
             except TimeoutError:
                 continue
+
+
+def _away() -> Unreachable:
+    return Unreachable(
+        "The coordinator is away: nothing was done.", hint="It is tried again by itself; then repeat it."
+    )
 
 
 def _mesh_error(error: BaseException) -> MeshError:

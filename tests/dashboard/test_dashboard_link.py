@@ -43,6 +43,9 @@ async def test_a_coordinator_that_goes_away_is_tried_again_by_itself(home: Home)
     try:
         await seat.sees("The coordinator is away; tried again in", "away")
         await seat.press("3", "s")
+        await seat.type("true")
+        await seat.press("ctrl+s")
+        await seat.sees("✗", "The coordinator is away: nothing was done.")
         async with coordinating(home, port):
             await seat.until(lambda: app.snapshot.link.state is LinkState.LIVE)
             await seat.until(lambda: "The coordinator is away" not in seat.text)

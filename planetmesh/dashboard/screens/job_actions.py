@@ -40,8 +40,10 @@ def cancel(dashboard: Dashboard, job: JobView | None) -> None:
                 lambda _: f"{name_of(job)} is cancelled.",
             )
 
-    running = count_of(job.tasks.running, "running task")
-    question = f"Cancel {name_of(job)}? Its {running} will be stopped, and what waits is dropped."
+    handed = count_of(job.tasks.running + job.tasks.assigned, "task")
+    question = (
+        f"Cancel {name_of(job)}? Machines stop the {handed} they have of it, and what waits is dropped."
+    )
     dashboard.push_screen(Confirm(question, "Cancel it"), go)
 
 

@@ -37,7 +37,7 @@ def away_sentence(snapshot: Snapshot, now: float) -> str:
     seconds = max(0, round(link.again_at - now))
     when = f"tried again in {seconds} s" if seconds else "trying again"
     if link.state is LinkState.AWAY and link.was_live:
-        return f"The coordinator is away; {when}. What you see is how it was before."
+        return f"The coordinator is away; {when}. This is how it was before."
     return f"{plain(link.sentence, 300).rstrip('.')}; {when}. {plain(link.hint, 300)}".strip()
 
 
