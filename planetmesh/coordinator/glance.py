@@ -65,6 +65,7 @@ def look(engine: Engine, desk: PairingDesk, here: str, up_seconds: float) -> Gla
     for job in state.jobs.values():
         running += job.counts.running
         waiting += job.counts.queued + job.counts.retrying
+    counts = Counter(live.node.state for live in state.nodes.values())
     away: list[NodeGlance] = []
     noted: list[NodeGlance] = []
     running_here = 0
@@ -74,14 +75,14 @@ def look(engine: Engine, desk: PairingDesk, here: str, up_seconds: float) -> Gla
         if node_id == here:
             held = (state.jobs[job_id].tasks[index] for job_id, index in live.held)
             running_here = sum(task.state is TaskState.RUNNING for task in held)
-        if node_id == here and is_early and live.node.state is NodeState.OFFLINE:
-            is_starting = True
+        if is_early and not live.connected and (node_id == here or live.node.state is NodeState.HEALTHY):
+            # Nobody is late yet. Of another one it is known that it was well, of this one that it comes.
+            is_starting |= node_id == here
+            counts[live.node.state] -= node_id == here
         elif live.node.state is not NodeState.HEALTHY:
             away.append(NodeGlance(live.node.name, live.node.state))
         elif len(noted) < NOTES_MOST and (note := node_note(live)):
             noted.append(NodeGlance(live.node.name, live.node.state, note))
-    counts = Counter(live.node.state for live in state.nodes.values())
-    counts[NodeState.OFFLINE] -= is_starting
     now = time.monotonic()
     return Glance(
         nodes={each.value: counts.get(each, 0) for each in NodeState},
