@@ -198,12 +198,14 @@ class AnyOrder(RuleBasedStateMachine):
         self.world.connect(self.world.enrol(builders.node(name), builders.info(cpus, tags=tags)))
 
     @precondition(lambda self: len(self.world.agents) - len(self.world.barred) > 2)
-    @rule(pick=PICK, revoke=st.booleans())
-    def bar(self, pick, revoke):
+    @rule(pick=PICK, how=st.sampled_from(["revoked", "left", "forgotten"]))
+    def bar(self, pick, how):
         agent = self.agent(pick)
         self.world.barred.add(agent.node_id)
-        if revoke:
+        if how == "revoked":
             self.world.take(nodes.on_node_revoked(self.world.state, agent.node_id, self.world.now))
+        elif how == "left":
+            self.world.take(nodes.on_node_left(self.world.state, agent.node_id, self.world.now))
         else:
             self.world.cut(agent, noticed=True)
             self.world.take(nodes.on_node_forgotten(self.world.state, agent.node_id, self.world.now))

@@ -327,6 +327,35 @@ class TestGoing:
             node desk changed
         """)
 
+    def test_who_leaves_for_good_gives_its_tasks_to_others_at_once(self, mesh: Transcript):
+        desk = builders.node_id("desk")
+        mesh.join("desk")
+        mesh.submit("a")
+        mesh.place()
+        mesh.cut("desk")
+        mesh.skip()
+        mesh.take(nodes.on_node_left(mesh.state, desk, mesh.now))
+        mesh.expect("""
+            save node desk OFFLINE
+            save a/0 RETRYING #1 on desk lost
+            keep a/0 #1 lost
+            job a changed
+            node desk changed
+        """)
+        for gone in (desk, builders.node_id("ghost")):
+            mesh.take(nodes.on_node_left(mesh.state, gone, mesh.now))
+        mesh.expect("")
+
+    def test_a_link_that_came_meanwhile_is_hung_up(self, mesh: Transcript):
+        mesh.join("desk")
+        mesh.skip()
+        mesh.take(nodes.on_node_left(mesh.state, builders.node_id("desk"), mesh.now))
+        mesh.expect("""
+            hang up desk link 1: revoked
+            save node desk OFFLINE
+            node desk changed
+        """)
+
     def test_forgotten_leaves_no_trace_and_no_task_behind(self, mesh: Transcript):
         mesh.join("desk")
         mesh.submit("a")

@@ -112,7 +112,7 @@ async def leave(call: Call) -> web.StreamResponse:
     if live is not None and live.connected:
         # Who leaves has stopped its agent. Another one with this identity is no reason to throw that out.
         raise Conflict(
-            f"The node '{live.node.name}' is connected: it stays a member.",
+            f"The node '{live.node.name}' is connected at this moment.",
             hint="If this home is a copy of another machine's, its own certificate is left alone.",
         )
     name = live.node.name if live is not None else parts.access.serials.name_of(member)
