@@ -74,7 +74,7 @@ def top_lines(snapshot: Snapshot, order: Order, size: os.terminal_size) -> list[
     head = [*_summary(snapshot, width), *_link(snapshot, width), *_alarms(snapshot, width)]
     keys = ("q quit", f"s sort by {_next_sort(order)}", "r turn")
     foot = flow(_one_line(*((each, "dim") for each in keys), (f"(by {order.by})", HINT)), width)[0]
-    room = max(4, size.lines - len(head) - 4)
+    room = max(4, size.lines - len(head) - 5)  # three blanks, the foot, and the row where the cursor stands
     nodes, jobs = sorted_nodes(snapshot, order), shown_jobs(snapshot)
     for_nodes = min(len(nodes) + 1, max(room // 2, room - len(jobs) - 1))
     node_rows = _table(nodes, _NODE_COLUMNS, snapshot, width, for_nodes, "nodes")

@@ -7,6 +7,7 @@ import unicodedata
 
 import pytest
 
+from planetmesh.cli.block import fitted
 from planetmesh.cli.top_lines import Order, document_of, sorted_nodes, top_lines, with_mean_rates
 from planetmesh.dashboard.snapshot import Link, LinkState, Snapshot
 from planetmesh.model.ids import JobId, NodeId
@@ -124,6 +125,15 @@ def test_an_alarm_is_wrapped_at_words_and_its_command_is_whole_at_every_width(co
     told, dots, _command = said[said.index("attic: ") :].partition("… `")
     assert f"attic: {NOTE}".startswith(told)
     assert dots or told.endswith("`planetmesh node tag`.")
+
+
+@pytest.mark.parametrize("rows", [14, 16, 24])
+def test_the_keys_stand_in_the_last_line_that_is_drawn(rows):
+    nodes = tuple(node(f"n{number}") for number in range(40))
+    jobs = tuple(job(number) for number in range(40))
+    size = os.terminal_size((40, rows))
+    drawn = fitted(top_lines(Snapshot(link=LIVE, nodes=nodes, jobs=jobs), Order(), size), size)
+    assert drawn[-1].plain.startswith("q quit")
 
 
 def test_a_command_that_no_line_holds_is_torn_at_a_blank_and_not_cut_off():
