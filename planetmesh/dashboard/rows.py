@@ -214,7 +214,7 @@ def job_tone(job: JobView) -> str:
 
 def _progress(job: JobView, _snapshot: Snapshot) -> Cell:
     share = job_share(job)
-    return (*bar(share, 8, job_tone(job)), (f"{int(share * 100):>4}%", ""))
+    return (*bar(share, 7, job_tone(job)), (f"{int(share * 100):>4}%", ""))
 
 
 def _done(job: JobView, _snapshot: Snapshot) -> Cell:
@@ -280,7 +280,7 @@ JOBS: tuple[Column[JobView], ...] = (
     Column("JOB", lambda job, _: cell(job.id), 10, lambda job, _: job.id, drop=8),
     Column("NAME", _job_name, 13, lambda job, _: job_name(job).casefold(), most=40),
     Column("STATUS", lambda job, _: job_status(job), 9, lambda job, _: _ORDER.get(job.status, 9), most=19),
-    Column("PROGRESS", _progress, 13, lambda job, _: job_share(job), falls=True, drop=1),
+    Column("PROGRESS", _progress, 12, lambda job, _: job_share(job), falls=True, drop=1),
     Column(
         "DONE", _done, 11, lambda job, _: done_of(job), right=True, falls=True, drop=4
     ),

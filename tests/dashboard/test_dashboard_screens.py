@@ -326,9 +326,16 @@ async def test_a_narrow_terminal_shows_what_matters(world: World) -> None:
         await seat.press("2")
         await seat.sees("desk", "HEALTHY")
         await seat.press("3")
-        await seat.sees("holiday", "RUNNING")
-        await seat.press("enter")
+        await seat.sees("holiday", "RUNNING", "PROGRESS", " 0%")
+        await seat.press("x")
+        await seat.sees("No (n)", "Cancel it (y)")
+        await seat.press("n", "enter")
         await seat.sees("ASSIGNED")
+        await seat.press("s")
+        await seat.sees("Name       for people", "Node       only there")
+        await seat.press("escape", "c", "a")
+        await seat.sees("machine", "operator", "viewer", "good for")
+        assert seat.text.count(seat.app.window.code) == 1
 
 
 async def test_a_job_of_many_tasks_is_read_page_by_page(world: World) -> None:

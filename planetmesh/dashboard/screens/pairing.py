@@ -46,7 +46,7 @@ class PairingScreen(MeshScreen):
     DEFAULT_CSS = """
     PairingScreen {
         & #choices { height: 1; padding: 0 1; margin: 1 0; }
-        & #choices Button { margin-right: 2; }
+        & #choices Button { margin-right: 1; min-width: 12; }
         & #window { height: 1fr; padding: 0 2; }
         & #code { margin: 1 0; }
         & #arrived { margin-top: 1; }
@@ -91,8 +91,10 @@ class PairingScreen(MeshScreen):
             about.show(
                 [((f"Good for one {who}. Type there: ", ""), (command_of(window), BUSY), (", then:", ""))]
             )
-            code.show([((line, STRONG),) for line in big(window.code, self.size.width - 6)])
-            life.show(self._life(window))
+            large = big(window.code, self.size.width - 6)
+            code.show([((line, STRONG),) for line in large])
+            small: list[Cell] = [] if large == [window.code] else [((window.code, STRONG),)]
+            life.show([*small, *self._life(window)])
         known = self.dashboard.known_members
         new = [node for node in snapshot.nodes if known is not None and node.id not in known]
         lines: list[Cell] = []
@@ -103,7 +105,6 @@ class PairingScreen(MeshScreen):
     def _life(self, window: PairingWindow) -> list[Cell]:
         left = seconds_left(window)
         lines: list[Cell] = [
-            ((window.code, STRONG),),
             (("good for ", DIM), (show_seconds(left), WARN if left < 60 else ""),
              (f", {window.attempts_left} attempts are left", DIM)),
         ]  # fmt: skip

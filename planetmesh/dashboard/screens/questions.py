@@ -18,7 +18,7 @@ _WINDOW = """
     }
     & Label { width: 100%; margin-bottom: 1; }
     & Horizontal { height: auto; align-horizontal: right; margin-top: 1; }
-    & Button { margin-left: 2; }
+    & Button { margin-left: 2; min-width: 8; }
 """
 
 

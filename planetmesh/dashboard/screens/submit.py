@@ -10,6 +10,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
+from textual.events import Resize
 from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Button, Input, Static, TextArea
@@ -28,6 +29,8 @@ from planetmesh.errors import MeshError
 CHECK_SECONDS = 0.3
 """After the last key."""
 
+NARROW = 64
+"""Below this a line has room for one field only."""
 ROWS: tuple[tuple[tuple[str, str, str], ...], ...] = (
     (("command", "Command", "like: ffmpeg -i {} {.}.mp4   ({} is the input)"),),
     (("script", "Script", "a file here that is sent along; the command line is its arguments then"),),
@@ -91,6 +94,8 @@ class SubmitScreen(MeshScreen):
         & #verdict { height: 3; padding: 0 1; border-top: solid $foreground 30%; }
         & #buttons { height: 1; align-horizontal: right; }
         & Button { margin-right: 2; }
+        &.-narrow .row { layout: vertical; }
+        &.-narrow .row Field { width: 100%; margin-right: 0; }
     }
     """
 
@@ -116,6 +121,9 @@ class SubmitScreen(MeshScreen):
         for name in Draft.__struct_fields__:
             self._put(name, getattr(self.dashboard.draft, name))
         self._check_soon()
+
+    def on_resize(self, event: Resize) -> None:
+        self.set_class(event.size.width < NARROW, "-narrow")
 
     def show(self, snapshot: Snapshot) -> None:
         pass
