@@ -91,6 +91,7 @@ class Enrolment:
             identity = await self._admit(Home(home.local_agent).agent, Role.AGENT, here)
             if NodeId(identity.principal.id) not in self.engine.state.nodes:
                 await self.engine.do(self._enrolled(NodeId(identity.principal.id), here))
+        await self.compare()
 
     async def _admit(self, folder: Path, role: Role, name: str) -> Identity:
         if not Identity.exists(folder):
@@ -129,6 +130,16 @@ class Enrolment:
         self.serials.forget_expired(now)
         if rows:
             await self.engine.do(_nothing, Changes(certificates=list(rows)))
+        await self.compare()
+
+    async def compare(self) -> None:
+        """Tell the table of nodes which of them have a certificate that counts."""
+
+        def happen(state: MeshState, now: Moment) -> fx.Effects:
+            members = {NodeId(each.id) for each in self.serials.living(frozenset({Role.AGENT}), now.wall)}
+            return nodes.on_members_known(state, members)
+
+        await self.engine.do(happen)
 
     async def enrol(self, request: EnrolRequest) -> Enrolled:
         """Somebody knew a pairing code: give out an identity of the window's role, once it is on disk."""

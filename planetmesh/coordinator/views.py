@@ -242,9 +242,9 @@ def _count_running(state: MeshState, live: LiveNode) -> int:
 def node_note(live: LiveNode) -> str:
     """Why the node gets no work at all; what only some jobs ask for is left aside."""
     info = live.node.info
-    if info is None:
+    if info is None and live.is_member:
         return "It has not connected since it was paired (start `planetmesh up` there)."
-    any_type = info.job_types[0] if info.job_types else ""
+    any_type = info.job_types[0] if info and info.job_types else ""
     reason = fitness.objection((NOTHING, (), None, any_type, ""), live)
     if reason is None:
         return _quarantine_note(live)

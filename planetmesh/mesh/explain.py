@@ -155,6 +155,8 @@ def terms_in_words(terms: Terms) -> str:
 def node(state: MeshState, live: LiveNode, now: Moment) -> list[Finding]:
     """What a node does, and why it does not do more."""
     info, name = live.node.info, live.node.name
+    if not live.is_member:
+        return [Finding(_sentence(fitness.NO_MEMBER), fitness.no_member_hint(live))]
     if info is None:
         return [Finding("It has not connected since it was paired.", "start `planetmesh up` there")]
     found = []

@@ -28,6 +28,10 @@ DASK = dask_tag("")
 IMAGES_HINT = "there: pip install 'planetmesh[images]', then `planetmesh up` again"
 
 
+NO_MEMBER = "it belongs to the mesh no more: it has left, or its certificate was revoked or ran out"
+PAIR_AGAIN = "pair it again (`planetmesh code` here, `planetmesh leave` and `planetmesh up` there)"
+
+
 class Reason(msgspec.Struct, frozen=True):
     """One objection, in words for people, with the next command to type."""
 
@@ -108,6 +112,16 @@ def _too_small(signature: Signature, live: LiveNode) -> Reason | None:
     )
 
 
+def _no_member(_signature: Signature, live: LiveNode) -> Reason | None:
+    if live.is_member:
+        return None
+    return Reason("no_member", NO_MEMBER, no_member_hint(live), lasting=True)
+
+
+def no_member_hint(live: LiveNode) -> str:
+    return f"{PAIR_AGAIN}, or strike it: planetmesh node forget {quote(live.node.name)}"
+
+
 def _offline(_signature: Signature, live: LiveNode) -> Reason | None:
     if live.node.state is NodeState.OFFLINE or not live.connected:
         return Reason("offline", "it is not connected", "start `planetmesh up` there")
@@ -146,6 +160,7 @@ CHECKS: tuple[Callable[[Signature, LiveNode], Reason | None], ...] = (
     _unknown_type,
     _refuses,
     _too_small,
+    _no_member,
     _draining,
     _offline,
     _suspect,

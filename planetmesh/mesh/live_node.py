@@ -49,6 +49,7 @@ class LiveNode:
         "carried",
         "held",
         "held_by_job",
+        "is_member",
         "last_heard",
         "load",
         "node",
@@ -69,6 +70,8 @@ class LiveNode:
         """Number of the present link; None while there is none."""
         self.last_heard = last_heard
         """Steady time of its last word."""
+        self.is_member = True
+        """It has a certificate that counts; without one it cannot come back."""
         self.offline_by: NodeCause | None = None
         """What made it OFFLINE the last time."""
         self.load = NodeLoad()

@@ -5,7 +5,7 @@ The other half of the reactor; `reactor` has jobs and tasks. Same rules: state +
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -58,6 +58,7 @@ def on_node_joined(state: MeshState, joining: Joining, mesh_name: str, now: Mome
         )
     restarted = live.node.instance != hello.instance
     live.session = joining.session
+    live.is_member = True
     live.last_heard = now.steady
     live.opened = set()
     live.recalled = set()
@@ -346,24 +347,42 @@ def on_node_described(
 
 def on_node_revoked(state: MeshState, node_id: NodeId, now: Moment) -> fx.Effects:
     """Its certificate counts no more: close its link, take its tasks back."""
-    live = state.nodes[node_id]
-    found: fx.Effects = []
-    if live.session is not None:
-        found.append(fx.HangUp(node_id, live.session, "revoked", REVOKED))
-        live.session = None
-    return found + _go_offline(state, live, NodeCause.THROWN_OUT, now)
+    return _put_out(state, state.nodes[node_id], REVOKED, NodeCause.THROWN_OUT, now)
 
 
 def on_node_left(state: MeshState, node_id: NodeId, now: Moment) -> fx.Effects:
-    """Its machine gave up its place; nothing if it is no node, or was not there anyway."""
+    """Its machine gave up its place; nothing if it is no node."""
     live = state.nodes.get(node_id)
-    if live is None or live.node.state is NodeState.OFFLINE:
+    if live is None:
         return []
+    if live.node.state is not NodeState.OFFLINE:
+        return _put_out(state, live, LEFT, NodeCause.LEFT, now)
+    return _set_member(state, live, is_member=False)
+
+
+def _put_out(state: MeshState, live: LiveNode, reason: str, cause: NodeCause, now: Moment) -> fx.Effects:
     found: fx.Effects = []
     if live.session is not None:
-        found.append(fx.HangUp(node_id, live.session, "revoked", LEFT))
-    live.session = None
-    return found + _go_offline(state, live, NodeCause.LEFT, now)
+        found.append(fx.HangUp(live.node.id, live.session, "revoked", reason))
+        live.session = None
+    live.is_member = False
+    return found + _go_offline(state, live, cause, now)
+
+
+def on_members_known(state: MeshState, members: Collection[NodeId]) -> fx.Effects:
+    """These have certificates that count now, and no other node has. Some run out, or are never used."""
+    found: fx.Effects = []
+    for node_id, live in state.nodes.items():
+        found += _set_member(state, live, is_member=node_id in members)
+    return found
+
+
+def _set_member(state: MeshState, live: LiveNode, *, is_member: bool) -> fx.Effects:
+    if live.is_member == is_member:
+        return []
+    live.is_member = is_member
+    state.room.refit()
+    return [fx.NodeChanged(live.node.id)]
 
 
 def on_node_forgotten(state: MeshState, node_id: NodeId, now: Moment) -> fx.Effects:

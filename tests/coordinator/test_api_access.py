@@ -195,6 +195,11 @@ async def test_who_leaves_is_refused_from_then_on_and_nobody_else(world: World, 
     assert (refused.status, refused.code) == (403, "revoked")
     assert (await stays.get("/v1/self")).status == 200
     (row,) = [row for row in (await operator.get("/v1/audit")).json if row["action"] == "leave"]
+    (node,) = [node for node in (await operator.get("/v1/nodes")).json if node["name"] == name]
+    assert node["note"].startswith("It belongs to the mesh no more")
+    said = (await operator.get(f"/v1/nodes/{name}/explain")).json["findings"][0]
+    assert "planetmesh up` there" not in said["sentence"]
+    assert f"planetmesh node forget {name}" in said["hint"]
     assert (row["actor"], row["who"], row["detail"], row["address"]) == (
         leaver.principal.id, name, f"agent {name}", "127.0.0.1",
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builders
 from transcript import Transcript
 
-from planetmesh.mesh import explain
+from planetmesh.mesh import explain, nodes
 from planetmesh.model.job import After, Outcome
 
 
@@ -86,6 +86,10 @@ def test_a_node_in_quarantine_and_one_that_is_away(mesh: Transcript):
             mesh.end(node, name, index, outcome=Outcome.EXIT_CODE if bad else Outcome.OK, error="No codec.")
     lines = [each.sentence for each in explain.node(mesh.state, mesh.node("bad"), mesh.now)]
     assert any(line.startswith("It is in quarantine for 'command ffmpeg'") for line in lines)
+    mesh.take(nodes.on_node_revoked(mesh.state, mesh.node("bad").node.id, mesh.now))
+    (out,) = explain.node(mesh.state, mesh.node("bad"), mesh.now)
+    assert out.sentence.startswith("It belongs to the mesh no more")
+    assert "planetmesh node forget bad" in out.hint
     mesh.cut("good")
     lines = [each.sentence for each in explain.node(mesh.state, mesh.node("good"), mesh.now)]
     assert "It is not connected." in lines

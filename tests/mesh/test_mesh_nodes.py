@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from transcript import Transcript
 
-from planetmesh.mesh import nodes
+from planetmesh.mesh import fitness, nodes
 from planetmesh.mesh.nodes import PREFILL_PAUSE_SECONDS
 from planetmesh.model.job import TaskState
 from planetmesh.model.node import NodeLoad, NodeState
@@ -355,6 +355,24 @@ class TestGoing:
             save node desk OFFLINE
             node desk changed
         """)
+
+    def test_who_is_no_member_any_more_gets_nothing_and_can_never_run_it(self, mesh: Transcript):
+        desk, nas = builders.node_id("desk"), builders.node_id("nas")
+        mesh.join("desk")
+        mesh.join("nas")
+        mesh.skip()
+        mesh.take(nodes.on_members_known(mesh.state, {nas}))
+        mesh.expect("node desk changed")
+        mesh.take(nodes.on_members_known(mesh.state, {nas}))
+        mesh.expect("")
+        mesh.submit("a", 2)
+        assert [each.node_id for each in mesh.place()] == [nas]
+        reason = fitness.objection(mesh.job("a").signature, mesh.node("desk"))
+        assert reason is not None
+        assert reason.lasting
+        mesh.take(nodes.on_members_known(mesh.state, {nas, desk}))
+        assert [each.node_id for each in mesh.place()] == [desk]
+        mesh.skip()
 
     def test_forgotten_leaves_no_trace_and_no_task_behind(self, mesh: Transcript):
         mesh.join("desk")
