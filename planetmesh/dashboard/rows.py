@@ -63,19 +63,19 @@ class Column(Generic[T]):
 
 
 def lay_out(columns: Sequence[Column[T]], width: int) -> list[tuple[Column[T], int]]:
-    """The columns that fit, with their widths; what is left is shared by those that may grow."""
+    """The columns that fit, with their widths; what is left goes to what may grow, most to what may most."""
     kept = list(columns)
     while _total(kept) > width and any(each.drop for each in kept):
         kept.remove(max(kept, key=lambda each: each.drop))
     widths = {id(each): each.width for each in kept}
-    spare = width - _total(kept)
-    while spare > 0:
+    for _ in range(width - _total(kept)):
         hungry = [each for each in kept if widths[id(each)] < each.most]
         if not hungry:
             break
-        for each in hungry[:spare]:
-            widths[id(each)] += 1
-        spare -= len(hungry[:spare])
+        next_one = min(
+            hungry, key=lambda each: (widths[id(each)] - each.width + 1) / (each.most - each.width)
+        )
+        widths[id(next_one)] += 1
     return [(each, widths[id(each)]) for each in kept]
 
 

@@ -73,6 +73,19 @@ def test_who_leaves_a_code_is_not_told_of_an_error(coordinator: None, home) -> N
         assert process.stderr.read() == ""
 
 
+def test_who_closed_a_code_is_said_to_who_waits_for_its_end(coordinator: None, home, say) -> None:
+    command = [
+        sys.executable, "-m", "planetmesh", "--home", str(home.root), "code", "--wait", "--role", "viewer"
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while "Waiting at" not in (line := process.stderr.readline()):
+            assert line
+        assert len(say("code", "--close", "--json").json["closed"]) == 1
+        assert process.wait(20) == 1
+        said = process.stderr.read()
+        assert said == "warning: operator on den closed the window. `planetmesh code` opens a new one.\n"
+
+
 def test_the_log_of_the_mesh_ends_by_ctrl_c_and_says_nothing_of_it(coordinator, home, say) -> None:
     command = [sys.executable, "-m", "planetmesh", "--home", str(home.root), "logs", "--mesh"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

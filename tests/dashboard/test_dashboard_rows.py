@@ -51,6 +51,14 @@ def test_what_matters_stays_at_eighty_columns() -> None:
     assert len(lay_out(NODES, 198)) == len(NODES)
 
 
+def test_what_may_grow_most_gets_most_of_the_room() -> None:
+    widths = {each.title: size for each, size in lay_out(TASKS, 108)}
+    assert widths["ERROR"] >= 30
+    assert widths["INPUT"] >= 12
+    assert sum(widths.values()) + GAP * (len(widths) - 1) == 108
+    assert {each.title: size for each, size in lay_out(JOBS, 78)}["NAME"] >= 14
+
+
 def test_a_node() -> None:
     gpu = Gpu("g", "RTX 3060", 12 * 2**30)
     shown = row(NODES, node_view(memory_free_bytes=2**32, backlog=2, gpus=(gpu, gpu), draining=True))
