@@ -165,7 +165,7 @@ NODES: tuple[Column[NodeView], ...] = (
     Column("REL", lambda node, _: reliability(node), 4, lambda node, _: node.reliability, right=True, drop=5),
     Column("SEEN", _seen, 5, lambda node, _: node.last_heartbeat_at or "", right=True, drop=2),
     Column("ACTIVITY", _activity, SPARK_WIDTH, lambda node, _: node.load or 0.0, falls=True, drop=9),
-    Column("SANDBOX", _sandbox, 9, lambda node, _: node.sandbox.tier, most=13, drop=10),
+    Column("SANDBOX", _sandbox, 13, lambda node, _: node.sandbox.tier, drop=10),
     Column(
         "TAGS", lambda node, _: cell(",".join(node.tags), DIM), 10, lambda node, _: node.tags, most=40, drop=6
     ),

@@ -68,7 +68,7 @@ async def test_nodes_are_drained_resumed_renamed_and_tagged(world: World) -> Non
     assert world.engine.state.nodes[node_id].node.tags == ("fast", "gpu")
 
 
-async def test_revoking_asks_first(world: World) -> None:
+async def test_revoking_and_forgetting_ask_first(world: World) -> None:
     node_id = await world.add_node("desk")
     async with seated(world) as seat:
         await seat.press("2")
@@ -78,8 +78,19 @@ async def test_revoking_asks_first(world: World) -> None:
         await seat.press("n")
         await seat.until(lambda: "Revoke desk?" not in seat.text)
         assert world.engine.state.nodes[node_id].node.state == "HEALTHY"
+        await seat.press("F")
+        await seat.hears("only who is OFFLINE can be forgotten")
         await seat.press("R", "y")
         await seat.hears("desk is revoked")
+        await seat.sees("OFFLINE", "It belongs to the mesh no more")
+        await seat.press("F")
+        await seat.sees("Forget desk?")
+        await seat.press("escape")
+        assert node_id in world.engine.state.nodes
+        await seat.press("F", "y")
+        await seat.hears("desk is struck from the list.")
+        await seat.until(lambda: node_id not in world.engine.state.nodes)
+        await seat.sees("There are no nodes yet.")
 
 
 @pytest.mark.slow
@@ -274,7 +285,7 @@ async def test_a_viewer_sees_all_and_is_refused_in_words(world: World) -> None:
         await seat.sees("home viewer")
         await seat.press("2")
         await seat.sees("desk")
-        for key in ("d", "u", "n", "t", "R"):
+        for key in ("d", "u", "n", "t", "R", "F"):
             await seat.press(key)
             await seat.hears("You are a viewer of this mesh")
         await seat.press("3")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from aiohttp import web
 
 from planetmesh.coordinator.api.call import Call
@@ -123,7 +125,8 @@ async def forget_node(call: Call) -> web.StreamResponse:
     node_id = live.node.id
     if live.connected:
         raise Conflict(
-            f"Node {live.node.name} is connected.", hint=f"First: planetmesh node revoke {live.node.name}"
+            f"Node {live.node.name} is connected.",
+            hint=f"First: planetmesh node revoke {quote(live.node.name)}",
         )
     changes = _revoked(call, live)
 

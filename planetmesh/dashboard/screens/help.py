@@ -43,6 +43,7 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("u", "resume: work again, quarantine lifted"),
             ("n, t", "rename, change its tags"),
             ("R", "revoke its certificate for good; asks first"),
+            ("F", "forget one that is OFFLINE; asks first"),
         ),
     ),
     (

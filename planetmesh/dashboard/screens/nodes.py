@@ -13,6 +13,7 @@ from planetmesh.dashboard.screens.listing import ListScreen
 from planetmesh.dashboard.screens.mesh_screen import Explaining
 from planetmesh.dashboard.screens.questions import Confirm, Prompt
 from planetmesh.dashboard.snapshot import Snapshot
+from planetmesh.model.node import NodeState
 from planetmesh.wire.api import ChangeNode, NodeView
 
 
@@ -28,6 +29,7 @@ class NodesScreen(ListScreen[NodeView]):
         Binding("n", "rename", "Rename"),
         Binding("t", "tag", "Tags"),
         Binding("R", "revoke", "Revoke", key_display="R"),
+        Binding("F", "forget", "Forget", key_display="F"),
     ]
 
     def key_of(self, thing: NodeView) -> str:
@@ -92,6 +94,27 @@ class NodesScreen(ListScreen[NodeView]):
         question = f"Revoke {plain(node.name, 40)}? Its certificate is taken away for good: it is cut off at "
         question += "once, its tasks go elsewhere, and it must be paired again."
         self.app.push_screen(Confirm(question, "Revoke"), revoke)
+
+    def action_forget(self) -> None:
+        node = self.grid.selected
+        if node is None or self.dashboard.refuses_viewer():
+            return
+        name = plain(node.name, 40)
+        if node.state is not NodeState.OFFLINE:
+            self.dashboard.say(f"{name} is {node.state}: only who is OFFLINE can be forgotten. R revokes it.")
+            return
+
+        def forget(sure: bool | None) -> None:
+            if sure:
+                self.dashboard.order(
+                    lambda mesh: mesh.forget_node(node.id), lambda _: f"{name} is struck from the list."
+                )
+
+        question = (
+            f"Forget {name}? It is struck from the list, its certificate is taken away for good, and it "
+        )
+        question += "must be paired again to come back."
+        self.app.push_screen(Confirm(question, "Forget"), forget)
 
     def _change(self, change: ChangeNode, said: str, node: NodeView | None = None) -> None:
         node = node or self.grid.selected
