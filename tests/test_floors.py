@@ -6,6 +6,7 @@ Each rule is a function from a source file to complaints; below each stands proo
 from __future__ import annotations
 
 import ast
+import gc
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -145,7 +146,12 @@ class Source(NamedTuple):
 
 @cache
 def _parse(text: str) -> ast.Module:
-    return ast.parse(text)
+    # All of it stays: nothing for the collector, which would look through the whole package again and again.
+    gc.disable()
+    tree = ast.parse(text)
+    gc.freeze()
+    gc.enable()
+    return tree
 
 
 @cache
