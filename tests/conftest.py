@@ -7,6 +7,10 @@ The rest keeps the run short. Compiled modules are kept even where the environme
 and every program that a test starts would compile them again. What the workers collected is no longer
 looked at by the garbage collector. And the folders of small tests lie in memory where the machine has room:
 no disk to wait for, which is what most of them did. Tests marked `slow` or `system` stay on the disk.
+
+Workers side by side take what may last longest first, so that none is left alone with it at the end. Tests
+marked `alone` come last, and run while no other system test does: they want all cores, or are about how quick
+something is.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -46,6 +50,33 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 _MEMORY_DISK = Path("/dev/shm")
 _MEMORY_DISK_FREE_BYTES = 2 * 2**30
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """After pytest-randomly: among those of one limit the order is still drawn."""
+    items.sort(key=lambda item: (item.get_closest_marker("alone") is not None, -_limit_seconds(item)))
+
+
+def _limit_seconds(item: pytest.Item) -> float:
+    mark = item.get_closest_marker("timeout")
+    return float(mark.args[0]) if mark else 0.0
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Here, as a test's time limit begins inside: waiting for the others does not count."""
+    alone = item.get_closest_marker("alone") is not None
+    if "PYTEST_XDIST_WORKER" not in os.environ or not (alone or item.get_closest_marker("system")):
+        return (yield)
+    import fcntl  # not everywhere; where it is missing, system tests are skipped
+
+    folder = Path(item.config.getoption("basetemp")).parent  # of all workers of this run
+    with (folder / "cores").open("w") as cores:
+        fcntl.flock(cores, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        try:
+            return (yield)
+        finally:
+            fcntl.flock(cores, fcntl.LOCK_UN)  # also for what was forked meanwhile
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -228,6 +228,7 @@ async def test_a_transfer_that_is_cut_anywhere_goes_on(coordinator):
     assert coordinator.store.count("GET") == 6
 
 
+@pytest.mark.slow
 async def test_any_cut_of_a_connection_is_gone_on_with(coordinator):
     """In and out, at random bytes of the connections: of handshakes, of headers, of files."""
     draw = random.Random(7)

@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import msgspec
+import pytest
 from cutting_proxy import DOWN, UP, CuttingProxy
 from hypothesis import given
 from hypothesis import settings as profile
@@ -32,6 +33,7 @@ anywhere = st.one_of(st.integers(0, 6000), st.integers(0, WIRE_BYTES))
 """The handshake and the headers are small, and most can go wrong there."""
 
 
+@pytest.mark.slow
 def test_any_cut_of_a_transfer_is_gone_on_with(home: Home, coordinator, tmp_path: Path) -> None:
     examples = iter(range(10_000))
     done: list[int] = []

@@ -258,6 +258,7 @@ def say_all(say, *more: str, on_terminal: bool = False, commands=SHOWING) -> dic
     return shown
 
 
+@pytest.mark.slow
 def test_a_pipe_gets_nothing_that_a_terminal_would_obey(say, job):
     shown = say_all(say)
     # Markup is a text like any other, and nothing is cut.

@@ -22,6 +22,7 @@ def job(double, say) -> str:
     return say("run", "--detach", "--name", "[red]字", "--range", "1..3", "true").text.strip()
 
 
+@pytest.mark.slow
 def test_jobs_are_drawn_in_place_and_stay_when_it_ends(home: Home, double, job):
     with Terminal.planetmesh(home.root, "jobs", "--watch", columns=80, rows=10) as terminal:
         shown = terminal.until(lambda text: "1/3" in text)
@@ -45,6 +46,7 @@ def test_a_watched_job_shows_its_progress_and_ends_with_it(home: Home, double, j
         assert terminal.screen.text.count("progress") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("nodes",), ("status",)])
 def test_nodes_and_status_are_watched_too(home: Home, double, command):
     with Terminal.planetmesh(home.root, *command, "--watch", columns=40, rows=8) as terminal:
@@ -57,6 +59,7 @@ def test_nodes_and_status_are_watched_too(home: Home, double, command):
         assert terminal.end() == 130
 
 
+@pytest.mark.slow
 def test_a_low_terminal_says_how_much_it_leaves_out(home: Home, double, say):
     for number in range(9):
         say("run", "--detach", "--name", f"n{number}", "--range", "1..2", "true")
@@ -65,6 +68,7 @@ def test_a_low_terminal_says_how_much_it_leaves_out(home: Home, double, say):
         assert shown.splitlines()[-1] == "… 6 more lines; a higher terminal show…"
 
 
+@pytest.mark.slow
 def test_with_json_each_change_is_a_line(home: Home, double, job):
     argv = [sys.executable, "-m", "planetmesh", "--home", str(home.root), "job", job, "--watch", "--json"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as watching:
@@ -115,6 +119,7 @@ def test_top_on_a_terminal_obeys_its_keys_and_gives_the_terminal_back(home: Home
         assert terminal.seen.endswith(b"\x1b[?25h\x1b[?1049l")
 
 
+@pytest.mark.slow
 def test_ctrl_c_gives_the_terminal_back_too(home: Home, double):
     with Terminal.planetmesh(home.root, "top", columns=40, rows=8) as terminal:
         terminal.until(lambda text: "desk" in text)
@@ -133,6 +138,7 @@ def test_top_in_a_pipe_prints_once(say, double, job):
     assert "\x1b" not in said.text
 
 
+@pytest.mark.slow
 def test_top_as_json_is_one_object(say, double, job):
     found = say("top", "--json").json
     assert found["mesh"]["mesh"] == "home"

@@ -238,6 +238,7 @@ def on_terminal(home: Path, *arguments: str) -> bytes:
     return shown
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="another end of file on other terminals")
 def test_a_terminal_gets_nothing_that_it_would_obey(home, good: str) -> None:
     shown = on_terminal(home.root, good)
@@ -246,6 +247,7 @@ def test_a_terminal_gets_nothing_that_it_would_obey(home, good: str) -> None:
     assert b"\x1b[31m" not in on_terminal(home.root, good, "--json")
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_ends_it_quietly(say, hands: Hands, home) -> None:
     say("run", "--detach", "--range", "1..40", "x")
     job_id = say("jobs", "-q").text.split()[0]

@@ -236,6 +236,7 @@ def test_says_why_nothing_runs(say, double: Double, home) -> None:
     assert f"Job {job.id} is cancelled".encode() in rest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["run x ::: a b", "wait last", "logs -f last"])
 def test_whoever_waits_is_told_why_nothing_runs(say, double: Double, home, command: str) -> None:
     double.hold = True
@@ -259,6 +260,7 @@ def test_a_second_interrupt_leaves_at_once(double: Double, home) -> None:
         assert process.wait(5) == 130
 
 
+@pytest.mark.slow
 def test_a_job_whose_reader_went_away_is_stopped(double: Double, home) -> None:
     double.plan = lambda spec, index: Does(pieces=((1, b"y\n"),), seconds=0.1)
     with running("run", "yes", ":::", *map(str, range(200)), home=home) as process:

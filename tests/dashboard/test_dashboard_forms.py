@@ -20,6 +20,7 @@ def fill(seat: Seat, **texts: str) -> None:
             seat.app.screen.query_one(f"#{name}", Input).value = text
 
 
+@pytest.mark.slow
 async def test_a_command_is_handed_in(world: World) -> None:
     async with seated(world) as seat:
         await seat.press("s")
@@ -121,6 +122,7 @@ async def test_a_viewer_may_fill_in_the_form_and_is_refused(world: World) -> Non
     assert not world.engine.state.jobs
 
 
+@pytest.mark.slow
 async def test_a_code_is_shown_and_the_machine_arrives(world: World) -> None:
     await world.add_node("desk")
     async with seated(world, size=LARGE) as seat:

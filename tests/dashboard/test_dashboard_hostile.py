@@ -60,7 +60,8 @@ async def fill(world: World) -> str:
     return job_id
 
 
-@pytest.mark.parametrize("size", [SMALL, pytest.param(LARGE, marks=pytest.mark.slow)], ids=["small", "large"])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
 async def test_no_byte_of_theirs_commands_this_terminal(world: World, size: tuple[int, int]) -> None:
     await fill(world)
     async with seated(world, size=size) as seat:

@@ -26,6 +26,7 @@ async def test_the_overview_shows_who_and_what(world: World) -> None:
         await seat.sees("planetmesh explain attic", "operator")
 
 
+@pytest.mark.slow
 async def test_an_event_is_on_screen_a_few_looks_later(world: World) -> None:
     await world.add_node("desk")
     async with seated(world) as seat:
@@ -39,6 +40,7 @@ async def test_an_event_is_on_screen_a_few_looks_later(world: World) -> None:
         assert seat.app.repaints - before <= 3
 
 
+@pytest.mark.slow
 async def test_nodes_are_drained_resumed_renamed_and_tagged(world: World) -> None:
     node_id = await world.add_node("desk", tags=("linux",))
     async with seated(world, size=LARGE) as seat:
@@ -106,6 +108,7 @@ async def test_a_refusal_of_the_coordinator_is_said_in_its_words(world: World) -
         await seat.hears("Another node has the name")
 
 
+@pytest.mark.slow
 async def test_jobs_are_paused_ranked_and_cancelled(world: World) -> None:
     client = await world.client()
     job_id = await client.submit(name="holiday", inputs=RANGE)
@@ -133,6 +136,7 @@ async def test_jobs_are_paused_ranked_and_cancelled(world: World) -> None:
         await seat.hears("has ended already")
 
 
+@pytest.mark.slow
 async def test_failed_tasks_are_seen_and_retried(world: World) -> None:
     await world.add_node("desk", cpus=4)
     client = await world.client()
@@ -159,6 +163,7 @@ async def test_failed_tasks_are_seen_and_retried(world: World) -> None:
         await seat.sees("PROGRESS")
 
 
+@pytest.mark.slow
 async def test_a_log_is_read_live_and_searched(world: World) -> None:
     await world.add_node("desk")
     client = await world.client()
@@ -184,6 +189,7 @@ async def test_a_log_is_read_live_and_searched(world: World) -> None:
         await seat.sees("tasks 0 to 0 of 1")
 
 
+@pytest.mark.slow
 async def test_whatever_is_selected_is_explained(world: World) -> None:
     await world.add_node("desk")
     client = await world.client()
@@ -276,6 +282,7 @@ async def test_both_themes_show_the_same(world: World) -> None:
         assert seat.app.screen.styles.background != light
 
 
+@pytest.mark.slow
 async def test_a_viewer_sees_all_and_is_refused_in_words(world: World) -> None:
     node_id = await world.add_node("desk")
     client = await world.client()
@@ -298,6 +305,7 @@ async def test_a_viewer_sees_all_and_is_refused_in_words(world: World) -> None:
     assert state.jobs[job_id].job.paused_at is None
 
 
+@pytest.mark.slow
 async def test_a_question_is_not_hidden_and_help_is_always_offered(world: World) -> None:
     await world.add_node("desk")
     async with seated(world) as seat:
@@ -349,6 +357,7 @@ async def test_a_narrow_terminal_shows_what_matters(world: World) -> None:
         assert seat.text.count(seat.app.window.code) == 1
 
 
+@pytest.mark.slow
 async def test_a_job_of_many_tasks_is_read_page_by_page(world: World) -> None:
     client = await world.client()
     await client.submit(name="huge", inputs={"type": "range", "first": 0, "last": 99_999})

@@ -38,6 +38,7 @@ async def test_a_tab_sees_the_mesh_and_drives_it_by_keys(world: World) -> None:
         await until(lambda: [live.node.name for live in world.engine.state.nodes.values()] == ["loft"])
 
 
+@pytest.mark.slow
 async def test_escape_alone_is_a_key(world: World) -> None:
     async with web_of(world) as web:
         tab = await web.open()
@@ -48,6 +49,7 @@ async def test_escape_alone_is_a_key(world: World) -> None:
         await until(lambda: len(web.apps[0].screen_stack) == 1)
 
 
+@pytest.mark.slow
 async def test_letters_that_come_in_two_parts(world: World) -> None:
     async with web_of(world) as web:
         tab = await web.open()
@@ -118,6 +120,7 @@ async def test_a_message_too_large_ends_the_session(world: World) -> None:
         assert await tab.ends() == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
 
 
+@pytest.mark.slow
 async def test_who_quits_is_told_and_can_come_again(world: World) -> None:
     async with web_of(world) as web:
         tab = await web.open()
@@ -127,6 +130,7 @@ async def test_who_quits_is_told_and_can_come_again(world: World) -> None:
         await (await web.open()).sees("● live")
 
 
+@pytest.mark.slow
 async def test_nothing_is_left_of_a_tab_that_goes(world: World) -> None:
     before = watching()
     async with web_of(world) as web:
@@ -142,6 +146,7 @@ async def test_nothing_is_left_of_a_tab_that_goes(world: World) -> None:
         await until(lambda: watching() == before and not any(app.is_running for app in web.apps))
 
 
+@pytest.mark.slow
 async def test_a_tab_that_goes_before_anything_was_drawn(world: World) -> None:
     before = watching()
     async with web_of(world) as web:
@@ -153,6 +158,7 @@ async def test_a_tab_that_goes_before_anything_was_drawn(world: World) -> None:
         assert not web.crashes
 
 
+@pytest.mark.slow
 async def test_the_end_of_the_server_ends_all_and_says_so(world: World) -> None:
     before, streams = watching(), (sys.stdout, sys.stderr)
     async with TaskGroup() as group, web_of(world) as web:
@@ -165,6 +171,7 @@ async def test_the_end_of_the_server_ends_all_and_says_so(world: World) -> None:
     assert (sys.stdout, sys.stderr) == streams
 
 
+@pytest.mark.slow
 async def test_what_is_printed_between_two_sessions_is_printed(world: World, capsys) -> None:
     """Apps take what is printed while they run, and end in another order than they began."""
     async with web_of(world) as web:
@@ -180,6 +187,7 @@ async def test_what_is_printed_between_two_sessions_is_printed(world: World, cap
         assert capsys.readouterr().out == "heard\n"
 
 
+@pytest.mark.slow
 async def test_one_too_many_is_told_so(world: World) -> None:
     async with web_of(world) as web:
         tabs = [await web.open() for _ in range(SESSIONS_MOST)]
@@ -191,6 +199,7 @@ async def test_one_too_many_is_told_so(world: World) -> None:
         await tab.sees("● live")
 
 
+@pytest.mark.slow
 async def test_a_mistake_of_ours_ends_one_session_and_is_reported(world: World) -> None:
     async with web_of(world) as web:
         tab, other = await web.open(), await web.open()

@@ -28,6 +28,7 @@ def simulate(*options: str) -> dict[str, list[int]]:
     return found
 
 
+@pytest.mark.slow
 def test_some_hours_lose_nothing_and_a_seed_replays_exactly():
     once = simulate("--seeds", "3", "--hours", "0.2")
     again = simulate("--seeds", "1", "--first", "2", "--hours", "0.2")

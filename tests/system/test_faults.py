@@ -197,6 +197,7 @@ def test_a_coordinator_that_slept_blames_nobody(fleet: Fleet) -> None:
     assert set(starts.values()) == {1}, {index: n for index, n in starts.items() if n > 1}
 
 
+@pytest.mark.alone
 def test_a_busy_machine_is_not_a_dead_one(fleet: Fleet, tmp_path: Path) -> None:
     """Two loops for each core, as many short tasks as fit, and a large file that is fetched, hashed,
     copied and hashed again, for longer than OFFLINE takes."""

@@ -80,6 +80,7 @@ def test_a_lost_laptop_is_revoked_by_its_owners_name(alone: Machine, machine: Ma
     assert row["detail"] == "anna on laptop"
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_three_machines_find_each_other_and_pair(lan: Lan, machine: MakeMachine) -> None:
     desk, shelf, attic = (

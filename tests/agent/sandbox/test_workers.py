@@ -253,6 +253,7 @@ async def test_a_launcher_rests_without_its_workers(job):
     assert tree.children_of(launcher, tree.snapshot()) == [], "that job made no calls"
 
 
+@pytest.mark.slow
 async def test_fewer_slots_leave_fewer_workers(open_job):
     job = await open_job(slots=3)
 
