@@ -166,6 +166,12 @@ class StorageFailed(MeshError):
     http_status = 507
 
 
+class ServiceFailed(MeshError):
+    """The machine's service manager refused, or a file of its could not be written."""
+
+    code = "service_failed"
+
+
 class PeerMisbehaved(MeshError):
     """A peer broke the protocol: refuse, close the link, never assert."""
 

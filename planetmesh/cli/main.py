@@ -54,6 +54,7 @@ COMMANDS = {
         "planetmesh.cli.dashboard:dashboard", "Nodes, jobs and tasks on this terminal, live."
     ),
     "doctor": Listed("planetmesh.cli.doctor:doctor", "Check this machine and its way to the mesh."),
+    "service": Listed("planetmesh.cli.service:service", "Start `planetmesh up` whenever this machine boots."),
     "leave": Listed("planetmesh.cli.leave:leave", "Give up this machine's place in its mesh."),
     "backup": Listed("planetmesh.cli.backup:backup", "Put the mesh itself into one sealed file."),
     "restore": Listed("planetmesh.cli.backup:restore", "Have a mesh back from its backup."),
@@ -66,7 +67,7 @@ COMMANDS = {
 
 
 SECTIONS = (
-    ("Take part", ("up", "code", "login", "status", "doctor", "leave")),
+    ("Take part", ("up", "code", "login", "status", "doctor", "service", "leave")),
     ("Give work", ("run", "images", "embed", "submit")),
     ("Look after jobs", ("jobs", "job", "wait", "logs", "results", "fetch", "explain", "pause", "resume",
                          "edit", "retry", "cancel")),

@@ -25,6 +25,15 @@ def own_command() -> list[str]:
     return [sys.executable, "-P", "-m", "planetmesh"]
 
 
+def service_program() -> tuple[str, ...]:
+    """The same with an absolute path, for who starts it in another folder and another year."""
+    beside = Path(sys.executable).with_name("planetmesh")
+    if not is_frozen() and beside.is_file() and os.access(beside, os.X_OK):
+        return (str(beside.absolute()),)
+    program, *arguments = own_command()
+    return (str(Path(program).absolute()), *arguments)
+
+
 def own_environment(*, alone: bool = False) -> dict[str, str]:
     """The environment for it: our own; from the source tree with the way to the package.
 

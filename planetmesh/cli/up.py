@@ -7,6 +7,7 @@ its coordinator. Later runs go on as before. A home that knows a mesh never look
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from planetmesh.cli.codes_in import Way, check_way, way_options
 from planetmesh.cli.face import Face
 from planetmesh.cli.part import Part, Role, Wishes, check_name, read_part, write_part
 from planetmesh.cli.secret_lines import is_asked
-from planetmesh.errors import BadInput, Conflict
+from planetmesh.errors import BadInput, Conflict, NotFound
 from planetmesh.paths import Home
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class How:
 
 @click.command(epilog=_EXAMPLES)
 @click.option("--new", is_flag=True, help="Become the coordinator of a new mesh, without a search.")
+@click.option("--known", is_flag=True, help="Go on with the mesh of this home or fail: for services.")
 @way_options
 @click.option("--name", metavar="TEXT", help="This machine's name in the mesh (default: its host name).")
 @click.option(
@@ -91,7 +93,15 @@ class How:
 @click.option("--tied", is_flag=True, hidden=True, help="End when stdin ends.")
 @click.pass_obj
 def up(
-    face: Face, /, *, new: bool, log_format: LogFormat, log_file: Path | None, tied: bool, **given: Any
+    face: Face,
+    /,
+    *,
+    new: bool,
+    known: bool,
+    log_format: LogFormat,
+    log_file: Path | None,
+    tied: bool,
+    **given: Any,
 ) -> int:
     """Take part: become the coordinator, or join one as an agent.
 
@@ -101,12 +111,31 @@ def up(
     way = check_way(given["join"], code_stdin=given["code_stdin"], code_file=given["code_file"])
     if new and way.is_given:
         raise click.UsageError("--new founds a mesh: it goes with neither --join nor a code.")
+    if known and new:
+        raise click.UsageError("--known goes on as before: it does not go with --new.")
     wishes = read_wishes(given)
     home = face.home
+    if known:
+        check_known(home)
     home.prepare()
     with home.locked():
         log_file = log_file and log_file.expanduser().absolute()
         return _take_part(face, home, way, wishes, How(new, tied, log_format, log_file))
+
+
+def check_known(home: Home) -> Part:
+    """Raise NotFound for a home without a part: a service must neither found a mesh nor ask for a code."""
+    part = read_part(home)
+    if part is None:
+        raise NotFound(
+            f"The home {home.root} belongs to no mesh.",
+            hint=f"Run this once in a terminal, and stop it with Ctrl-C: planetmesh up {home_option(home)}",
+        )
+    return part
+
+
+def home_option(home: Home) -> str:
+    return f"--home {shlex.quote(str(home.root))}"
 
 
 def read_wishes(given: dict[str, Any]) -> Wishes:
