@@ -79,8 +79,16 @@ def _make(face: Face, *, light: bool, driver: type[BrowserDriver] | None = None)
     from planetmesh.cli.draft_order import order_of
     from planetmesh.dashboard.app import DARK, LIGHT, Dashboard
     from planetmesh.dashboard.feed import Watcher
+    from planetmesh.dashboard.sparing import SSH_LETTERS_A_SECOND, Allowance
 
     def open_mesh() -> AsyncMesh:
         return face.mesh(patience_seconds=0.0, on_wait=None)
 
-    return Dashboard(Watcher(open_mesh), order_of, theme=LIGHT if light else DARK, driver=driver)
+    is_far = driver is None and any(os.environ.get(each) for each in ("SSH_CONNECTION", "SSH_TTY"))
+    return Dashboard(
+        Watcher(open_mesh),
+        order_of,
+        theme=LIGHT if light else DARK,
+        driver=driver,
+        allowance=Allowance(SSH_LETTERS_A_SECOND) if is_far else None,
+    )

@@ -6,6 +6,7 @@ at the lower edge; a mistake of ours ends the program and is left in `crash` for
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, ClassVar, TypeVar
@@ -28,6 +29,7 @@ from planetmesh.dashboard.screens.nodes import NodesScreen
 from planetmesh.dashboard.screens.overview import OverviewScreen
 from planetmesh.dashboard.screens.pairing import PairingScreen
 from planetmesh.dashboard.screens.submit import SubmitScreen
+from planetmesh.dashboard.sparing import Allowance, counting, drawn_by
 from planetmesh.dashboard.working import begin
 from planetmesh.errors import MeshError
 from planetmesh.wire.api import PairingWindow
@@ -108,10 +110,12 @@ class Dashboard(App[None]):
         *,
         theme: str = DARK,
         driver: type[Driver] | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
         """`watcher` is started with the app and stopped with it; `make_order` reads what the form says.
 
-        `driver`: what it is drawn with, if not on this terminal.
+        `driver`: what it is drawn with, if not on this terminal. `allowance`: how much may be drawn, where
+        the way to the terminal is slow.
         """
         super().__init__(driver_class=driver)
         for each in THEMES:
@@ -126,6 +130,7 @@ class Dashboard(App[None]):
         """The pairing window that was opened here: only its opener is told the code."""
         self.known_members: frozenset[str] | None = None
         """Ids of who was there when it was opened: nodes, and people of its role."""
+        self.allowance = allowance
         self.repaints = 0
         """How often something new was shown."""
         self.crash: BaseException | None = None
@@ -143,8 +148,11 @@ class Dashboard(App[None]):
         if self.watcher.crash is not None:
             self._handle_exception(_as_exception(self.watcher.crash))
             return
+        is_slow = self.allowance is not None and not self.allowance.lets(
+            drawn_by(self.driver_class), time.monotonic()
+        )
         latest = self.watcher.latest
-        if latest.number == self.snapshot.number:
+        if is_slow or latest.number == self.snapshot.number:
             return
         self.snapshot = latest
         self.repaints += 1
@@ -163,6 +171,9 @@ class Dashboard(App[None]):
                 )
             event = Paste(shown)
         await super().on_event(event)
+
+    def get_driver_class(self) -> type[Driver]:
+        return counting(super().get_driver_class())
 
     # What screens do
 
