@@ -100,9 +100,11 @@ class Panel:
     # In the thread
 
     def _draw_on(self) -> None:
-        block, drawn = Block(), None
+        block, drawn, last = Block(), None, self._lines
         while True:
             said, is_closing = self._take_said()
+            if self._lines is not last:
+                is_closing, last = False, self._lines  # what was shown last is drawn before it goes
             size = size_of(self._descriptor)
             if is_ours(self._descriptor):
                 block.push(typed_line_ends())
