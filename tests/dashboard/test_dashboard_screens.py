@@ -179,6 +179,7 @@ async def test_a_log_is_read_live_and_searched(world: World) -> None:
         await seat.sees("the last line")
         await seat.press("slash")
         await seat.type("first")
+        await seat.until(lambda: seat.text.splitlines()[-2].strip() == "first")
         await seat.press("enter")
         await seat.sees("first line", "f follows the end")
         await seat.press("f")
@@ -217,6 +218,8 @@ async def test_rows_are_filtered_and_sorted(world: World) -> None:
         await seat.press("slash")
         await seat.type("des")
         await seat.until(lambda: "attic" not in seat.text)
+        # What is typed stands right above the keys.
+        assert seat.text.splitlines()[-2].strip() == "des"
         await seat.press("x")
         await seat.sees("No row has the words 'desx'")
         await seat.press("escape")

@@ -12,7 +12,7 @@ class SearchLine(Input):
     """Hidden until it is opened; Escape empties and hides it."""
 
     DEFAULT_CSS = """
-    SearchLine { dock: bottom; height: 1; border: none; padding: 0 1; background: $panel; display: none; }
+    SearchLine { height: 1; border: none; padding: 0 1; background: $panel; display: none; }
     SearchLine:focus { border: none; height: 1; }
     SearchLine.-open { display: block; }
     """
