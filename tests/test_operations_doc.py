@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import plistlib
 import re
 from pathlib import Path
 
@@ -24,14 +23,6 @@ def test_the_unit_is_what_the_command_writes() -> None:
     assert blocks("ini") == [
         "".join(line for line in lines if not line.startswith(("# Written", ORDER_LINE)))
     ]
-
-
-def test_the_property_list_is_one() -> None:
-    (text,) = blocks("xml")
-    read = plistlib.loads(text.encode())
-    assert read["Label"] == "org.planetmesh.up"
-    assert read["ProgramArguments"][-2:] == ["up", "--known"]
-    assert read["KeepAlive"] == {"SuccessfulExit": False}
 
 
 def test_what_it_says_of_settings_is_so() -> None:

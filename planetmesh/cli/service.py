@@ -53,7 +53,8 @@ TASK_USER = "planetmesh"
 def service() -> None:
     """Start `planetmesh up` whenever this machine boots.
 
-    As root for the whole machine, else for this user: with systemd on Linux.
+    As root for the whole machine, else for this user: with systemd on Linux, with launchd on
+    macOS.
     """
 
 
@@ -86,7 +87,8 @@ def install(face: Face, *, env: tuple[str, ...], dry_run: bool) -> None:
     if dry_run:
         _show(face, manager, plan)
         return
-    if not state.is_active and face.home.is_taken():
+    is_its_own = state.pid and state.order and state.order.home == face.home.root
+    if not is_its_own and face.home.is_taken():
         raise _runs_by_hand(face)
     manager.carry_out(plan)
     if plan.commands:
@@ -161,6 +163,8 @@ def _program(home: Path) -> tuple[str, ...]:
         who = "as root" if uid == 0 else "as you"
         imported = [] if is_frozen() else _imported()
         ways = [Path(program[0]), Path(sys.executable), *imported]
+        if imported:
+            ways.append(Path(os.__file__))  # Python's own
         weak = weak_spot(ways, uid) or weak_spot_below(imported, uid)
         if weak:
             raise BadInput(
@@ -240,7 +244,7 @@ def _settle(manager: Manager) -> None:
         if state.is_failing or not state.is_active:
             raise ServiceFailed(
                 f"The service is installed, but ended as soon as it was started: {state.word}.",
-                hint=f"It says why: {manager.log_command()} -n 20",
+                hint=f"It says why: {manager.log_command('-n 20')}",
             )
 
 
@@ -283,7 +287,7 @@ def _say_installed(face: Face, manager: Manager, state: State, plan: Plan, part:
     note = face.printer.note
     note(f"  file  {plan.path}")
     note(f"  home  {face.home.root}")
-    note(f"  log   {manager.log_command()} -f")
+    note(f"  log   {manager.log_command('-f')}")
     if manager.is_for_all and not _has_user(TASK_USER):
         note(
             "Tasks run as `nobody`. Better is a user of their own: "
@@ -384,7 +388,7 @@ def _note(manager: Manager, state: State) -> str:
     if state.is_stale:
         return f"{manager.name} has not read the file yet: `planetmesh service install` has it do so."
     if not state.pid:
-        return f"It does not run. It says why: {manager.log_command()} -n 20"
+        return f"It does not run. It says why: {manager.log_command('-n 20')}"
     return "" if state.enabled else "It does not start at boot: `planetmesh service install` mends that."
 
 

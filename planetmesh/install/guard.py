@@ -33,7 +33,11 @@ def weak_spot_below(folders: Iterable[Path], uid: int) -> str:
         for below, names, files in os.walk(folder):
             for name in (*names, *files):
                 path = os.path.join(below, name)  # noqa: PTH118  tens of thousands of them
-                if complaint := _complaint(path, os.lstat(path), uid):
+                try:
+                    found = os.lstat(path)
+                except FileNotFoundError:
+                    continue  # compiled modules come and go
+                if complaint := _complaint(path, found, uid):
                     return complaint
     return ""
 

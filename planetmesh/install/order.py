@@ -100,5 +100,5 @@ class Manager(Protocol):
     def show_command(self) -> str:
         """The line to type to see the manager's own view."""
 
-    def log_command(self) -> str:
-        """The line to type to see what it says."""
+    def log_command(self, option: str) -> str:
+        """The line to type to see what it says, with an option of `tail`'s."""

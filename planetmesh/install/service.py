@@ -53,7 +53,10 @@ class Commands:
                 check=False,
             )
         except OSError as error:
-            raise ServiceFailed(f"`{argv[0]}` cannot be run: {error.strerror}.") from error
+            raise ServiceFailed(
+                f"`{argv[0]}` cannot be run: {error.strerror}.",
+                hint=f"Have {argv[0]} in PATH, or `planetmesh up --known` started at boot by other means.",
+            ) from error
         except subprocess.TimeoutExpired as error:
             raise ServiceFailed(
                 f"`{shlex.join(argv)}` did not end within {COMMAND_SECONDS:.0f} s.",
@@ -61,12 +64,14 @@ class Commands:
             ) from error
         return Answer(done.returncode, done.stdout, done.stderr)
 
-    def tell(self, argv: Argv) -> None:
-        """Raise ServiceFailed with what it said, unless it went well."""
+    def tell(self, argv: Argv, hint: str, *, also_well: tuple[int, ...] = ()) -> None:
+        """Raise ServiceFailed with what it said and the hint, unless it went well."""
         answer = self.ask(argv)
-        if answer.status:
+        if answer.status and answer.status not in also_well:
             said = " ".join((answer.error.strip() or answer.out.strip()).split())
-            raise ServiceFailed(f"`{shlex.join(argv)}` failed ({answer.status}): {said or 'it said nothing'}")
+            raise ServiceFailed(
+                f"`{shlex.join(argv)}` failed ({answer.status}): {said or 'it said nothing'}", hint=hint
+            )
 
 
 def manager_of_this_machine(environment: Mapping[str, str]) -> Manager:
@@ -76,6 +81,10 @@ def manager_of_this_machine(environment: Mapping[str, str]) -> Manager:
         from planetmesh.install.systemd import systemd_here
 
         return systemd_here(commands)
+    if sys.platform == "darwin":
+        from planetmesh.install.launchd import launchd_here
+
+        return launchd_here(commands)
     if sys.platform == "win32":
         raise Conflict(
             "There is no service on Windows: tasks cannot be run here yet.",
@@ -126,14 +135,18 @@ def write_file(path: Path, text: bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise ServiceFailed(f"Cannot write {path}: {error.strerror}.") from error
+        raise ServiceFailed(
+            f"Cannot write {path}: {error.strerror}.", hint="Mend that folder, and install the service again."
+        ) from error
 
 
 def remove_file(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise ServiceFailed(f"Cannot remove {path}: {error.strerror}.") from error
+        raise ServiceFailed(
+            f"Cannot remove {path}: {error.strerror}.", hint="It is stopped. Remove that file by hand."
+        ) from error
 
 
 def read_file(path: Path, is_ours: Callable[[bytes], bool]) -> tuple[bytes, bool]:
@@ -143,5 +156,7 @@ def read_file(path: Path, is_ours: Callable[[bytes], bool]) -> tuple[bytes, bool
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise ServiceFailed(f"Cannot read {path}: {error.strerror}.") from error
+        raise ServiceFailed(
+            f"Cannot read {path}: {error.strerror}.", hint="Mend its owner and its mode."
+        ) from error
     return text, is_ours(text)

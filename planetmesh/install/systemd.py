@@ -216,7 +216,7 @@ class Systemd:
             commands.append((*self._systemctl, "daemon-reload"))
         if state.is_active and commands:
             commands += [(*self._systemctl, "enable", UNIT), (*self._systemctl, "restart", UNIT)]
-        elif commands or not (state.enabled and state.is_active):
+        elif commands or not (state.enabled and state.pid):
             commands.append((*self._systemctl, "enable", "--now", UNIT))
         return Plan(self._path, text, not state.exists, is_changed, tuple(commands))
 
@@ -224,16 +224,17 @@ class Systemd:
         if plan.is_changed:
             write_file(plan.path, plan.text)
         for argv in plan.commands:
-            self._commands.tell(argv)
+            self._commands.tell(argv, f"The log may say more: {self.log_command('-n 20')}")
 
     def removal(self) -> Sequence[Argv]:
         return ((*self._systemctl, "disable", "--now", UNIT), (*self._systemctl, "daemon-reload"))
 
     def remove(self) -> None:
         stop, reload = self.removal()
-        self._commands.tell(stop)
+        hint = f"The service is still there. `{' '.join(self._systemctl)} status planetmesh` says more."
+        self._commands.tell(stop, hint)
         remove_file(self._path)
-        self._commands.tell(reload)
+        self._commands.tell(reload, f"The file is gone already. Try it again: {' '.join(reload)}")
         # A unit that failed is remembered otherwise; where it did not there is nothing to forget.
         self._commands.ask((*self._systemctl, "reset-failed", UNIT))
 
@@ -245,5 +246,5 @@ class Systemd:
     def show_command(self) -> str:
         return f"{' '.join(self._systemctl)} cat planetmesh"
 
-    def log_command(self) -> str:
-        return f"journalctl {'' if self.is_for_all else '--user '}-u planetmesh"
+    def log_command(self, option: str) -> str:
+        return f"journalctl {'' if self.is_for_all else '--user '}-u planetmesh {option}"

@@ -104,6 +104,12 @@ def test_where_there_is_no_manager_that_we_know(monkeypatch, platform: str, word
     assert word in caught.value.hint
 
 
+def test_a_mac_has_launchd(monkeypatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    manager = manager_of_this_machine({})
+    assert (manager.name, manager.is_for_all) == ("launchd", os.geteuid() == 0)
+
+
 def test_it_stands_in_the_help(say) -> None:
     assert "Start `planetmesh up` whenever" in " ".join(say("--help").text.split())
     for command in ("install", "uninstall", "status"):

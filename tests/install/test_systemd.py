@@ -98,7 +98,9 @@ def test_the_second_time_nothing_is_done(world: World) -> None:
 
 def test_what_is_stopped_or_not_enabled_is_started(world: World) -> None:
     world.install()
-    for state in (GONE, RUNS.replace("=enabled", "=disabled"), RUNS.replace("=active", "=failed")):
+    ended = RUNS.replace("=active", "=failed").replace("=71", "=0")
+    tried = RUNS.replace("=active", "=activating").replace("=running", "=auto-restart").replace("=71", "=0")
+    for state in (GONE, RUNS.replace("=enabled", "=disabled"), ended, tried):
         world.answer(state)
         assert world.install() == [f"enable --now {UNIT}"]
 
@@ -184,7 +186,7 @@ def test_a_user_whose_systemd_does_not_run(tmp_path: Path) -> None:
 def test_a_users_commands_are_for_his_own(tmp_path: Path) -> None:
     world = World(tmp_path, is_for_all=False)
     assert world.install() == ["--user daemon-reload", f"--user enable --now {UNIT}"]
-    assert world.systemd.log_command() == "journalctl --user -u planetmesh"
+    assert world.systemd.log_command("-f") == "journalctl --user -u planetmesh -f"
 
 
 def test_no_systemctl_at_all(tmp_path: Path) -> None:

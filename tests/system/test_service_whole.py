@@ -183,3 +183,24 @@ def test_a_service_of_a_user(machine: Booted) -> None:
     assert "enable-linger" not in service.say("service", "install").stderr
     service.say("service", "uninstall")
     service.status(5)
+
+
+def test_what_systemd_cannot_start_is_told(service: Service, machine: Booted) -> None:
+    service.found()
+    machine.run("mkdir", "-p", "/etc/systemd/system/planetmesh.service.d")
+    machine.run(
+        "sh",
+        "-c",
+        "printf '[Service]\\nUser=nosuchuser\\n' > /etc/systemd/system/planetmesh.service.d/x.conf",
+    )
+    said = service.say("service", "install", status=1)
+    assert "Job for planetmesh.service failed" in said.stderr
+    assert "journalctl -u planetmesh" in said.stderr
+    assert service.status(1)["running"] is False
+    machine.run("rm", "/etc/systemd/system/planetmesh.service.d/x.conf")
+    # systemd has to read the file again, and does.
+    assert "started now and at every boot" in service.say("service", "install").stdout
+    machine.run("sh", "-c", "echo '[Service]' > /etc/systemd/system/planetmesh.service")
+    said = service.say("service", "install", status=2)
+    assert "was not written by" in said.stderr
+    service.say("service", "uninstall", status=2)
