@@ -91,4 +91,5 @@ def _make(face: Face, *, light: bool, driver: type[BrowserDriver] | None = None)
         theme=LIGHT if light else DARK,
         driver=driver,
         allowance=Allowance(SSH_LETTERS_A_SECOND) if is_far else None,
+        is_there=sys.stdin.isatty if driver is None else None,
     )

@@ -37,6 +37,8 @@ from planetmesh.wire.api import PairingWindow
 APP_ACTIONS = ("app.", "quit", "help", "submit", "pair")
 LOOK_SECONDS = 0.2
 """Between two looks at the newest snapshot: at most five repaints a second, whatever happens."""
+THERE_SECONDS = 2.0
+"""A terminal that is gone without a signal makes textual ask it again and again, with a whole core."""
 SAID_MOST_LETTERS = 400
 VIEWER = (
     "You are a viewer of this mesh: you may look, and an operator may act. "
@@ -111,11 +113,12 @@ class Dashboard(App[None]):
         theme: str = DARK,
         driver: type[Driver] | None = None,
         allowance: Allowance | None = None,
+        is_there: Callable[[], bool] | None = None,
     ) -> None:
         """`watcher` is started with the app and stopped with it; `make_order` reads what the form says.
 
         `driver`: what it is drawn with, if not on this terminal. `allowance`: how much may be drawn, where
-        the way to the terminal is slow.
+        the way to the terminal is slow. `is_there`: whether the terminal still is; the app ends without.
         """
         super().__init__(driver_class=driver)
         for each in THEMES:
@@ -133,15 +136,21 @@ class Dashboard(App[None]):
         self.allowance = allowance
         self.repaints = 0
         """How often something new was shown."""
+        self._is_there = is_there
         self.crash: BaseException | None = None
 
     def on_mount(self) -> None:
         self.watcher.start()
         self.switch_mode("overview")
         self.set_interval(LOOK_SECONDS, self.look)
+        self.set_interval(THERE_SECONDS, self._leave_if_alone)
 
     def on_unmount(self) -> None:
         self.watcher.stop()
+
+    def _leave_if_alone(self) -> None:
+        if self._is_there is not None and not self._is_there():
+            self.exit()
 
     def look(self) -> None:
         """Show the newest snapshot, if it is another; while the coordinator is away, once a second anyway."""

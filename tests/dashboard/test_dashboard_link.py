@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pty
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -60,6 +64,29 @@ async def test_without_a_coordinator_it_says_where_it_looked(home: Home) -> None
     app = Dashboard(Watcher(lambda: AsyncMesh(home.root, patience_seconds=0.0)), order_of)
     async with app.run_test(size=(100, 24)) as pilot:
         await Seat(None, app, pilot).sees("cannot be reached", "refused", "tried again in")
+
+
+@pytest.mark.slow
+async def test_it_ends_with_its_terminal_also_without_a_signal(home: Home) -> None:
+    """Textual would read from what is gone for ever, with a whole core."""
+    async with coordinating(home):
+        pass
+    master, slave = pty.openpty()
+    program = [sys.executable, "-m", "planetmesh", "--home", str(home.root), "dashboard"]
+    env = {**os.environ, "TERM": "xterm-256color"}
+    process = subprocess.Popen(
+        program, stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True
+    )
+    os.close(slave)
+    try:
+        shown = b""
+        while b"cannot be reached" not in shown:
+            shown += await asyncio.to_thread(os.read, master, 65536)
+        os.close(master)
+        assert await asyncio.to_thread(process.wait, PATIENCE_SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 async def test_a_revoked_dashboard_is_told_so(world: World) -> None:
