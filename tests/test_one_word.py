@@ -23,13 +23,18 @@ PACKAGE = Path(__file__).parents[1] / "planetmesh"
 BELOW = ("drain", "resume", "revoke", "forget", "rename", "tag")
 """Commands of `node` and `people`."""
 COMMAND = re.compile(rf"\bplanetmesh (?:{'|'.join(COMMANDS)})\b(?: (?:{'|'.join(BELOW)})\b)?")
+NAMED = re.compile(r"planetmesh[^.\w]")
+"""Before it takes its time to read a file as a tree: by its module's name it is followed by a dot."""
 PROSE = re.compile(r"[.,;)] |[.)]$|(?<= )[a-z]+ [a-z]+(?= |$)")
 """What no command line holds that stands at a sentence's end: marks of a sentence, or two words in a row."""
 
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:
-    """Every text of a file but its docstrings; `X` for what is put in."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    """Every text of a file but its docstrings, `X` for what is put in; none where our name is in no text."""
+    source = path.read_text(encoding="utf-8")
+    if not NAMED.search(source):
+        return
+    tree = ast.parse(source)
     passed = {id(each.value) for each in ast.walk(tree) if isinstance(each, ast.Expr)}
     for each in ast.walk(tree):
         if isinstance(each, ast.JoinedStr):

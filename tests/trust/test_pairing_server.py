@@ -109,6 +109,7 @@ async def test_five_wrong_codes_close_the_window_for_the_right_one(mesh):
     assert not (mesh.folder / "joined-box").exists()
 
 
+@pytest.mark.slow
 async def test_two_hundred_parallel_guesses_get_five_answers(mesh):
     """T03."""
     async with mesh.desk() as desk:
