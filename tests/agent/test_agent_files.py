@@ -185,6 +185,7 @@ async def test_each_task_gets_the_file_that_its_input_names(coordinator):
     assert [coordinator.output(index) for index in range(20)] == [b"%d" % index for index in range(20)]
 
 
+@pytest.mark.slow
 async def test_what_several_tasks_want_comes_once_and_stays_for_the_next(coordinator):
     coordinator.store.slow_seconds = 0.002
     files = (staged(coordinator, "in.bin", LARGE), staged(coordinator, "small", b"s"))
@@ -200,6 +201,7 @@ async def test_what_several_tasks_want_comes_once_and_stays_for_the_next(coordin
     assert coordinator.store.count("POST", "read") == 1
 
 
+@pytest.mark.slow
 async def test_others_run_and_heartbeats_flow_while_a_large_file_comes(coordinator):
     coordinator.store.slow_seconds = 0.05
     files = (staged(coordinator, "in.bin", LARGE),)
@@ -218,6 +220,7 @@ async def test_others_run_and_heartbeats_flow_while_a_large_file_comes(coordinat
         await coordinator.until(lambda: 0 in coordinator.results())
 
 
+@pytest.mark.slow
 async def test_a_transfer_that_is_cut_anywhere_goes_on(coordinator):
     coordinator.store.cuts = [0, 1, 65536, 1_500_000, 3_000_000]
     files = [staged(coordinator, "in.bin", LARGE)]
@@ -282,6 +285,7 @@ async def test_a_fetch_waits_for_a_coordinator_that_is_away(coordinator):
         assert Held(JobId(JOB), 0, 1, running=False) in coordinator.hellos[1].held
 
 
+@pytest.mark.slow
 async def test_damage_on_the_way_is_seen_and_mended_and_told_when_it_stays(coordinator):
     files = [staged(coordinator, "in.bin", LARGE), staged(coordinator, "small", b"small")]
     coordinator.store.spoiled = 2
@@ -369,6 +373,7 @@ def held_by(coordinator) -> set[str]:
     return held
 
 
+@pytest.mark.slow
 async def test_a_cache_that_is_full_of_what_runs_makes_others_wait(coordinator):
     settings = msgspec.structs.replace(SETTINGS, blob_cache_bytes=8_000_000)
     contents = [bytes([number]) * 5_000_000 for number in range(3)]
@@ -439,6 +444,7 @@ async def test_many_small_files_go_together_and_equal_ones_once(coordinator):
     assert coordinator.store.count("POST", "frames") == 2
 
 
+@pytest.mark.slow
 async def test_an_upload_that_is_cut_anywhere_goes_on(coordinator):
     coordinator.store.cuts = [1, 700_000, 1_300_000]
     script = "head -c 5120000 /dev/urandom > out.bin; sha256sum < out.bin | cut -d' ' -f1"
@@ -451,6 +457,7 @@ async def test_an_upload_that_is_cut_anywhere_goes_on(coordinator):
     assert coordinator.store.count("PUT") == 4
 
 
+@pytest.mark.slow
 async def test_an_upload_goes_on_after_the_coordinator_was_away_and_the_hello_holds_the_task(coordinator):
     coordinator.store.cuts = [100_000]
     async with agent(coordinator):

@@ -378,6 +378,7 @@ async def test_a_refused_heartbeat_is_no_messages_fault(coordinator, monkeypatch
     assert side.outbox.aside.count == 0
 
 
+@pytest.mark.slow
 async def test_a_coordinator_that_refuses_everything_is_not_called_without_end(coordinator, monkeypatch):
     """Whatever we say instead: in the end nothing is left to say, and the pace is slow again."""
     monkeypatch.setattr(reconnect, "REFUSED_SECONDS", 0.05)

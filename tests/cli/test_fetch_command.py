@@ -104,6 +104,7 @@ def test_what_may_not_be_replaced_is_told_at_once_and_the_job_goes_on(say, doubl
     assert {path.name: path.read_bytes() for path in here.iterdir()} == {"out0": b"mine"}
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_leaves_whole_files_and_says_how_to_go_on(double: Double, here, home) -> None:
     double.plan = lambda _spec, index: Does(
         files={f"out{index}": b"x" * 3_000_000}, seconds=60.0 if index else 0.0

@@ -12,6 +12,7 @@ from terminal import Terminal
 FAILS = {"exit_code": 3, "outcome": "exit_code", "error": "Exit status 3."}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [1, 2])
 def test_on_a_terminal_the_bar_is_not_drawn_over_it(double: Double, home, stream) -> None:
     double.plan = lambda _spec, index: Does(pieces=((stream, b"part %d" % index),), seconds=0.4 * index)

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 
 def test_a_job_from_submit_to_cancel(say, coordinator: None) -> None:
     status = say("status", "--json").json
@@ -73,6 +75,7 @@ def test_who_leaves_a_code_is_not_told_of_an_error(coordinator: None, home) -> N
         assert process.stderr.read() == ""
 
 
+@pytest.mark.slow
 def test_who_closed_a_code_is_said_to_who_waits_for_its_end(coordinator: None, home, say) -> None:
     command = [
         sys.executable, "-m", "planetmesh", "--home", str(home.root), "code", "--wait", "--role", "viewer"
@@ -86,6 +89,7 @@ def test_who_closed_a_code_is_said_to_who_waits_for_its_end(coordinator: None, h
         assert said == "warning: operator on den closed the window. `planetmesh code` opens a new one.\n"
 
 
+@pytest.mark.slow
 def test_the_log_of_the_mesh_ends_by_ctrl_c_and_says_nothing_of_it(coordinator, home, say) -> None:
     command = [sys.executable, "-m", "planetmesh", "--home", str(home.root), "logs", "--mesh"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -110,6 +110,7 @@ async def test_what_the_coordinator_refuses_is_said_in_the_form(world: World) ->
         await seat.sees("✓ one task")
 
 
+@pytest.mark.slow
 async def test_a_viewer_may_fill_in_the_form_and_is_refused(world: World) -> None:
     async with seated(world, role=Role.VIEWER) as seat:
         await seat.sees("home viewer")

@@ -180,6 +180,7 @@ async def test_every_action_on_a_hostile_job_ends_as_on_others(world: World) -> 
         assert_harmless(seat)
 
 
+@pytest.mark.slow
 async def test_what_is_pasted_into_the_form_is_seen_whole_or_left_out(world: World) -> None:
     hidden = "\x1b]0;owned\x07echo\xa0\u202e '[red]{}[/nothing]'\u200b\x00\r\nsecond line"
     async with seated(world) as seat:

@@ -70,6 +70,7 @@ async def test_nodes_are_drained_resumed_renamed_and_tagged(world: World) -> Non
     assert world.engine.state.nodes[node_id].node.tags == ("fast", "gpu")
 
 
+@pytest.mark.slow
 async def test_revoking_and_forgetting_ask_first(world: World) -> None:
     node_id = await world.add_node("desk")
     async with seated(world) as seat:
@@ -321,6 +322,7 @@ async def test_a_question_is_not_hidden_and_help_is_always_offered(world: World)
         await seat.sees("Its certificate is taken away for good", "it must be", "No (n)", "Revoke (y)")
 
 
+@pytest.mark.slow
 async def test_what_was_said_does_not_pile_up_over_the_screen(world: World) -> None:
     await world.add_node("desk")
     async with seated(world) as seat:
@@ -375,6 +377,7 @@ async def test_a_job_of_many_tasks_is_read_page_by_page(world: World) -> None:
         assert seat.app.screen.tasks.rows[0].status is TaskState.QUEUED
 
 
+@pytest.mark.slow
 async def test_what_comes_while_a_screen_is_taken_down_is_no_crash(world: World) -> None:
     """Textual takes a screen's widgets away first; its timers and what it asked for end after them."""
     await world.add_node("desk", cpus=2)

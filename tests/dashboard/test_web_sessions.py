@@ -62,6 +62,7 @@ async def test_letters_that_come_in_two_parts(world: World) -> None:
         await tab.sees("ü")
 
 
+@pytest.mark.slow
 async def test_it_follows_the_size_of_its_window(world: World) -> None:
     async with web_of(world) as web:
         tab = await web.open(query="?columns=60&rows=20")
