@@ -24,6 +24,8 @@ async def test_the_overview_shows_who_and_what(world: World) -> None:
         fingerprint = world.authority.short_fingerprint
         await seat.sees("home", fingerprint, "1 HEALTHY", "1 OFFLINE", "holiday", "0/10", "attic is OFFLINE")
         await seat.sees("planetmesh explain attic", "operator")
+        # The frames reach the edge of the screen.
+        assert seat.text.splitlines()[1].endswith("╮")
 
 
 @pytest.mark.slow

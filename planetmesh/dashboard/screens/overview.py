@@ -37,10 +37,9 @@ class OverviewScreen(MeshScreen):
     DEFAULT_CSS = """
     OverviewScreen {
         & .card { border: round $foreground 30%; border-title-color: $foreground 80%; padding: 0 1; }
-        & #cards { height: 8; }
-        & #cards Sheet { width: 1fr; height: 8; }
-        & #cards #about { width: 1.2fr; min-width: 26; }
-        & #cards #job-counts { width: 1.2fr; min-width: 30; }
+        /* A grid, whose columns leave no column of the screen over. */
+        & #cards { height: 8; layout: grid; grid-size: 3; grid-columns: 6fr 5fr 7fr; }
+        & #cards Sheet { width: 100%; height: 8; }
         & #charts { height: 4; }
         & Chart { border: round $foreground 30%; border-title-color: $foreground 80%; height: 4;
                   border-subtitle-color: $foreground 80%; }
@@ -49,7 +48,6 @@ class OverviewScreen(MeshScreen):
         & #below.-stacked { layout: vertical; }
         &.-narrow #cards { layout: vertical; height: auto; }
         &.-narrow #cards Sheet { width: 100%; height: auto; }
-        &.-narrow #cards #about, &.-narrow #cards #job-counts { width: 100%; min-width: 0; }
         &.-narrow #below { height: auto; }
         &.-narrow #below VerticalScroll { height: auto; }
         &.-tall #charts, &.-tall Chart { height: 10; }
