@@ -20,12 +20,14 @@ def agent(face: Face, *, log_format: Literal["text", "json"], log_file: Path | N
     """The agent beside a coordinator; `up` starts it and wrote its part down."""
     from planetmesh import logs
     from planetmesh.cli.be_agent import be_local_agent
+    from planetmesh.cli.own_program import keep_unpacked
     from planetmesh.cli.part import Role, read_part
     from planetmesh.cli.up import open_log_file
     from planetmesh.settings import load_settings
 
     home = face.home
     home.prepare()
+    keep_unpacked()
     with home.locked():
         part = read_part(home)
         if part is None or part.role is not Role.AGENT:

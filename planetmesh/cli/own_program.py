@@ -34,6 +34,29 @@ def service_program() -> tuple[str, ...]:
     return (str(Path(program).absolute()), *arguments)
 
 
+def keep_unpacked() -> int | None:
+    """Hold what the one-file binary unpacked for as long as this process lives; gives the descriptor.
+
+    Many systems clear /tmp of what nobody touched for ten days, which would take modules away that are loaded
+    late. Folders with a lock are left alone: tmpfiles.d(5).
+    """
+    unpacked = getattr(sys, "_MEIPASS", None)
+    if not is_frozen() or unpacked is None or sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        descriptor = os.open(unpacked, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None  # it works without
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another process of this program holds it, or such a disk has no locks
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
 def own_environment(*, alone: bool = False) -> dict[str, str]:
     """The environment for it: our own; from the source tree with the way to the package.
 
