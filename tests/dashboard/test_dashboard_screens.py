@@ -132,7 +132,7 @@ async def test_jobs_are_paused_ranked_and_cancelled(world: World) -> None:
         await seat.press("enter")
         await seat.until(lambda: state.jobs[job_id].job.priority == 7)
         await seat.press("x")
-        await seat.sees("Cancel holiday?")
+        await seat.sees("Cancel holiday?", "It drops all that waits.")
         await seat.press("y")
         await seat.sees("CANCELLED", "from the dashboard")
         await seat.press("x")

@@ -94,7 +94,7 @@ class JobScreen(MeshScreen):
             yield Sheet(id="job")
             yield Sheet(id="where")
             yield Grid[TaskView](rows.TASKS, lambda task: task.index, empty="…", id="tasks")
-            yield Grid[Tally](TALLIES, lambda tally: tally.node, empty="…", id="tallies")
+            yield Grid[Tally](TALLIES, lambda tally: tally.node, empty="Reading…", id="tallies")
             yield Sheet(id="task")
         yield SearchLine("only tasks of this page with these words; Escape shows all")
 

@@ -40,10 +40,9 @@ def cancel(dashboard: Dashboard, job: JobView | None) -> None:
                 lambda _: f"{name_of(job)} is cancelled.",
             )
 
-    handed = count_of(job.tasks.running + job.tasks.assigned, "task")
-    question = (
-        f"Cancel {name_of(job)}? Machines stop the {handed} they have of it, and what waits is dropped."
-    )
+    handed = job.tasks.running + job.tasks.assigned
+    stops = f"stops {count_of(handed, 'task')} on machines and " if handed else ""
+    question = f"Cancel {name_of(job)}? It {stops}drops all that waits."
     dashboard.push_screen(Confirm(question, "Cancel it"), go)
 
 
