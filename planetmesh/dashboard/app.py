@@ -206,6 +206,7 @@ class Dashboard(App[None]):
     def refuses_viewer(self) -> bool:
         """Whether this user may only look; says so."""
         if self.snapshot.is_viewer:
+            self.clear_notifications()
             self.say(VIEWER, is_error=True)
         return self.snapshot.is_viewer
 

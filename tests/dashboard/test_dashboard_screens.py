@@ -301,6 +301,8 @@ async def test_a_viewer_sees_all_and_is_refused_in_words(world: World) -> None:
         for key in ("d", "u", "n", "t", "R", "F"):
             await seat.press(key)
             await seat.hears("You are a viewer of this mesh")
+        await seat.pilot.pause(0.3)
+        assert seat.text.count("You are a viewer of this mesh") == 1
         await seat.press("3")
         for key in ("x", "p", "plus"):
             await seat.press(key)
