@@ -33,7 +33,8 @@ def leave(face: Face, /) -> int:
     home = face.home
     if not home.exists():
         raise _nothing(home)
-    with home.locked(hint="Stop it first, with Ctrl-C where it runs; then leave."):
+    stop = "with Ctrl-C where it runs, or by `planetmesh service uninstall`"
+    with home.locked(hint=f"Stop it first, {stop}; then leave."):
         part = read_part(home)
         if part is not None and part.role is Role.COORDINATOR:
             raise Conflict(

@@ -48,6 +48,8 @@ def why_not() -> str:
         return "a systemd of its own needs root"
     if not SYSTEMD.exists() or shutil.which("nsenter") is None:
         return "there is no systemd here (package systemd)"
+    if not Path("/etc/machine-id").exists():
+        return "there is no /etc/machine-id, and systemd would write one"
     if not _own_places():
         return "the cgroups of this machine cannot be written"
     return ""
