@@ -207,6 +207,7 @@ def on_retried(state: MeshState, earlier: Earlier) -> tuple[int, fx.Effects]:
         )
         live.counts.move(TaskState.FAILED, TaskState.QUEUED, task.width)
         live.adopt(queued)
+        live.again.add(task.index)
         found.append(fx.SaveTask(queued))
         again += task.width
     if not again and job.dropped_for is not None:

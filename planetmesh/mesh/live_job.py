@@ -21,6 +21,7 @@ class LiveJob:
     """A job that has not ended, with the tasks of it that have a record and have not ended."""
 
     __slots__ = (
+        "again",
         "ahead",
         "begun",
         "blamed",
@@ -47,6 +48,8 @@ class LiveJob:
         """The first task that was never touched; all from here on are QUEUED without a record."""
         self.ahead: set[int] = set()
         """Except these beyond it, which were cancelled before their turn came."""
+        self.again: set[int] = set()
+        """Tasks that had FAILED, with all their attempts, before somebody asked for more."""
         self.ready: dict[tuple[NodeId, ...], OrderedDict[int, None]] = {}
         """QUEUED tasks that do have a record, oldest first, by the nodes that failed them."""
         self.lines: set[tuple[NodeId, ...]] = set()

@@ -3,8 +3,8 @@
 A node that fails a kind of job quickly, several times in a row, while the same jobs do well elsewhere, gets
 no more of that kind until a cool-down is over; then one task as a probe, whose end says whether it is trusted
 again. A failure that nobody does better is the job's own, and no machine is blamed for it; nor is the second
-machine on which one task fails, or whose neighbours fail now too: the few bad inputs that are left of a job
-would put all of them away.
+machine on which one task fails, or whose neighbours fail now too, or that is given what had failed for good
+before: the few bad inputs that are left of a job would put all of them away.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def on_bad(
     now_steady: float,
 ) -> list[LiveNode]:
     """An attempt failed by itself after so long. Gives the nodes whose standing changed."""
-    if _failed_elsewhere(live.tasks[key[1]], node):
+    if key[1] in live.again or _failed_elsewhere(live.tasks[key[1]], node):
         return []
     record = node.record(live.kind)
     if record.phase is Phase.PROBING and record.probe == key:

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from transcript import Transcript
 
-from planetmesh.mesh import fitness, quarantine
+from planetmesh.mesh import fitness, jobs, quarantine
 from planetmesh.mesh.lifecycle import Phase
 from planetmesh.mesh.live_node import LiveNode
-from planetmesh.model.job import Outcome
+from planetmesh.model.job import Outcome, TaskState
 
 KIND = "command ffmpeg"
 
@@ -103,6 +103,31 @@ def test_tasks_that_failed_elsewhere_too_are_no_machines_fault(mesh: Transcript)
     mesh.place()
     assert len(mesh.node("bad").held) == 3
     fail(mesh, 3)
+    assert phase(mesh) is Phase.GOOD
+    mesh.skip()
+
+
+def test_what_had_failed_for_good_and_is_tried_again_is_no_machines_fault(mesh: Transcript):
+    mesh.join("nas")
+    mesh.submit("a", 8, kind=KIND, max_attempts=1)
+    mesh.place()
+    mesh.start("nas", "a", 0)
+    mesh.join("good", 7)
+    mesh.place()
+    failed = []
+    for index in range(1, 8):
+        was = mesh.task("a", index)
+        mesh.end("good", "a", index, outcome=Outcome.EXIT_CODE, wall_seconds=0.1)
+        failed.append(msgspec.structs.replace(was, state=TaskState.FAILED, failures=1))
+    mesh.join("bad", 8)
+    # What goes on there for long is what others are compared with.
+    mesh.stay("nas", "good", "bad", seconds=4)
+    live = mesh.job("a")
+    jobs.on_retried(mesh.state, jobs.Earlier(live.job, live.counts, 8, (), tuple(failed)))
+    mesh.drain("good")
+    mesh.place()
+    assert len(mesh.node("bad").held) == 7
+    fail(mesh, 7)
     assert phase(mesh) is Phase.GOOD
     mesh.skip()
 
