@@ -77,6 +77,7 @@ def test_what_is_remembered_is_bounded(monkeypatch):
     assert len(telling._known) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [80, 40])
 def test_on_a_terminal_lines_break_between_words(coordinator, home, say, columns) -> None:
     name = "a long name with many words in it for films"

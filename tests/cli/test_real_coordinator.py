@@ -61,6 +61,7 @@ def test_names_with_blanks_slashes_and_percent_signs_reach_the_coordinator_as_ty
     assert "'no such'" in say("node", "drain", "no such").error
 
 
+@pytest.mark.slow
 def test_who_leaves_a_code_is_not_told_of_an_error(coordinator: None, home) -> None:
     command = [sys.executable, "-m", "planetmesh", "--home", str(home.root), "code", "--wait"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

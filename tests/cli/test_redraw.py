@@ -37,6 +37,7 @@ def test_jobs_are_drawn_in_place_and_stay_when_it_ends(home: Home, double, job):
         assert terminal.screen.text == shown
 
 
+@pytest.mark.slow
 def test_a_watched_job_shows_its_progress_and_ends_with_it(home: Home, double, job):
     with Terminal.planetmesh(home.root, "job", job, "-w", columns=60, rows=24) as terminal:
         assert "progress" in terminal.until(lambda text: "1/3" in text)

@@ -138,6 +138,7 @@ async def test_without_the_token_there_is_the_page_and_nothing_else(world: World
         assert not web.apps
 
 
+@pytest.mark.slow
 async def test_sessions_are_refused_without_the_right_token_however_often(world: World) -> None:
     async with web_of(world) as web:
         assert await web.refusal(protocols=()) == 403
@@ -214,6 +215,7 @@ async def test_the_token_is_in_no_log(world: World, caplog) -> None:
     assert token not in caplog.text
 
 
+@pytest.mark.slow
 async def test_connections_that_say_nothing_are_few_and_short(world: World, monkeypatch) -> None:
     monkeypatch.setattr(server, "Connections", lambda: connections.Connections(seconds=0.5, most=3))
     async with web_of(world) as web:

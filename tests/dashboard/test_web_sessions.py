@@ -101,6 +101,7 @@ async def test_nonsense_ends_the_session(world: World, text: str) -> None:
         assert await tab.ends() == End.NONSENSE
 
 
+@pytest.mark.slow
 async def test_bytes_that_are_no_keys_are_borne(world: World) -> None:
     async with web_of(world) as web:
         tab = await web.open()
@@ -218,6 +219,7 @@ def _fail() -> None:
     raise RuntimeError("on purpose")
 
 
+@pytest.mark.slow
 async def test_a_viewer_looks_and_is_refused_in_words(world: World) -> None:
     await world.add_node("attic")
     async with web_of(world, role=Role.VIEWER) as web:
