@@ -8,7 +8,8 @@ and every program that a test starts would compile them again. What the workers 
 looked at by the garbage collector. And the folders of small tests lie in memory where the machine has room:
 no disk to wait for, which is what most of them did. Tests marked `slow` or `system` stay on the disk.
 
-Workers side by side take what may last longest first, so that none is left alone with it at the end. Tests
+Workers side by side take what may last longest first, so that none is left alone with it at the end; for the
+system tests the command says `--maxschedchunk 1`, or the first worker would get all of the long ones. Tests
 marked `alone` come last, and run while no other system test does: they want all cores, or are about how quick
 something is.
 """

@@ -170,5 +170,5 @@ def test_the_first_two_blocks_of_the_readme_are_the_two_commands() -> None:
     ]
     assert second == (
         "python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/python -m pytest -n 2"
-        " -m 'not system' && .venv/bin/python -m pytest -n 4 -m system\n"
+        " -m 'not system' && .venv/bin/python -m pytest -n 4 --maxschedchunk 1 -m system\n"
     )
