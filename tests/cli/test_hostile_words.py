@@ -57,6 +57,7 @@ NAMES_NOTHING = {
     "doctor": "a test of its own, for it looks around on the LAN",
     "backup": "its mesh name is checked when it is given",
     "restore": "as backup",
+    "service": "asks the service manager of this machine, not the mesh",
     "leave": "asks nobody where there is no agent",
     "_agent": "inner",
     "_zygote": "inner",
