@@ -205,7 +205,8 @@ def start_attempt(start: Start, folder: str, env: dict[str, str], ground: Ground
     # The launcher reaps by itself; without this Popen's finaliser would wait for the process too.
     process.returncode = 0
     # Not before: the launcher must keep its own rank to get the processor from a task that forks wildly.
-    os.setpriority(os.PRIO_PROCESS, process.pid, ground.nice)
+    # Its group, for by now it may have started others.
+    os.setpriority(os.PRIO_PGRP, process.pid, ground.nice)
     os.set_blocking(out_read, False)
     os.set_blocking(err_read, False)
     return Attempt(start, process.pid, [out_read, err_read], folder, ground.output_most_bytes)
