@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import aclosing, suppress
-from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -78,6 +77,7 @@ class CallDesk:
         self._mesh = mesh
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[RemoteCall[Any]] = deque()
+        """Other threads put calls in, only the loop takes them out. Never iterated: that would raise then."""
         self._news = asyncio.Event()
         self._listening = asyncio.Event()
         self._sending = 0
@@ -160,8 +160,9 @@ class CallDesk:
             self._drop(self._lost)
 
     def _drop(self, error: BaseException) -> None:
-        left = [*self._waiting, *(call for job in self._jobs.values() for call in job.calls)]
-        self._waiting.clear()
+        left = [call for job in self._jobs.values() for call in job.calls]
+        while self._waiting:
+            left.append(self._waiting.popleft())
         self._jobs.clear()
         for call in left:
             if isinstance(error, CancelledError):
@@ -195,7 +196,7 @@ class CallDesk:
 
     async def _gather(self) -> None:
         """If many come at once, wait for the rest of them, but not for long."""
-        is_large = any(call.arguments.parcel is not None for call in islice(self._waiting, 1))
+        is_large = bool(self._waiting) and self._waiting[0].arguments.parcel is not None
         lull, burst = (LARGE_LULL_SECONDS, LARGE_BURST_SECONDS) if is_large else (LULL_SECONDS, BURST_SECONDS)
         until = self._loop.time() + burst
         before, count = 0 if is_large else 1, len(self._waiting)

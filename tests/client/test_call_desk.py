@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from cutting_proxy import UP, CuttingProxy
 
@@ -124,3 +126,22 @@ async def test_large_arguments_are_with_the_coordinator_before_their_job(tmp_pat
         # Let go of once they are there.
         await until(lambda: not any(call.arguments.parcel.blobs for call in calls[:2]))
         calls.cancel()
+
+
+class Shared(deque[Any]):
+    """As if another thread always put something in just now."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise RuntimeError("deque mutated during iteration")
+
+
+async def test_calls_that_other_threads_put_in_meanwhile_break_nothing(tmp_path: Path):
+    async with connected(tmp_path) as (world, _proxy, mesh):
+        desk = mesh.call_desk()
+        desk._waiting = Shared()
+        first = mesh.submit(abs, -1)
+        await emit(world, await the_job(world), '{"n":0,"v":1}\n')
+        assert await first == 1
+        left = [mesh.submit(abs, -number) for number in range(100)]
+        await mesh.close()
+        assert all(call.cancelled() for call in left)
