@@ -33,6 +33,7 @@ Examples:
   planetmesh service install --env PATH=/opt/tools/bin:/usr/bin:/bin
 
 What --env said is kept when the service is installed again without it; --env '' takes it back.
+Everybody on this machine can read it: no passwords.
 """
 _STATUS_EXAMPLES = """
 \b
