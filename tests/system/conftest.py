@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fleet import Fleet
 from lan import Lan, why_not
+from meshes import Machine
 
 
 @pytest.fixture
@@ -28,6 +30,21 @@ def make_lan() -> Iterator[Callable[[int], Lan]]:
 def lan(make_lan: Callable[[int], Lan]) -> Lan:
     """A LAN of three hosts: h1, h2, h3."""
     return make_lan(3)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Callable[..., Machine]]:
+    """`machine("desk")` or `machine("desk", lan=lan, host="h1")`; ended after the test."""
+    made: list[Machine] = []
+
+    def make(name: str, **where: Any) -> Machine:
+        made.append(Machine(tmp_path / name, **where))
+        return made[-1]
+
+    yield make
+    for each in reversed(made):
+        print(f"──── {each.home.name}\n{each.log[-4000:]}")  # pytest shows it for failed tests only
+        each.close()
 
 
 @pytest.fixture

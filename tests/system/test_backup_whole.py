@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,20 +14,6 @@ from test_up_asks import Terminal
 pytestmark = pytest.mark.system
 
 WORDS = "five words nobody puts together"
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Callable[..., Machine]]:
-    made: list[Machine] = []
-
-    def make(name: str, **where) -> Machine:
-        made.append(Machine(tmp_path / name, **where))
-        return made[-1]
-
-    yield make
-    for each in reversed(made):
-        print(f"──── {each.home.name}\n{each.log[-4000:]}")
-        each.close()
 
 
 @pytest.fixture

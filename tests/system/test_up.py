@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,20 +15,6 @@ from meshes import Machine, free_port, join, wait_until
 pytestmark = pytest.mark.system
 
 MakeMachine = Callable[..., Machine]
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[MakeMachine]:
-    """`machine("desk")` or `machine("desk", lan=lan, host="h1")`; ended after the test."""
-    made: list[Machine] = []
-
-    def make(name: str, **where) -> Machine:
-        made.append(Machine(tmp_path / name, **where))
-        return made[-1]
-
-    yield make
-    for each in reversed(made):
-        each.close()
 
 
 @pytest.fixture
