@@ -35,7 +35,7 @@ START_SECONDS = 20.0
 CALL_SECONDS = 30.0
 STOP_SECONDS = 30.0
 _ports = itertools.count(10_000 + 2 * (os.getpid() % 10_000), 2)
-"""Below what systems give to outgoing connections, and apart for test runs side by side."""
+"""Below what systems give to outgoing connections."""
 
 
 @dataclass(frozen=True)
@@ -183,10 +183,22 @@ class Machine:
 def free_port() -> str:
     """A port for a coordinator on this machine's own network, with the next one free for its pairing.
 
+    No test process beside this one is given either of them, though nothing listens there yet.
     `--port 0` would do for the coordinator; but who joins by its address looks for the pairing next to it,
     and there another test's coordinator may stand.
     """
-    return str(next(port for port in _ports if _is_free(port) and _is_free(port + 1)))
+    return str(next(port for port in _ports if _claim(port) and _is_free(port) and _is_free(port + 1)))
+
+
+def _claim(port: int) -> bool:
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0planetmesh-test-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    claim.detach()  # held until this process ends
+    return True
 
 
 def _is_free(port: int) -> bool:
