@@ -132,6 +132,7 @@ class Terminal:
         self._ours, theirs = os.openpty()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.screen = Screen(columns, rows)
+        self._is_gone = False
         self.seen = b""
         """All bytes that came."""
         _say_size(theirs, columns, rows)
@@ -156,7 +157,8 @@ class Terminal:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        os.close(self._ours)
+        if not self._is_gone:
+            os.close(self._ours)
 
     def type(self, text: str) -> None:
         os.write(self._ours, text.encode())
@@ -165,6 +167,11 @@ class Terminal:
         """Only made known: what stands on the screen is not moved."""
         _say_size(self._ours, columns, rows)
         self.screen.columns = columns
+
+    def hang_up(self) -> None:
+        """The terminal goes away, as when its window is closed or ssh breaks off."""
+        self._is_gone = True
+        os.close(self._ours)
 
     def until(self, reached: Callable[[str], bool], seconds: float = 30.0) -> str:
         """Read on until the screen's text is so; gives it."""

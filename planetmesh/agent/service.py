@@ -356,16 +356,12 @@ def _signals(stops: Stops) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in told}
     for number, tell in told.items():
-        if sys.platform == "win32":
-            signal.signal(number, _in_loop(loop, tell))
-        else:
-            loop.add_signal_handler(number, tell)
+        # uvloop's own `add_signal_handler` may call twice for one signal that comes right behind another.
+        signal.signal(number, _in_loop(loop, tell))
     try:
         yield
     finally:
         for number, handler in before.items():
-            if sys.platform != "win32":
-                loop.remove_signal_handler(number)
             signal.signal(number, handler)
 
 

@@ -6,6 +6,7 @@ escaped by JSON; nothing from the mesh is ever read as markup.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -165,9 +166,11 @@ class _Teller:
     def _tell(self, sentence: str) -> None:
         self.make_room()
         sys.stdout.flush()
-        self.begin_line()
-        sys.stderr.write(wrapped(clean(sentence, SENTENCE_MOST_LETTERS)) + "\n")
-        sys.stderr.flush()
+        # A terminal that has gone hears nothing; what goes on without it has not failed for that.
+        with contextlib.suppress(OSError):
+            self.begin_line()
+            sys.stderr.write(wrapped(clean(sentence, SENTENCE_MOST_LETTERS)) + "\n")
+            sys.stderr.flush()
 
 
 def _do_nothing() -> None:

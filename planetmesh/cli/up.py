@@ -18,6 +18,7 @@ import click
 
 from planetmesh.cli.codes_in import Way, check_way, way_options
 from planetmesh.cli.face import Face
+from planetmesh.cli.hangup import stops_in_order
 from planetmesh.cli.own_program import keep_unpacked
 from planetmesh.cli.part import Part, Role, Wishes, check_name, read_part, write_part
 from planetmesh.cli.secret_lines import is_asked
@@ -120,7 +121,7 @@ def up(
         check_known(home)
     home.prepare()
     keep_unpacked()
-    with home.locked():
+    with home.locked(), stops_in_order():
         log_file = log_file and log_file.expanduser().absolute()
         return _take_part(face, home, way, wishes, How(new, tied, log_format, log_file))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from meshes import Machine, free_port, join
+from meshes import PROGRAM, Machine, free_port, join
 from terminal import Terminal
 
 pytestmark = pytest.mark.system
@@ -88,3 +88,32 @@ def test_an_agent_shows_its_link_and_why_it_is_gone(desk: Machine, tmp_path: Pat
         terminal.type("\x03")
         assert terminal.end() == 0
         assert "link  " not in terminal.screen.text
+
+
+def test_an_agent_whose_terminal_goes_away_lets_its_task_end(desk: Machine, tmp_path: Path):
+    shelf, log = Machine(tmp_path / "shelf"), tmp_path / "shelf.log"
+    port = next(each["port"] for each in desk.events if each.get("event") == "up")
+    join(desk, shelf, "--join", f"127.0.0.1:{port}", "--name", "shelf", "--no-mdns")
+    shelf.stop()
+    with up(shelf.home, "--log-file", str(log), rows=20) as terminal:
+        terminal.until(lambda text: "connected  since" in text)
+        job = desk.json("run", "--detach", "--", "sh", "-c", "sleep 3; echo all of it")["id"]
+        terminal.until(lambda text: "1 running" in text)
+        terminal.hang_up()
+        os.kill(terminal.process.pid, signal.SIGHUP)  # the shell says it as well
+        assert terminal.process.wait(30) == 0
+    assert '"event": "agent.stopping"' in log.read_text()
+    [task] = desk.json("job", job, "--tasks")
+    assert (task["status"], task["attempts"]) == ("COMPLETED", 1)
+
+
+def test_a_coordinator_that_ignores_hangups_outlives_its_terminal(tmp_path: Path):
+    home = Machine(tmp_path / "desk")
+    start = ["/bin/sh", "-c", "trap '' HUP; exec \"$@\"", "nohup", *PROGRAM, "up", *ALONE, "--no-agent"]
+    with Terminal([*start, "--port", free_port()], {"PLANETMESH_HOME": str(home.home)}) as terminal:
+        terminal.until(lambda text: "add a node" in text)
+        terminal.hang_up()
+        os.kill(terminal.process.pid, signal.SIGHUP)
+        assert home.json("nodes") == []
+        os.kill(terminal.process.pid, signal.SIGTERM)
+        assert terminal.process.wait(30) == 0
