@@ -218,6 +218,16 @@ async def test_a_copy_of_a_home_does_not_throw_the_connected_machine_out(world: 
     assert "leave" not in [row["action"] for row in (await operator.get("/v1/audit")).json]
 
 
+async def test_the_only_operator_cannot_leave(world: World, operator: Client):
+    refused = await operator.ask("DELETE", "/v1/self")
+    assert (refused.status, refused.json["error"]["hint"]) == (
+        409, "Let another one in first: planetmesh code --role operator",
+    )  # fmt: skip
+    stays = world.open(await world.member(Role.OPERATOR))
+    assert (await operator.ask("DELETE", "/v1/self")).status == 200
+    assert (await stays.get("/v1/self")).status == 200
+
+
 async def _enrolled(world: World, identity: Any) -> str:
     record = Node(id=identity.principal.id, name="thief")
     await world.engine.do(lambda state, now: nodes.on_node_enrolled(state, record, now))

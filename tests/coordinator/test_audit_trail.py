@@ -137,7 +137,8 @@ async def revoke_member(world: World, client: Client) -> tuple[Answer, str]:
 
 
 @change("DELETE", "/v1/self", "leave")
-async def leave(_world: World, client: Client) -> tuple[Answer, str]:
+async def leave(world: World, client: Client) -> tuple[Answer, str]:
+    await world.member(Role.OPERATOR)  # the last one could not
     return await client.ask("DELETE", "/v1/self"), client.id
 
 

@@ -8,7 +8,7 @@ import re
 
 from aiohttp import web
 
-from planetmesh.coordinator.access import READERS
+from planetmesh.coordinator.access import OPERATORS, READERS
 from planetmesh.coordinator.api.call import Call
 from planetmesh.errors import BadInput, Conflict
 from planetmesh.mesh import effects as fx
@@ -114,6 +114,14 @@ async def leave(call: Call) -> web.StreamResponse:
         raise Conflict(
             f"The node '{live.node.name}' is connected at this moment.",
             hint="If this home is a copy of another machine's, its own certificate is left alone.",
+        )
+    operators = {
+        each.id for each in parts.access.serials.living(OPERATORS, call.parts.engine.read_clock().wall)
+    }
+    if operators == {member}:
+        raise Conflict(
+            "You are the only operator: nobody could give orders any more.",
+            hint="Let another one in first: planetmesh code --role operator",
         )
     name = live.node.name if live is not None else parts.access.serials.name_of(member)
     changes = parts.access.revoke(member)
