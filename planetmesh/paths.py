@@ -71,6 +71,11 @@ class Home:
         return self.root / "mesh.db"
 
     @property
+    def database_files(self) -> tuple[Path, ...]:
+        """The database, and what SQLite keeps beside it: a log that met another database would ruin it."""
+        return (self.database, *(self.root / f"{self.database.name}-{each}" for each in ("wal", "shm")))
+
+    @property
     def outputs_database(self) -> Path:
         return self.root / "outputs.db"
 

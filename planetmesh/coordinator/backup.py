@@ -193,10 +193,8 @@ def _content(path: Path) -> bytes | None:
 
 def _places(home: Home) -> list[Path]:
     """All that a restore writes, role.json first."""
-    database = home.database
-    logs = [database.with_name(database.name + ending) for ending in ("-wal", "-shm")]
     folders = [home.authority, home.coordinator, home.operator, home.agent, home.local_agent]
-    return [home.role_file, *folders, database, *logs, home.settings_file]
+    return [home.role_file, *folders, *home.database_files, home.settings_file]
 
 
 def _remove(path: Path) -> None:

@@ -133,10 +133,7 @@ class Authority:
             )
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = _self_signed(key, mesh_id, clock())
-        try:
-            _write_folder(folder, key_to_pem(key), certificate.public_bytes(Encoding.PEM))
-        except OSError as error:
-            raise StorageFailed(f"The authority in {folder} cannot be written: {error.strerror}.") from error
+        _write_folder(folder, key_to_pem(key), certificate.public_bytes(Encoding.PEM))
         return cls(key, certificate, clock)
 
     @classmethod
@@ -166,10 +163,7 @@ class Authority:
         """Put a CA from a backup in its place; all or nothing. Raise Conflict if there is one already."""
         if folder.exists():
             raise Conflict(f"There is an authority in {folder} already.", hint="Choose another --home DIR.")
-        try:
-            _write_folder(folder, key_pem, cert_pem)
-        except OSError as error:
-            raise StorageFailed(f"The authority in {folder} cannot be written: {error.strerror}.") from error
+        _write_folder(folder, key_pem, cert_pem)
         return cls.open(folder)
 
     @staticmethod
@@ -339,15 +333,18 @@ def _mesh_id_of(certificate: x509.Certificate) -> str:
 
 
 def _write_folder(folder: Path, key_pem: bytes, cert_pem: bytes) -> None:
-    """Fill a folder beside and move it into place: never a key without its certificate."""
+    """Fill a folder beside and move it into place: never a key without its certificate. Or StorageFailed."""
     beside = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(mode=0o700, parents=True)
-    _create_private(beside / KEY, key_pem)
-    _create_private(beside / CERTIFICATE, cert_pem)
-    _sync(beside)
-    beside.rename(folder)
-    _sync(folder.parent)
+    try:
+        beside.mkdir(mode=0o700, parents=True)
+        _create_private(beside / KEY, key_pem)
+        _create_private(beside / CERTIFICATE, cert_pem)
+        _sync(beside)
+        beside.rename(folder)
+        _sync(folder.parent)
+    except OSError as error:
+        raise StorageFailed(f"The authority in {folder} cannot be written: {error.strerror}.") from error
 
 
 def _create_private(path: Path, content: bytes) -> None:
