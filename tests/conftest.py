@@ -53,6 +53,8 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
+LIMIT_SECONDS = 180
+"""Of slow and system tests that say none: alone they take seconds, on a busy machine many times that."""
 _MEMORY_DISK = Path("/dev/shm")
 _MEMORY_DISK_FREE_BYTES = 2 * 2**30
 
@@ -60,6 +62,10 @@ _MEMORY_DISK_FREE_BYTES = 2 * 2**30
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """After pytest-randomly: among those of one limit the order is still drawn."""
     items.sort(key=lambda item: (item.get_closest_marker("alone") is not None, -_limit_seconds(item)))
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        if marks & {"slow", "system"} and "timeout" not in marks:
+            item.add_marker(pytest.mark.timeout(LIMIT_SECONDS))
 
 
 def _limit_seconds(item: pytest.Item) -> float:

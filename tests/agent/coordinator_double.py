@@ -38,7 +38,7 @@ from planetmesh.wire.agent import (
 from planetmesh.wire.api import ApiError, ErrorAnswer, RenewCertificate, RenewedCertificate
 from planetmesh.wire.codec import PROTOCOL, decode_from_agent, encode_frames
 
-PATIENCE_SECONDS = 8.0
+PATIENCE_SECONDS = 30.0
 SETTINGS = Settings(heartbeat_seconds=0.1)
 
 

@@ -228,9 +228,13 @@ async def test_output_waits_in_its_pipe_while_no_more_can_be_kept(coordinator, m
         await coordinator.until(lambda: coordinator.of(Heartbeat))
         coordinator.acknowledges = False
         await coordinator.assign(JOB, [0])
-        await asyncio.sleep(0.7)
-        kept = sum(path.stat().st_size for path in running.options.home.outbox.iterdir())
-        assert 2**20 < kept < 4 * 2**20
+
+        def kept() -> int:
+            return sum(path.stat().st_size for path in running.options.home.outbox.iterdir())
+
+        await coordinator.until(lambda: kept() > 2**20)
+        await asyncio.sleep(0.5)
+        assert kept() < 4 * 2**20
         assert not coordinator.results()
         coordinator.acknowledges = True
         coordinator.cut()

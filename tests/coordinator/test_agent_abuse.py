@@ -50,7 +50,7 @@ from planetmesh.wire.agent import (
 )
 from planetmesh.wire.codec import PROTOCOL, decode_to_agent, encode_frames
 
-PATIENCE_SECONDS = 8.0
+PATIENCE_SECONDS = 30.0
 MIB = 1024 * 1024
 CUT_OFF = {"1009", "1002", "1006"}
 """Too large, not the protocol; or neither, when the line was cut while we were still sending."""

@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +15,9 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("the zygote stands on Linux", allow_module_level=True)
 
-from planetmesh.agent.sandbox import folders, tree
+from left_alive import PATIENCE_SECONDS, marked
+
+from planetmesh.agent.sandbox import folders
 from planetmesh.agent.sandbox.handle import LauncherHandle, Zygote
 from planetmesh.agent.sandbox.messages import (
     Ended,
@@ -29,8 +30,6 @@ from planetmesh.agent.sandbox.messages import (
     Start,
     Started,
 )
-
-PATIENCE_SECONDS = 20.0
 
 
 @pytest.fixture(scope="session")
@@ -126,19 +125,6 @@ class Job:
 
     def alive(self) -> list[int]:
         return marked(self.spec.folder)
-
-
-def marked(folder: str) -> list[int]:
-    """Living processes that inherited the marker of a job."""
-    living = [process.pid for process in tree.snapshot().values() if process.state not in "ZX"]
-    return [pid for pid in living if tree.marker_of(pid).startswith(f"{folder}/")]
-
-
-async def nobody_left(folder: str, within_seconds: float) -> None:
-    end = time.monotonic() + within_seconds
-    while marked(folder):
-        assert time.monotonic() < end, f"still alive: {marked(folder)}"
-        await asyncio.sleep(0.02)
 
 
 @pytest.fixture

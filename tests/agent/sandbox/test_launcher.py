@@ -6,10 +6,10 @@ import asyncio
 import os
 import signal
 import stat
-import time
 from pathlib import Path
 
 import pytest
+from left_alive import PATIENCE_SECONDS, nobody_left
 
 from planetmesh.agent.sandbox import tree
 from planetmesh.agent.sandbox.messages import Ended, Output, Start, Started, Why
@@ -168,13 +168,14 @@ async def test_a_time_limit_ends_the_attempt(open_job):
     end = await job.run("/bin/sleep", "30")
     assert end.why is Why.TIMEOUT
     assert "0.2 s" in end.message
-    assert 0.2 <= end.wall_seconds < 2
+    assert 0.2 <= end.wall_seconds < 25
 
 
 @pytest.mark.slow
 async def test_silence_ends_the_attempt_but_output_keeps_it_alive(open_job):
-    job = await open_job(silence_seconds=0.4)
-    talker = job.start("/bin/sh", "-c", "for i in 1 2 3 4 5 6; do echo $i; sleep 0.15; done")
+    # Between two words a busy machine may take a second to begin the next `sleep`.
+    job = await open_job(silence_seconds=2.0)
+    talker = job.start("/bin/sh", "-c", "for i in 1 2 3 4 5 6; do echo $i; sleep 0.5; done")
     silent = job.start("/bin/sh", "-c", "echo once; sleep 30")
     assert (await job.end(silent)).why is Why.SILENCE
     assert (await job.end(talker)).why is Why.EXIT
@@ -260,14 +261,12 @@ async def test_a_task_inherits_only_its_three_descriptors(job):
 async def test_a_launcher_that_dies_is_told_and_leaves_nothing(job):
     index = job.start("/bin/sh", "-c", "(setsid sleep 60 &) ; sleep 60")
     await job.started(index)
-    await asyncio.sleep(0.1)
-    assert len(job.alive()) >= 2
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(job.alive()) < 2:  # noqa: ASYNC110  the shell and what it starts
+            await asyncio.sleep(0.02)
     os.kill(job.handle.ready.pid, signal.SIGKILL)
     await job.until("the loss", lambda: job.lost)
-    begun = time.monotonic()
-    while job.alive():
-        assert time.monotonic() - begun < 5
-        await asyncio.sleep(0.02)
+    await nobody_left(job.spec.folder)
 
 
 def test_a_name_full_of_parentheses_does_not_fool_the_list():

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from left_alive import nobody_left
 
 from planetmesh.agent.sandbox import folders, landlock, tree
 from planetmesh.agent.sandbox.messages import Limits, Why
@@ -38,9 +39,7 @@ async def test_a_launcher_that_its_task_stops_is_ended_with_all_it_ran(open_job)
     job.start("/bin/sleep", "300")
     python(job, "os.kill(launcher, signal.SIGSTOP)")
     await job.until("the loss", lambda: job.lost)
-    async with asyncio.timeout(5):
-        while job.alive():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+    await nobody_left(job.spec.folder)
 
 
 async def test_a_clean_launcher_serves_the_next_job_with_nothing_of_the_first(open_job):
@@ -188,9 +187,7 @@ async def test_a_launcher_that_does_not_listen_is_killed_at_the_end(open_job, mo
     # Nothing stops it, so the zygote sees nothing: it only never reads again.
     monkeypatch.setattr(job.handle, "_command", lambda _batch: None)
     await (close_while_cancelled(job.handle) if is_cancelled else job.handle.close())
-    async with asyncio.timeout(5):
-        while job.alive():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+    await nobody_left(job.spec.folder)
 
 
 @needs_scopes

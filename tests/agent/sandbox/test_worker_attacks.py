@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cloudpickle
 import pytest
+from left_alive import nobody_left
 from test_workers import begin, make, values
 
 from planetmesh.agent.sandbox import tree
@@ -160,9 +161,7 @@ async def test_garbage_among_the_values_is_passed_on_as_it_is(job):
 async def test_a_call_that_kills_its_launcher_takes_only_its_job(job):
     begin(job, lambda: (os.system("sleep 300 & setsid sleep 300 &"), os.kill(os.getppid(), signal.SIGKILL)))
     await job.until("the loss", lambda: job.lost)
-    async with asyncio.timeout(5):
-        while job.alive():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+    await nobody_left(job.spec.folder)
 
 
 def daemon(how):

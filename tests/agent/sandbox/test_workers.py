@@ -240,7 +240,7 @@ async def test_a_launcher_rests_without_its_workers(job):
     pid = values(job, 1)[0]
     assert tree.look_at(pid) is None
     launcher = job.handle.ready.pid
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not (ready := tree.children_of(launcher, tree.snapshot())):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     job.handle.adopt("job-two", {}, Limits(), 2)
@@ -274,7 +274,7 @@ async def test_fewer_slots_leave_fewer_workers(open_job):
     assert set(tree.children_of(launcher, tree.snapshot())) == before, "between two tasks there is often less"
     job.handle.set_slots(1)
     await make(job, slow)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while len(tree.children_of(launcher, tree.snapshot())) > 1:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
