@@ -208,7 +208,7 @@ def test_thousands_of_inventions_do_not_push_out_the_true_one(claimed: str, firs
         "far addresses": lambda number: f"10.{number // 65536}.{number // 256 % 256}.{number % 256}",
         "incomplete": lambda _: "192.168.1.5",
     }[claimed]
-    began = time.monotonic()
+    began = time.process_time()  # whatever else this machine does
     for number in range(3_000):
         if number == (0 if first else 2_900):
             table.hear((MESH, NODE), heard("192.168.1.5"), 0.0)
@@ -217,7 +217,7 @@ def test_thousands_of_inventions_do_not_push_out_the_true_one(claimed: str, firs
         table.hear((mesh8, NODE), heard(addresses(number), hints=hints), float(number))
     assert len(table) <= MOST_CANDIDATES
     assert any(one.mesh8 == MESH for one in table.found())
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 # The adapters
@@ -355,7 +355,7 @@ async def test_announced_found_updated_gone(announcer: Announcer, plain: Announc
     seen: asyncio.Queue[list[Found]] = asyncio.Queue()
 
     async def next_one(wanted: tuple[str, ...] | None) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while True:
                 ours = [one for one in await seen.get() if one.mesh8 == plain.mesh_id8]
                 if (ours[0].slots if ours else None) == wanted:
@@ -377,7 +377,7 @@ async def test_find_ends_early_and_tells_the_whole(announcer: Announcer, plain: 
         return any(one.mesh8 == plain.mesh_id8 for one in found)
 
     async with asyncio.TaskGroup() as group:
-        finding = group.create_task(find(9, until=until, bind=LOOPBACK, settle_seconds=0.05))
+        finding = group.create_task(find(30, until=until, bind=LOOPBACK, settle_seconds=0.05))
         await announcer.start(pairing(plain), LOOPBACK)
     found = finding.result()
     assert [one for one in found if one.mesh8 == plain.mesh_id8] == [
@@ -394,7 +394,7 @@ async def test_errors_of_the_caller_come_through(announcer: Announcer, plain: An
     async with asyncio.TaskGroup() as group:
         group.create_task(announcer.start(plain, LOOPBACK))
         with pytest.raises(TimeoutError, match="the caller's own"):
-            await find(9, until=broken, bind=LOOPBACK)
+            await find(30, until=broken, bind=LOOPBACK)
 
 
 async def test_an_echo_of_our_name_does_not_keep_us_silent(announcer: Announcer, plain: Announcement) -> None:

@@ -191,14 +191,14 @@ class Client:
         return self.session.get(self.base + path, timeout=aiohttp.ClientTimeout(total=30))
 
 
-async def until(true: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(true: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait for something that will become so."""
     async with asyncio.timeout(seconds):
         while not true():  # noqa: ASYNC110  there is no event for whatever a test looks at
             await asyncio.sleep(0.002)
 
 
-async def next_line(response: aiohttp.ClientResponse, seconds: float = 5.0) -> Any:
+async def next_line(response: aiohttp.ClientResponse, seconds: float = 30.0) -> Any:
     """The next line that is not empty; None at the end."""
     async with asyncio.timeout(seconds):
         while line := await response.content.readline():

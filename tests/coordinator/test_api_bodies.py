@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +11,8 @@ import aiohttp
 import pytest
 from api_world import COMMAND, Client, World, running_world, until
 
+from planetmesh.coordinator.api.call import BODY_GRACE_SECONDS
+from planetmesh.coordinator.api.guard import HEAD_SECONDS
 from planetmesh.model.identity import Role
 
 SPEC = json.dumps(COMMAND)
@@ -155,7 +156,7 @@ async def test_a_fault_in_the_middle_of_an_answer_ends_the_connection(world: Wor
     await link.receive_str()
     world.access.check = lambda _request: 1 / 0
     await link.send_str("hello")
-    message = await link.receive(timeout=1)
+    message = await link.receive(timeout=20)
     assert message.type in {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR, aiohttp.WSMsgType.CLOSE}
     await until(lambda: not world.access.connections.of(agent.id))
     assert "api.fault" in [record.getMessage() for record in caplog.records]
@@ -164,7 +165,7 @@ async def test_a_fault_in_the_middle_of_an_answer_ends_the_connection(world: Wor
 async def test_what_is_not_http_is_answered_plainly(world: World):
     reader, writer = await world.raw(await world.member(Role.VIEWER))
     writer.write(b"\x00\x01\x02 nonsense\r\n\r\n")
-    answer = await asyncio.wait_for(reader.read(), 2)
+    answer = await asyncio.wait_for(reader.read(), 20)
     assert b"400" in answer.split(b"\r\n")[0]
     assert b"Traceback" not in answer
     assert b"aiohttp" not in answer
@@ -174,7 +175,7 @@ async def test_header_floods_are_cut_off(world: World):
     reader, writer = await world.raw(await world.member(Role.VIEWER))
     head = b"".join(b"X-%d: y\r\n" % number for number in range(1000))
     writer.write(b"GET /v1/nodes HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n")
-    assert b"400" in (await asyncio.wait_for(reader.read(), 2)).split(b"\r\n")[0]
+    assert b"400" in (await asyncio.wait_for(reader.read(), 20)).split(b"\r\n")[0]
 
 
 class TestSlowPeers:
@@ -183,13 +184,13 @@ class TestSlowPeers:
     async def test_silence_after_the_handshake(self, tmp_path: Path):
         async with running_world(tmp_path, head_seconds=0.2) as world:
             reader, _writer = await world.raw(await world.member(Role.AGENT))
-            assert await _end_of(reader) < 1.0
+            await _ended(reader)
 
     async def test_headers_that_trickle(self, tmp_path: Path):
         async with running_world(tmp_path, head_seconds=0.2) as world:
             reader, writer = await world.raw(await world.member(Role.AGENT))
             trickle = asyncio.ensure_future(_trickle(writer, b"GET /v1/agent HTTP/1.1\r\nX: " + b"y" * 500))  # noqa: TID251  ends with the test
-            assert await _end_of(reader) < 1.0
+            await _ended(reader)
             trickle.cancel()
 
     async def test_headers_that_trickle_in_a_later_request(self, tmp_path: Path):
@@ -199,28 +200,28 @@ class TestSlowPeers:
             assert (await reader.readline()).startswith(b"HTTP/1.1 200")
             await asyncio.sleep(0.3)
             writer.write(b"GET /v1/no")
-            assert await _end_of(reader) < 1.0
+            await _ended(reader)
 
     async def test_a_connection_may_rest_between_requests(self, tmp_path: Path):
-        async with running_world(tmp_path, head_seconds=0.1) as world:
+        async with running_world(tmp_path, head_seconds=0.5) as world:
             viewer = await world.client(Role.VIEWER)
             assert (await viewer.get("/v1/nodes")).status == 200
             connections = set(world.access.connections)
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.8)
             assert (await viewer.get("/v1/nodes")).status == 200
             assert set(world.access.connections) == connections
 
     async def test_a_long_poll_is_not_a_slow_request(self, tmp_path: Path):
-        async with running_world(tmp_path, head_seconds=0.1) as world:
+        async with running_world(tmp_path, head_seconds=0.5) as world:
             operator = await world.client()
             job_id = await operator.submit()
-            assert (await operator.get(f"/v1/jobs/{job_id}?wait=0.3")).status == 200
+            assert (await operator.get(f"/v1/jobs/{job_id}?wait=0.8")).status == 200
 
     async def test_a_body_that_never_ends(self, tmp_path: Path):
         async with running_world(tmp_path, body_grace_seconds=0.2) as world:
             reader, writer = await world.raw(await world.member(Role.OPERATOR))
             writer.write(b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
-            assert await _end_of(reader) < 1.0
+            await _ended(reader)
 
     async def test_one_holder_cannot_take_all_connections(self, tmp_path: Path):
         async with running_world(tmp_path, each_most=3) as world:
@@ -229,16 +230,14 @@ class TestSlowPeers:
                 await world.raw(greedy)
             await until(lambda: len(world.access.connections) == 3)
             reader, _writer = await world.raw(greedy)
-            assert await _end_of(reader) < 1.0
+            await _ended(reader)
             assert (await (await world.client()).get("/v1/status")).status == 200
 
 
-async def _end_of(reader: asyncio.StreamReader) -> float:
-    """Seconds until the other side ends the connection."""
-    started = time.monotonic()
+async def _ended(reader: asyncio.StreamReader) -> None:
+    """Until the other side ends the connection, and sooner than it would by the timers as they are."""
     with suppress(ConnectionError):
-        await asyncio.wait_for(reader.read(), 5)
-    return time.monotonic() - started
+        await asyncio.wait_for(reader.read(), 0.9 * min(HEAD_SECONDS, BODY_GRACE_SECONDS))
 
 
 async def _trickle(writer: asyncio.StreamWriter, data: bytes) -> None:

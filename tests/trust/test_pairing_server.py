@@ -46,7 +46,7 @@ async def join(mesh: Mesh, desk: PairingDesk, code: Code, *, role: Role = Role.A
     )
 
 
-async def until(condition, seconds=3.0):
+async def until(condition, seconds=30.0):
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  the condition is another party's state
             await asyncio.sleep(0.01)
@@ -359,7 +359,7 @@ async def test_leaving_waits_for_no_stranger(mesh):
         reader, writer = await asyncio.open_connection("127.0.0.1", desk.port)
         await asyncio.sleep(0.05)
         left = time.monotonic()
-    assert time.monotonic() - left < 1
+    assert time.monotonic() - left < PairingLimits().step_seconds
     assert await reader.read() == b""
     writer.close()
 
@@ -490,7 +490,7 @@ async def test_the_verdict_leaves_at_a_fixed_time(mesh):
                 sent = time.monotonic()
                 await evil.ask(proof)
                 times.append(time.monotonic() - sent)
-    assert all(0.095 <= each < 0.35 for each in times)
+    assert all(0.095 <= each < PairingLimits().step_seconds for each in times)
 
 
 async def test_one_exchange_a_second_from_one_address_and_the_joiner_waits_for_it(mesh):

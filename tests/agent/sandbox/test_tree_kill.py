@@ -20,12 +20,13 @@ TREE = "(setsid sh -c 'sleep 61 & sleep 62' &) ; sleep 63 & (sh -c 'kill -STOP $
 async def test_a_grandchild_that_keeps_stdout_does_not_hold_the_end(job):
     end = await job.shell("sleep 60 & echo done")
     assert (end.exit_code, job.text(1)) == (0, "done\n")
-    assert end.wall_seconds < 3
+    assert end.wall_seconds < 30
     assert job.alive() == []
 
 
 async def test_a_late_writer_may_still_flush(job):
-    end = await job.shell("(sleep 0.05; echo late) & echo early")
+    # When the shell has ended: on a busy machine a nap of any length may last longer than the launcher waits.
+    end = await job.shell("(while kill -0 $$ 2>/dev/null; do :; done; echo late) & echo early")
     assert end.exit_code == 0
     assert job.text(1) == "early\nlate\n"
 
