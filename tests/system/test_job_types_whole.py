@@ -18,7 +18,7 @@ from meshes import Machine
 from model_server_double import Double, serving, vector_of
 from PIL import Image
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(240)]
 
 EXAMPLE = REPOSITORY / "examples" / "job_type_plugin"
 TEXTS = ["the cat sits on the mat", "a dog", "revenue grew"]
@@ -45,8 +45,11 @@ def machine(tmp_path: Path, folder: Path, server: Double) -> Iterator[Machine]:
     env = {"PYTHONPATH": os.pathsep.join((str(REPOSITORY), str(site))), "OLLAMA_HOST": server.url}
     machine = Machine(tmp_path / "home", env=env)
     try:
-        machine.up("--new", "--no-mdns", "--port", "0", "--embedding-server", f"{server.url}/v1")
-        said = machine.call("status", "--wait", "--timeout", "20")
+        machine.up(
+            *("--new", "--no-mdns", "--bind", "127.0.0.1", "--port", "0"),
+            *("--embedding-server", f"{server.url}/v1"),
+        )
+        said = machine.call("status", "--wait", "--timeout", "60", seconds=70)
         assert said.status == 0, machine.log
         yield machine
         print(machine.log)
@@ -61,7 +64,7 @@ def work(machine: Machine, folder: Path, job: str) -> list[dict]:
     said = machine.call("submit", str(path))
     assert said.status == 0, said.error
     job_id = said.out.strip()
-    said = machine.call("wait", "--timeout", "20", job_id)
+    said = machine.call("wait", "--timeout", "60", job_id, seconds=70)
     assert said.status in {0, 1}, said.error
     return machine.call("results", job_id, "--form", "json").json
 

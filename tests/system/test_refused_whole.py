@@ -10,7 +10,7 @@ import pytest
 from lan import REPOSITORY
 from meshes import Machine, free_port, join
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(240)]
 
 NEWER = """
 import sys
@@ -44,8 +44,9 @@ def test_every_task_ends_once_and_the_node_works_on(tmp_path: Path) -> None:
     coordinator = Machine(tmp_path / "desk")
     newcomer = Machine(tmp_path / "newcomer", env={"PYTHONPATH": path})
     try:
-        coordinator.up("--new", "--name", "desk", "--port", free_port(), "--no-agent")
-        join(coordinator, newcomer, "--name", "newer", "--cpus", "4")
+        port, here = free_port(), ("--bind", "127.0.0.1", "--no-mdns")
+        coordinator.up("--new", "--name", "desk", "--port", port, "--no-agent", *here)
+        join(coordinator, newcomer, "--name", "newer", "--cpus", "4", "--join", f"127.0.0.1:{port}", *here)
         asked = ("--retries", "0", "--range", "0..11", "--", "echo", "{}")
         said = coordinator.call("--json", "run", *asked, seconds=60)
         job = json.loads(coordinator.call("--json", "jobs").out)[0]
