@@ -173,7 +173,7 @@ class Terminal:
         self._is_gone = True
         os.close(self._ours)
 
-    def until(self, reached: Callable[[str], bool], seconds: float = 30.0) -> str:
+    def until(self, reached: Callable[[str], bool], seconds: float = 60.0) -> str:
         """Read on until the screen's text is so; gives it."""
         end = time.monotonic() + seconds
         while not reached(self.screen.text):
@@ -181,7 +181,7 @@ class Terminal:
                 raise AssertionError(f"not so on the screen:\n{self.screen.text}\n{self.seen[-2000:]!r}")
         return self.screen.text
 
-    def end(self, seconds: float = 30.0) -> int:
+    def end(self, seconds: float = 60.0) -> int:
         """Read on until the program is gone; gives its status."""
         end = time.monotonic() + seconds
         while self._read(0.2):

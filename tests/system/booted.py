@@ -21,7 +21,7 @@ from typing import Self
 from planetmesh.paths import closed_to_others
 
 SYSTEMD = Path("/usr/lib/systemd/systemd")
-BOOT_SECONDS = 30.0
+BOOT_SECONDS = 60.0
 COMMAND_SECONDS = 90.0
 USER, UID = "meshuser", 47_433
 CGROUPS = Path("/sys/fs/cgroup")
@@ -120,7 +120,7 @@ class Booted:
         if self._outer is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._first or self._outer.pid, signal.SIGKILL)
-            self._outer.wait(10)
+            self._outer.wait(60)
         end = time.monotonic() + 10
         while self._groups and time.monotonic() < end:
             for group in self._groups:

@@ -23,7 +23,7 @@ import aiohttp
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
 START_SECONDS = 60.0
 """On a busy machine the first start reads some hundred megabytes."""
-PATIENCE_SECONDS = 40.0
+PATIENCE_SECONDS = 60.0
 OPTIONS = (
     "--headless=new",
     "--disable-gpu",

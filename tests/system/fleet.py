@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
 from lan import Lan
 from meshes import PROGRAM, Machine, wait_until
 
@@ -140,7 +141,7 @@ class Fleet:
         self.watched.append(watched)
         return watched
 
-    def wait(self, job: str, seconds: float = 50.0) -> int:
+    def wait(self, job: str, seconds: float = 60.0) -> int:
         return self.desk.call("wait", job, seconds=seconds).status
 
     def job(self, job: str) -> dict[str, Any]:
@@ -161,6 +162,14 @@ class Fleet:
 
     # Watching
 
+    def kept_ends(self, name: str) -> int:
+        """Ends of tasks in an agent's outbox: there a moment after the task's own last line."""
+        found = 0
+        for path in (self.agents[name].home / "outbox").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found += path.read_bytes().count(msgspec.msgpack.encode("result"))
+        return found
+
     def state_of(self, name: str) -> str:
         return str(self.desk.nodes()[name]["state"])
 
@@ -170,7 +179,7 @@ class Fleet:
         wait_until(lambda: self.state_of(name) == state, seconds, lambda: f"{name} is {self.state_of(name)}")
         return time.monotonic() - began
 
-    def wait_for_starts(self, count: int, seconds: float = 20.0) -> None:
+    def wait_for_starts(self, count: int, seconds: float = 60.0) -> None:
         wait_until(lambda: len(self.diary.lines()) >= count, seconds, lambda: f"{self.diary.lines()}")
 
     def tell(self) -> str:
@@ -234,7 +243,7 @@ class Submitter:
 
     def end(self) -> list[str]:
         """Wait until it is refused; all acknowledged jobs."""
-        self._process.wait(30)
+        self._process.wait(60)
         return self.ids
 
     def close(self) -> None:
@@ -245,7 +254,7 @@ class Submitter:
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.kill()
-    process.wait(10)
+    process.wait(60)
 
 
 def _new_file() -> IO[bytes]:

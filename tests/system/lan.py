@@ -19,8 +19,8 @@ from typing import Any, Self
 REPOSITORY = Path(__file__).resolve().parents[2]
 INTERFACE = "eth0"
 """Name of the one network interface in every host."""
-COMMAND_SECONDS = 20.0
-KILL_SECONDS = 10.0
+COMMAND_SECONDS = 60.0
+KILL_SECONDS = 60.0
 
 
 def why_not() -> str:
@@ -107,7 +107,7 @@ class Lan:
         return program
 
     def check(
-        self, host: str, argv: Sequence[str], env: Mapping[str, str] | None = None, seconds: float = 30.0
+        self, host: str, argv: Sequence[str], env: Mapping[str, str] | None = None, seconds: float = 60.0
     ) -> str:
         """Run a program in a host to its end; its stdout. Raises on another exit status than 0."""
         program = self.run(host, argv, env, stdout=subprocess.PIPE, text=True)
@@ -187,6 +187,9 @@ class Lan:
 
     def _kill_all(self) -> None:
         """Everything in our namespaces is ours: they exist for us alone."""
+        for program in self._started:
+            # It may be on its way into its namespace yet, where it would not be found.
+            program.kill()
         end_at = time.monotonic() + KILL_SECONDS
         while pids := [pid for namespace in self._namespaces for pid in _pids(namespace)]:
             for pid in pids:

@@ -31,9 +31,10 @@ from lan import REPOSITORY, Lan
 from planetmesh.paths import Home, work_root
 
 PROGRAM = [sys.executable, "-m", "planetmesh"]
-START_SECONDS = 20.0
-CALL_SECONDS = 30.0
-STOP_SECONDS = 30.0
+START_SECONDS = 60.0
+CALL_SECONDS = 60.0
+STOP_SECONDS = 60.0
+"""Patience, not promises: many of these run side by side, on machines that may do other things too."""
 _ports = itertools.count(10_000 + 2 * (os.getpid() % 10_000), 2)
 """Below what systems give to outgoing connections."""
 

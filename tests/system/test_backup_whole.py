@@ -37,7 +37,7 @@ def test_a_lost_coordinator_comes_back_elsewhere(
     assert said.status == 0, said.error
     # A job that the backup does not know: its task runs on and its end is not believed.
     desk.call("run", "--detach", "--", "sleep", "300")
-    wait_until(lambda: desk.nodes()["shelf"]["running"] == 1, 10, lambda: desk.log)
+    wait_until(lambda: desk.nodes()["shelf"]["running"] == 1, 60, lambda: desk.log)
     join(desk, late, "--name", "late", "--bind", "127.0.0.1", "--no-mdns", "--join", f"127.0.0.1:{port}")
     desk.kill()
     shutil.rmtree(desk.home)
@@ -47,14 +47,14 @@ def test_a_lost_coordinator_comes_back_elsewhere(
     assert said.status == 0, said.error
     assert "1 node" in said.out
     spare.up()
-    wait_until(lambda: spare.nodes()["shelf"]["state"] == "HEALTHY", 20, lambda: spare.log + shelf.log)
+    wait_until(lambda: spare.nodes()["shelf"]["state"] == "HEALTHY", 60, lambda: spare.log + shelf.log)
     assert set(spare.nodes()) == {"shelf"}
-    wait_until(lambda: spare.nodes()["shelf"]["running"] == 0, 10, lambda: shelf.log)
+    wait_until(lambda: spare.nodes()["shelf"]["running"] == 0, 60, lambda: shelf.log)
     assert spare.call("run", "--", "echo", "on we go").out == "on we go\n"
     assert spare.json("jobs")[0]["status"] == "COMPLETED"
     assert [row["action"] for row in spare.json("audit")].count("restore") == 1
 
-    wait_until(lambda: "not in the coordinator's table" in late.log, 20, lambda: late.log)
+    wait_until(lambda: "not in the coordinator's table" in late.log, 60, lambda: late.log)
     assert "planetmesh code" in late.log
     assert "Traceback" not in spare.log + shelf.log + late.log
 
@@ -94,22 +94,22 @@ def test_at_a_terminal(machine: Callable[..., Machine], tmp_path: Path) -> None:
     terminal.type("")
     terminal.expect("Passphrase: ")
     terminal.expect("holds the mesh")
-    assert terminal.process.wait(20) == 0
+    assert terminal.process.wait(60) == 0
     terminal = Terminal(desk, "backup", str(file), "--overwrite")
     terminal.expect("Passphrase for the backup")
     terminal.type(WORDS)
     terminal.expect("The same again")
     terminal.type(WORDS)
     terminal.expect("holds the mesh")
-    assert terminal.process.wait(20) == 0
+    assert terminal.process.wait(60) == 0
 
     terminal = Terminal(spare, "restore", str(file))
     terminal.expect("Passphrase of the backup")
     terminal.type("five words nobody puts together!")
     terminal.expect("The passphrase is wrong")
-    assert terminal.process.wait(20) == 4
+    assert terminal.process.wait(60) == 4
     terminal = Terminal(spare, "restore", str(file))
     terminal.expect("Passphrase of the backup")
     terminal.type(WORDS)
     terminal.expect("This home is now the coordinator's")
-    assert terminal.process.wait(20) == 0
+    assert terminal.process.wait(60) == 0

@@ -43,7 +43,7 @@ def desk(machine: Callable[..., Machine]) -> Machine:
 
 def stand_up(desk: Machine) -> Machine:
     desk.up("--new", "--no-mdns", "--bind", "127.0.0.1", "--port", "0", "--name", "desk", "--cpus", "4")
-    wait_until(lambda: [each["state"] for each in desk.json("nodes")] == ["HEALTHY"], 20, lambda: desk.log)
+    wait_until(lambda: [each["state"] for each in desk.json("nodes")] == ["HEALTHY"], 60, lambda: desk.log)
     return desk
 
 
@@ -93,10 +93,10 @@ def test_ctrl_c_cancels_on_the_mesh_and_says_so(desk: Machine, many: bool) -> No
     script = f": {mark} {{}}; trap '' TERM; while :; do sleep 0.1; done"
     run = Watched(desk, ("sh", "-c", script, *((":::", "1", "2", "3") if many else ())))
     try:
-        wait_until(lambda: _running(mark), 15, lambda: run.error)
+        wait_until(lambda: _running(mark), 60, lambda: run.error)
         run.process.send_signal(signal.SIGINT)
         interrupted_at = time.monotonic()
-        assert run.wait(10) == 130
+        assert run.wait(60) == 130
         told = time.monotonic() - interrupted_at
         wait_until(lambda: not _running(mark), STOPPED_SECONDS, lambda: f"left: {_running(mark)}")
         print(f"left {told:.2f} s after Ctrl-C, tasks gone after {time.monotonic() - interrupted_at:.2f} s")
@@ -136,7 +136,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_full_disk_is_said_and_loses_nothing(
     fleet: Fleet, small_disk: Path, make_lan: Callable[[int], object]
 ) -> None:
@@ -155,15 +155,15 @@ def test_a_full_disk_is_said_and_loses_nothing(
     assert "hint: " in refused.error
     assert "Traceback" not in refused.error + fleet.desk.log
     assert fleet.desk.process is not None
-    wait_until(lambda: fleet.diary.ends().total() == 4, 15, fleet.tell)
+    wait_until(lambda: fleet.diary.ends().total() == 4, 60, fleet.tell)
     assert fleet.desk.process.poll() is None
     assert fleet.desk.call("jobs").status == 0, "questions are still answered"
 
     filler.unlink()
     freed_at = time.monotonic()
-    wait_until(lambda: fleet.desk.call("run", "--detach", "true").status == 0, 15, fleet.tell)
+    wait_until(lambda: fleet.desk.call("run", "--detach", "true").status == 0, 60, fleet.tell)
     print(f"submits were taken again {time.monotonic() - freed_at:.1f} s after space was freed")
-    assert fleet.wait(running, 30) == 0
+    assert fleet.wait(running) == 0
     fleet.assert_all_completed(running, 4)
     assert set(fleet.diary.starts().values()) == {1}
     jobs = {job["id"] for job in fleet.desk.json("jobs")}
@@ -184,7 +184,7 @@ def _fill(filler: Path) -> None:
 
 def _submit_until_refused(fleet: Fleet, filler: Path):
     """SQLite has a little room in its files; it is used up soon."""
-    end_at = time.monotonic() + 20
+    end_at = time.monotonic() + 60
     while time.monotonic() < end_at:
         said = fleet.desk.call("run", "--detach", "--env", f"FILL={'x' * 60_000}", "true")
         if said.status:

@@ -70,7 +70,7 @@ def test_nothing_of_a_pairing_and_a_job_passes_in_the_clear(fleet: Fleet, make_l
     needles = _spellings([*words, *_symbols(codes), platform.node(), "planetmesh/", "HTTP/1.1", "argv"])
     _say_in_the_clear(fleet, b" ".join(needles))
     clear = CLEAR_PORT
-    wait_until(lambda: _found(_flows(capture), needles, clear) == set(needles), 10, lambda: "no control")
+    wait_until(lambda: _found(_flows(capture), needles, clear) == set(needles), 60, lambda: "no control")
     flows = _flows(capture)
     secured = {flow: data for flow, data in flows.items() if clear not in (flow[2], flow[4])}
     looked_at = sum(map(len, secured.values()))
@@ -106,7 +106,7 @@ def _say_in_the_clear(fleet: Fleet, words: bytes) -> None:
     listening.stdout.readline()
     saying = fleet.lan.run("h2", [sys.executable, "-c", SAY, fleet.lan.address("h1")], stdin=PIPE)
     saying.communicate(words, timeout=10)
-    listening.wait(10)
+    listening.wait(60)
 
 
 def _found(flows: dict[Flow, bytes], needles: list[bytes], port: int) -> set[bytes]:

@@ -28,7 +28,7 @@ MANY, ONCE, CHUNKED = int(25 * SOAK_SECONDS), int(2 * SOAK_SECONDS), int(200 * S
 pytestmark = [
     pytest.mark.system,
     pytest.mark.slow,
-    pytest.mark.timeout(int(SOAK_SECONDS + WAIT_SECONDS + 120)),
+    pytest.mark.timeout(int(SOAK_SECONDS + WAIT_SECONDS + 300)),
 ]
 
 
@@ -104,7 +104,7 @@ def test_a_soak_of_mishaps_loses_nothing_and_doubles_nothing(fleet: Fleet) -> No
     mischief.go_on_for(SOAK_SECONDS)
     began = time.monotonic()
     for name in fleet.agents:
-        fleet.wait_for_state(name, "HEALTHY", 40)
+        fleet.wait_for_state(name, "HEALTHY", 60)
     healthy = time.monotonic() - began
     assert fleet.wait(many, WAIT_SECONDS) == 0
     assert fleet.wait(chunked, WAIT_SECONDS) == 0
@@ -130,7 +130,7 @@ def test_a_soak_of_mishaps_loses_nothing_and_doubles_nothing(fleet: Fleet) -> No
     print(
         f"{rerun} of {MANY} tasks ran more than once; {view['failed']} of {ONCE} at-most-once tasks were lost"
     )
-    wait_until(lambda: all(node["running"] == 0 for node in fleet.desk.nodes().values()), 10, fleet.tell)
+    wait_until(lambda: all(node["running"] == 0 for node in fleet.desk.nodes().values()), 60, fleet.tell)
 
 
 @pytest.mark.parametrize("tear", ["more", "less"])
@@ -138,7 +138,7 @@ def test_a_torn_last_page_of_the_log_costs_no_more_than_that_page(fleet: Fleet, 
     """`more`: a page that was being written. `less`: the disk has lost the end of what it said it had."""
     fleet.start(agents=1)
     submitter = fleet.submit_for_ever()
-    wait_until(lambda: len(submitter.ids) >= 5, 30, fleet.tell)
+    wait_until(lambda: len(submitter.ids) >= 5, 60, fleet.tell)
     fleet.desk.kill()
     acknowledged = submitter.end()
     log = fleet.desk.home / "mesh.db-wal"
@@ -153,7 +153,7 @@ def test_a_torn_last_page_of_the_log_costs_no_more_than_that_page(fleet: Fleet, 
     known = {job["id"] for job in fleet.desk.json("jobs", "--limit", "1000")}
     lost = set(acknowledged) - known
     assert len(lost) <= (tear == "less"), f"{lost} of {acknowledged}"
-    fleet.wait_for_state("a1", "HEALTHY", 20)
+    fleet.wait_for_state("a1", "HEALTHY", 60)
     for job in known:
         assert fleet.wait(job) == 0
     after = fleet.submit("--range", "1..20", *fleet.task("0"))
@@ -166,11 +166,9 @@ def test_a_torn_outbox_costs_the_torn_record_only(fleet: Fleet) -> None:
     job = fleet.submit("--retries", "3", "--range", "1..6", *fleet.task("1.5"))
     fleet.wait_for_starts(6)
     fleet.desk.kill()
-    wait_until(lambda: sum(fleet.diary.ends().values()) == 6, 15, fleet.tell)
+    wait_until(lambda: fleet.kept_ends("a1") == 6, 60, fleet.tell)
     agent = fleet.agents["a1"]
     outbox = agent.home / "outbox"
-    wait_until(lambda: sum(each.stat().st_size for each in outbox.iterdir()) > 200, 5, fleet.tell)
-    time.sleep(0.3)  # an end is written a moment after the task's own last line
     agent.kill()
     last = max(each for each in outbox.iterdir() if each.name.isdigit() and each.stat().st_size)
     with last.open("r+b") as file:

@@ -16,7 +16,7 @@ import pytest
 from lan import REPOSITORY
 from meshes import Machine, free_port, join
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(360)]
 
 PAGE = (REPOSITORY / "docs" / "cookbook.md").read_text(encoding="utf-8")
 BLOCK_SECONDS = 90

@@ -13,7 +13,7 @@ from lan import REPOSITORY, Lan
 from meshes import Machine, wait_until
 from open_python import open_python
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(240)]
 
 TRY = """
 import asyncio, json, sys, threading, warnings
@@ -46,7 +46,7 @@ def desk(make_lan: Callable[[int], Lan], tmp_path: Path) -> Iterator[Machine]:
     try:
         made.up("--new", "--no-mdns", "--port", "7433", "--name", "desk", "--cpus", "2")
         wait_until(
-            lambda: [each["state"] for each in made.json("nodes")] == ["HEALTHY"], 20, lambda: made.log
+            lambda: [each["state"] for each in made.json("nodes")] == ["HEALTHY"], 60, lambda: made.log
         )
         yield made
         print(made.log[-4000:])

@@ -16,7 +16,7 @@ from open_python import open_python
 
 from planetmesh.paths import Home
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(240)]
 OWNER = str(Path(__file__).parent / "dask_owner.py")
 INTRUDER = str(Path(__file__).parent / "dask_intruder.py")
 PATIENCE_SECONDS = 4.0
@@ -44,7 +44,9 @@ class World:
         for host, node in self.nodes.items():
             self.start_node(host, code=self.desk.code()["code"])
             assert node.process is not None
-        wait_until(lambda: {each["state"] for each in self.desk.json("nodes")} == {"HEALTHY"}, 20)
+        wait_until(lambda: {each["state"] for each in self.desk.json("nodes")} == {"HEALTHY"}, 60)
+        # From then on they listen too, and tests compare who listens before a cluster and after it.
+        wait_until(lambda: all("peer.open" in node.log for node in self.nodes.values()), 60, self.tell)
 
     def start_node(self, host: str, code: str | None = None) -> None:
         join = ("--join", f"{self.lan.address('h1')}:7433") if code else ()
@@ -185,8 +187,8 @@ def test_nobody_else_gets_in_and_nothing_outlives_a_killed_owner(world: World) -
     assert len(owner.lines[-1]["workers"]) == 2
     # Killed: nobody says goodbye, and all of it ends by itself.
     os.kill(owner.process.pid, 9)
-    owner.process.wait(10)
-    wait_until(lambda: set(world.jobs().values()) == {"COMPLETED"}, 20, lambda: f"{world.jobs()}")
+    owner.process.wait(60)
+    wait_until(lambda: set(world.jobs().values()) == {"COMPLETED"}, 60, lambda: f"{world.jobs()}")
     assert {host: world.listening(host) for host in world.nodes} == before
 
 
@@ -203,7 +205,7 @@ def test_the_cluster_of_a_revoked_owner_ends(world: World) -> None:
     )
     env = {"PYTHONPATH": str(REPOSITORY)}
     world.lan.check("h1", [sys.executable, "-c", script, str(world.desk.home), member], env)
-    wait_until(lambda: set(world.jobs().values()) == {"COMPLETED"}, 30, lambda: f"{world.jobs()}")
+    wait_until(lambda: set(world.jobs().values()) == {"COMPLETED"}, 60, lambda: f"{world.jobs()}")
     assert {host: world.listening(host) for host in world.nodes} == before
     os.kill(owner.process.pid, 9)
 

@@ -14,7 +14,7 @@ from lan import REPOSITORY
 from meshes import Machine
 from model_server_double import serving
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 @pytest.fixture

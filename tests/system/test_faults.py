@@ -11,7 +11,7 @@ import pytest
 from fleet import HURRIED, Fleet, is_alive
 from meshes import wait_until
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(300)]
 
 SLOTS = 8
 """CPUs that each agent of a fleet offers; tasks ask for one."""
@@ -21,12 +21,12 @@ def test_tasks_of_a_killed_agent_complete_elsewhere(fleet: Fleet) -> None:
     fleet.start(agents=2, settings=HURRIED)
     job = fleet.submit("--range", "1..200", *fleet.task("0.2"))
     pinned = fleet.submit("--node", "a1", "--range", "1001..1002", *fleet.once_long("300"))
-    wait_until(lambda: {"1001", "1002"} <= set(fleet.diary.starts()), 20, fleet.tell)
+    wait_until(lambda: {"1001", "1002"} <= set(fleet.diary.starts()), 60, fleet.tell)
     assert len(fleet.lan.pids("h2")) > 4
     a1 = fleet.agents["a1"]
     a1.kill()
     killed_at = time.monotonic()
-    wait_until(lambda: not fleet.lan.pids("h2"), 5, lambda: f"left: {fleet.lan.pids('h2')}")
+    wait_until(lambda: not fleet.lan.pids("h2"), 60, lambda: f"left: {fleet.lan.pids('h2')}")
     print(f"every task process was gone {time.monotonic() - killed_at:.2f} s after the kill")
     assert fleet.wait(job) == 0
     print(f"all ended elsewhere {time.monotonic() - killed_at:.1f} s after the kill")
@@ -52,14 +52,12 @@ def test_ends_in_the_outbox_of_a_killed_agent_are_delivered_and_not_run_again(fl
     job = fleet.submit("--range", "1..6", *fleet.task("2"))
     fleet.wait_for_starts(6)
     fleet.desk.kill()
-    wait_until(lambda: sum(fleet.diary.ends().values()) == 6, 15, fleet.tell)
-    outbox = fleet.agents["a1"].home / "outbox"
-    wait_until(lambda: sum(each.stat().st_size for each in outbox.iterdir()) > 200, 5, fleet.tell)
-    time.sleep(0.3)  # an end is written a moment after the task's own last line
+    wait_until(lambda: fleet.kept_ends("a1") == 6, 60, fleet.tell)
+    assert fleet.diary.ends().total() == 6
     fleet.agents["a1"].kill()
     fleet.desk.up()
     fleet.agents["a1"].up()
-    assert fleet.wait(job, 20) == 0
+    assert fleet.wait(job) == 0
     assert {task["attempts"] for task in fleet.assert_all_completed(job, 6)} == {1}
     assert set(fleet.diary.starts().values()) == {1}
 
@@ -73,14 +71,14 @@ def test_a_coordinator_killed_twice_loses_nothing_and_runs_nothing_again(fleet: 
     for round_number in (1, 2):
         fleet.wait_for_starts(60 * round_number)
         submitters = [fleet.submit_for_ever() for _ in range(2)]
-        wait_until(lambda: all(each.ids for each in submitters), 20, fleet.tell)  # noqa: B023
+        wait_until(lambda: all(each.ids for each in submitters), 60, fleet.tell)  # noqa: B023
         fleet.desk.kill()
         killed_at = time.monotonic()
         for each in submitters:
             acknowledged += each.end()
         fleet.desk.up()
         for name in fleet.agents:
-            fleet.wait_for_state(name, "HEALTHY", 15)
+            fleet.wait_for_state(name, "HEALTHY", 60)
         print(f"round {round_number}: served again {time.monotonic() - killed_at:.1f} s after the kill")
     assert watched.wait(60) == 0, watched.error
     assert fleet.wait(long) == 0
@@ -98,7 +96,8 @@ def test_a_coordinator_killed_twice_loses_nothing_and_runs_nothing_again(fleet: 
 
 
 def test_a_cut_of_five_seconds_costs_nothing(fleet: Fleet) -> None:
-    fleet.start(agents=2)
+    # That what a machine out of reach holds is run elsewhere too at the end is the stragglers' own test.
+    fleet.start(agents=2, settings={"straggler_least_seconds": 3600})
     job = fleet.submit("--range", "1..150", *fleet.task("0.5"))
     fleet.wait_for_starts(30)
     fleet.lan.down("h2")
@@ -111,7 +110,7 @@ def test_a_cut_of_five_seconds_costs_nothing(fleet: Fleet) -> None:
     assert set(starts.values()) == {1}, starts
     assert fleet.state_of("a1") == "HEALTHY"
     after = fleet.submit("--node", "a1", "--range", "1001..1004", *fleet.task("0"))
-    assert fleet.wait(after, 15) == 0
+    assert fleet.wait(after) == 0
     print(f"new work done there {time.monotonic() - cut_ended_at:.1f} s after the cut")
     assert "protocol" not in fleet.desk.log, fleet.desk.log
 
@@ -127,17 +126,19 @@ def test_a_long_cut_moves_the_work_and_stops_stale_attempts(fleet: Fleet) -> Non
     fleet.add_agent("a2", "h3")
     fleet.lan.down("h2")
     cut_at = time.monotonic()
-    suspect = fleet.wait_for_state("a1", "SUSPECT", 12)
-    fleet.wait_for_state("a1", "OFFLINE", 20)
+    # SUSPECT for four seconds only: a look by a command may miss them.
+    wait_until(lambda: "node.suspect node=a1" in fleet.desk.log, 60, fleet.tell)
+    suspect = time.monotonic() - cut_at
+    fleet.wait_for_state("a1", "OFFLINE", 60)
     offline = time.monotonic() - cut_at
-    wait_until(lambda: all(fleet.diary.ends()[index] == 1 for index in stale), 20, fleet.tell)
+    wait_until(lambda: all(fleet.diary.ends()[index] == 1 for index in stale), 60, fleet.tell)
     moved_after = time.monotonic() - cut_at
     print(f"SUSPECT after {suspect:.1f} s, OFFLINE {offline:.1f} s, done elsewhere {moved_after:.1f} s")
     assert any(is_alive(pid) for pid in stale.values())
     time.sleep(max(0.0, cut_at + 20 - time.monotonic()))
     fleet.lan.up("h2")
-    back = fleet.wait_for_state("a1", "HEALTHY", 25)
-    wait_until(lambda: not any(is_alive(pid) for pid in stale.values()), 5, fleet.tell)
+    back = fleet.wait_for_state("a1", "HEALTHY", 60)
+    wait_until(lambda: not any(is_alive(pid) for pid in stale.values()), 60, fleet.tell)
     print(f"HEALTHY again {back:.1f} s after the cut; stale attempts stopped")
     assert fleet.wait(moved) == 0
     assert fleet.wait(kept) == 0
@@ -155,10 +156,10 @@ def test_an_agent_that_slept_for_a_long_time_comes_back(fleet: Fleet) -> None:
     process = fleet.agents["a1"].process
     assert process is not None
     process.send_signal(signal.SIGSTOP)
-    fleet.wait_for_state("a1", "OFFLINE", 25)
+    fleet.wait_for_state("a1", "OFFLINE", 60)
     time.sleep(3)
     process.send_signal(signal.SIGCONT)
-    print(f"HEALTHY {fleet.wait_for_state('a1', 'HEALTHY', 20):.1f} s after it woke up")
+    print(f"HEALTHY {fleet.wait_for_state('a1', 'HEALTHY', 60):.1f} s after it woke up")
     assert fleet.wait(job) == 0
     fleet.assert_all_completed(job, 120)
 
@@ -172,14 +173,14 @@ def test_an_agent_that_slept_for_ten_seconds_keeps_its_link_and_tasks(fleet: Fle
     process.send_signal(signal.SIGSTOP)
     time.sleep(10)
     process.send_signal(signal.SIGCONT)
-    assert fleet.wait(job, 25) == 0
+    assert fleet.wait(job) == 0
     fleet.assert_all_completed(job, 40)
     assert set(fleet.diary.starts().values()) == {1}
     assert "cut_off" not in fleet.desk.log
 
 
 def test_a_coordinator_that_slept_blames_nobody(fleet: Fleet) -> None:
-    fleet.start(agents=2, settings=HURRIED)
+    fleet.start(agents=2, settings={**HURRIED, "straggler_least_seconds": 3600})
     job = fleet.submit("--range", "1..100", *fleet.task("1"))
     fleet.wait_for_starts(20)
     process = fleet.desk.process
@@ -189,8 +190,8 @@ def test_a_coordinator_that_slept_blames_nobody(fleet: Fleet) -> None:
     process.send_signal(signal.SIGCONT)
     woke_at = time.monotonic()
     assert fleet.state_of("a1") != "OFFLINE"
-    fleet.wait_for_state("a1", "HEALTHY", 15)
-    fleet.wait_for_state("a2", "HEALTHY", 15)
+    fleet.wait_for_state("a1", "HEALTHY", 60)
+    fleet.wait_for_state("a2", "HEALTHY", 60)
     print(f"both HEALTHY {time.monotonic() - woke_at:.1f} s after the coordinator woke up")
     assert fleet.wait(job) == 0
     fleet.assert_all_completed(job, 100)

@@ -28,7 +28,7 @@ for name in os.listdir("in"):
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     machine = Machine(tmp_path_factory.mktemp("mesh") / "desk")
     machine.up("--new", "--no-mdns", "--bind", "127.0.0.1", "--port", "0", "--name", "desk", "--cpus", "4")
-    wait_until(lambda: [each["state"] for each in machine.json("nodes")] == ["HEALTHY"], 20)
+    wait_until(lambda: [each["state"] for each in machine.json("nodes")] == ["HEALTHY"], 60)
     yield machine
     print(machine.log[-8000:])
     machine.kill()

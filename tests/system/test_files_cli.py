@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fleet import Fleet
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from fleet import Fleet
 from lan import REPOSITORY
 from meshes import wait_until
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(240)]
 
 SCRIPT = REPOSITORY / "tests" / "system" / "mesh_files.py"
 LARGE_BYTES = 150_000_000
@@ -107,7 +107,7 @@ def test_an_agent_killed_in_the_middle_of_a_fetch_goes_on_where_it_was(fleet: Fl
     digest = large(here)
     agent = fleet.agents["a1"]
     job = submit(fleet, here, "sum", "sha256sum < large.bin | cut -d' ' -f1 > sum; cat sum", "large.bin")
-    wait_until(lambda: arriving(agent.home) > 1_000_000, 20, fleet.tell)
+    wait_until(lambda: arriving(agent.home) > 1_000_000, 60, fleet.tell)
     agent.kill()
     agent.up("--name", "a1", "--no-mdns")
     completed(fleet, job)
@@ -119,7 +119,7 @@ def test_an_agent_killed_in_the_middle_of_an_upload_runs_the_task_again(fleet: F
     fleet.start(agents=1)
     agent = fleet.agents["a1"]
     job = submit(fleet, here, "big", f"head -c {LARGE_BYTES} /dev/urandom > big")
-    wait_until(lambda: arriving(fleet.desk.home) > 1_000_000, 30, fleet.tell)
+    wait_until(lambda: arriving(fleet.desk.home) > 1_000_000, 60, fleet.tell)
     agent.kill()
     agent.up("--name", "a1", "--no-mdns")
     completed(fleet, job)
@@ -135,7 +135,7 @@ def test_an_upload_outlives_its_coordinator(fleet: Fleet, here: Path, how: str) 
         f"echo start 0 $$ $(hostname) >> {count}; head -c {LARGE_BYTES} /dev/urandom > big; sha256sum < big"
     )
     job = submit(fleet, here, "big", script)
-    wait_until(lambda: arriving(fleet.desk.home) > 1_000_000, 30, fleet.tell)
+    wait_until(lambda: arriving(fleet.desk.home) > 1_000_000, 60, fleet.tell)
     if how == "restarted":
         fleet.desk.stop(signal.SIGKILL)
         fleet.desk.up("--no-agent", "--no-mdns")

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "child"))
 
 from image_files import bomb, encoded, make, moving
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(360)]
 
 GOOD = 30
 

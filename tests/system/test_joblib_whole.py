@@ -39,7 +39,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     python, env = open_python("joblib")
     made = Machine(tmp_path / "desk", env=env, python=python)
     made.up("--new", "--no-mdns", "--bind", "127.0.0.1", "--port", "0", "--name", "desk", "--cpus", "4")
-    wait_until(lambda: [each["state"] for each in made.json("nodes")] == ["HEALTHY"], 20, lambda: made.log)
+    wait_until(lambda: [each["state"] for each in made.json("nodes")] == ["HEALTHY"], 60, lambda: made.log)
     monkeypatch.setenv("PLANETMESH_HOME", str(made.home))
     planetmesh.joblib.register()
     yield made
@@ -98,7 +98,7 @@ def test_what_goes_wrong_is_raised_and_stops_the_rest(desk: Machine) -> None:
     with pytest.raises(multiprocessing.TimeoutError):
         Parallel(backend="planetmesh", timeout=1)(delayed(time.sleep)(60) for _ in range(6))
     with Mesh() as mesh:
-        wait_until(lambda: all(job.status != "RUNNING" for job in mesh.jobs()), 10)
+        wait_until(lambda: all(job.status != "RUNNING" for job in mesh.jobs()), 60)
         assert {job.status for job in mesh.jobs() if job.name == "sleep"} == {"CANCELLED"}
 
 

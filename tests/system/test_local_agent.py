@@ -15,7 +15,10 @@ from meshes import Machine, wait_until
 
 pytestmark = pytest.mark.system
 
-TASK = "echo start >> {}/$PLANETMESH_TASK; sleep 6; echo end >> {}/$PLANETMESH_TASK"
+TASK = (
+    "echo start >> {}/$PLANETMESH_TASK; until [ -e {}/../enough ]; do sleep 0.1; done; "
+    "echo end >> {}/$PLANETMESH_TASK"
+)
 
 
 @pytest.fixture
@@ -28,14 +31,19 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 @pytest.fixture
 def diary() -> Iterator[Path]:
     """A shared folder in which each task writes down its start and its end; tasks are another user."""
-    path = Path(tempfile.mkdtemp(prefix="planetmesh-test-", dir="/var/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="planetmesh-test-", dir="/var/tmp"))
+    path = folder / "diary"
+    path.mkdir()
+    folder.chmod(0o755)
     path.chmod(0o777)
     yield path
-    shutil.rmtree(path)
+    shutil.rmtree(folder)
 
 
 def up(machine: Machine, diary: Path) -> None:
-    machine.up("--port", "0", "--bind", "127.0.0.1", "--no-mdns", "--cpus", "2", "--share", f"{diary}:rw")
+    here = ("--port", "0", "--bind", "127.0.0.1", "--no-mdns")
+    shares = ("--share", str(diary.parent), "--share", f"{diary}:rw")
+    machine.up(*here, "--cpus", "2", *shares)
 
 
 def local_agents(machine: Machine) -> list[psutil.Process]:
@@ -54,15 +62,16 @@ def _up(machine: Machine) -> int:
 
 def test_tasks_beside_a_killed_coordinator_run_once(machine: Machine, diary: Path) -> None:
     up(machine, diary)
-    wait_until(lambda: "HEALTHY" in {n["state"] for n in machine.nodes().values()}, 20, lambda: machine.log)
+    wait_until(lambda: "HEALTHY" in {n["state"] for n in machine.nodes().values()}, 60, lambda: machine.log)
     script = TASK.replace("{}", str(diary))
     job = machine.call("run", "--detach", "--range", "1..4", f"{script}; true").out.strip()
-    wait_until(lambda: len(list(diary.iterdir())) == 2, 20, lambda: machine.log)
+    wait_until(lambda: len(list(diary.iterdir())) == 2, 60, lambda: machine.log)
 
     machine.kill()
     up(machine, diary)
+    wait_until(lambda: "local_agent.finishing" in machine.log, 60, lambda: machine.log)
+    (diary.parent / "enough").touch()
     assert machine.call("wait", job, seconds=60).status == 0, machine.log
-    assert "local_agent.finishing" in machine.log
     written = {path.name: path.read_text().split() for path in diary.iterdir()}
     assert written == {str(index): ["start", "end"] for index in range(4)}
     nodes = machine.nodes()
@@ -71,11 +80,11 @@ def test_tasks_beside_a_killed_coordinator_run_once(machine: Machine, diary: Pat
 
 def test_an_idle_agent_goes_when_its_coordinator_was_killed(machine: Machine, diary: Path) -> None:
     up(machine, diary)
-    wait_until(lambda: "HEALTHY" in {n["state"] for n in machine.nodes().values()}, 20, lambda: machine.log)
+    wait_until(lambda: "HEALTHY" in {n["state"] for n in machine.nodes().values()}, 60, lambda: machine.log)
     agents = local_agents(machine)
     assert agents
     assert machine.process is not None
     machine.process.send_signal(signal.SIGKILL)
-    machine.process.wait(10)
-    _gone, alive = psutil.wait_procs(agents, 15)
+    machine.process.wait(60)
+    _gone, alive = psutil.wait_procs(agents, 60)
     assert not alive, machine.log

@@ -10,7 +10,7 @@ import pytest
 from fleet import Fleet
 from meshes import wait_until
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(240)]
 
 LARGE_BYTES = 60_000_000
 NODES = 3
@@ -33,7 +33,7 @@ def sent_bytes(fleet: Fleet, host: str) -> int:
 
 
 def wait_for_peers(fleet: Fleet) -> None:
-    wait_until(lambda: all("peer.open" in agent.log for agent in fleet.agents.values()), 20, fleet.tell)
+    wait_until(lambda: all("peer.open" in agent.log for agent in fleet.agents.values()), 60, fleet.tell)
 
 
 def sums(fleet: Fleet, path: Path, *nodes: str) -> list[str]:
@@ -82,6 +82,6 @@ def test_a_node_that_is_killed_while_it_hands_on_costs_nobody_the_file(
     (first,) = sums(fleet, path, "a1")
     fleet.wait(first, END_SECONDS)
     (second,) = sums(fleet, path, "a2")
-    wait_until(lambda: sent_bytes(fleet, "h2") > 2_000_000, 20, fleet.tell)
+    wait_until(lambda: sent_bytes(fleet, "h2") > 2_000_000, 60, fleet.tell)
     fleet.agents["a1"].kill()
     assert_right(fleet, [second], digest)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fleet import Fleet
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(360)]
 
 LARGE_BYTES = 40_000_000
 CALM = {"weights": {"rtt": 0.0, "load": 0.0}}

@@ -84,10 +84,10 @@ class Scraper:
     def close(self) -> None:
         self._process.terminate()
         try:
-            self._process.wait(10)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
 
 
 def test_prometheus_scrapes_the_coordinator(desk: Machine, tmp_path: Path) -> None:
@@ -102,19 +102,21 @@ def test_prometheus_scrapes_the_coordinator(desk: Machine, tmp_path: Path) -> No
     assert (config.status, config.error) == (0, "")
     scraper = Scraper(tmp_path / "prometheus", config.out)
     try:
-        wait_until(lambda: scraper.target().get("health") == "up", 30, lambda: scraper.log.read_text())
-        wait_until(lambda: scraper.value('planetmesh_node_up{node="desk"}') == 1, 20)
-        wait_until(lambda: scraper.value('planetmesh_tasks_ended_total{status="COMPLETED"}') == 2, 20)
-        assert scraper.value("planetmesh_job_seconds_count") == 1
+        wait_until(lambda: scraper.target().get("health") == "up", 60, lambda: scraper.log.read_text())
+        wait_until(lambda: scraper.value('planetmesh_node_up{node="desk"}') == 1, 60)
+        wait_until(lambda: scraper.value('planetmesh_tasks_ended_total{status="COMPLETED"}') == 2, 60)
+        wait_until(lambda: scraper.value("planetmesh_job_seconds_count") == 1, 60)
         assert desk.call("run", "true").status == 0
-        wait_until(lambda: scraper.value('planetmesh_tasks_ended_total{status="COMPLETED"}') == 3, 20)
+        wait_until(lambda: scraper.value('planetmesh_tasks_ended_total{status="COMPLETED"}') == 3, 60)
     finally:
         scraper.close()
 
     wrong = Scraper(tmp_path / "wrong", config.out.replace("server_name: ", "server_name: not-"))
     try:
-        wait_until(lambda: wrong.target().get("health") == "down", 30, lambda: wrong.log.read_text())
-        assert "x509: certificate is not valid for" in wrong.target()["lastError"]
+        # On a busy machine the first try may just take too long, and be down for that.
+        words = "x509: certificate is not valid for"
+        wait_until(lambda: words in wrong.target().get("lastError", ""), 60, lambda: f"{wrong.target()}")
+        assert wrong.target().get("health") == "down"
     finally:
         wrong.close()
 

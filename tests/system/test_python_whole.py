@@ -29,7 +29,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 def desk(tmp_path: Path) -> Iterator[Machine]:
     made = Machine(tmp_path / "desk")
     made.up("--new", "--no-mdns", "--bind", "127.0.0.1", "--port", "0", "--name", "desk", "--cpus", "2")
-    wait_until(lambda: [each["state"] for each in made.json("nodes")] == ["HEALTHY"], 20, lambda: made.log)
+    wait_until(lambda: [each["state"] for each in made.json("nodes")] == ["HEALTHY"], 60, lambda: made.log)
     yield made
     print(made.log[-8000:])
     made.kill()

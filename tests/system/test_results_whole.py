@@ -7,7 +7,7 @@ import base64
 import pytest
 from fleet import Fleet
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(240)]
 
 ODD = bytes(range(256)) + b"\r\n\x1b[31m"
 LONG_BYTES = 2 * 1024 * 1024

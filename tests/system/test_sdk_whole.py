@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,28 +55,49 @@ def twice_unless(guilty: int, how: str, x: int) -> int:
     return x * 2
 
 
+def ready(file: str) -> str:
+    """With a file's name: once there is one."""
+    while file and not Path(file).exists():
+        time.sleep(0.02)
+    return file
+
+
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Machine]:
+def shared() -> Iterator[Path]:
+    """A folder that calls see too; they are another user, to whom pytest's own is closed."""
+    path = Path(tempfile.mkdtemp(prefix="planetmesh-test-", dir="/var/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, shared: Path) -> Iterator[Machine]:
     made = Machine(tmp_path / "desk")
-    made.up("--new", "--no-mdns", "--bind", "127.0.0.1", "--port", "0", "--name", "desk", "--cpus", "2")
-    wait_until(lambda: [each["state"] for each in made.json("nodes")] == ["HEALTHY"], 20, lambda: made.log)
+    here = ("--no-mdns", "--bind", "127.0.0.1", "--port", "0")
+    made.up("--new", *here, "--name", "desk", "--cpus", "2", "--share", str(shared))
+    wait_until(lambda: [each["state"] for each in made.json("nodes")] == ["HEALTHY"], 60, lambda: made.log)
     yield made
     print(made.log[-8000:])
     made.kill()
     made.close()
 
 
-def test_calls_of_a_program_without_a_loop(desk: Machine) -> None:
+def test_calls_of_a_program_without_a_loop(desk: Machine, shared: Path) -> None:
     with Mesh(desk.home) as mesh:
-        assert mesh.submit(pow, 2, 10).result(30) == 1024
-        assert mesh.submit(sorted, [3, 1, 2], reverse=True).result(30) == [3, 2, 1]
+        assert mesh.submit(pow, 2, 10).result(60) == 1024
+        assert mesh.submit(sorted, [3, 1, 2], reverse=True).result(60) == [3, 2, 1]
         calls = mesh.map(lambda x: x * x, range(500))
         assert calls.results(60) == [x * x for x in range(500)]
         assert calls.progress == (500, 500)
         assert mesh.starmap(divmod, []).results() == []
         assert mesh.gather(mesh.starmap(pow, [(2, 3), (3, 2)])) == [8, 9]
-        short, long = mesh.submit(sleep, 0.05), mesh.submit(sleep, 1.0)
-        assert [call.result() for call in mesh.as_completed([long, short], 30)] == [0.05, 1.0]
+        file = shared / "file"
+        late, soon = mesh.submit(ready, str(file)), mesh.submit(ready, "")
+        completed = mesh.as_completed([late, soon], 60)
+        assert next(completed) is soon
+        file.touch()
+        assert [call.result() for call in completed] == [str(file)]
         assert len(mesh.jobs(limit=200)) < 20
 
 
@@ -124,61 +147,65 @@ def test_calls_that_come_one_soon_after_the_other_share_jobs(desk: Machine) -> N
 def test_what_calls_raise_comes_back_with_its_traceback(desk: Machine) -> None:
     with Mesh(desk.home) as mesh:
         with pytest.raises(ValueError, match="no luck") as caught:
-            mesh.submit(fail, "luck").result(30)
+            mesh.submit(fail, "luck").result(60)
         assert isinstance(caught.value.__cause__, RemoteTraceback)
         assert "in fail" in str(caught.value.__cause__)
         with pytest.raises(CallFailed, match=r"Odd: strange"):
-            mesh.submit(fail, "odd").result(30)
+            mesh.submit(fail, "odd").result(60)
         with pytest.raises(Odd, match="strange"):
-            mesh.using(pickles=True).submit(fail, "odd").result(30)
+            mesh.using(pickles=True).submit(fail, "odd").result(60)
         mixed = mesh.map(lambda x: 6 // x, [3, 0, 2])
-        assert (mixed[0].result(30), mixed[2].result(30)) == (2, 3)
+        assert (mixed[0].result(60), mixed[2].result(60)) == (2, 3)
         with pytest.raises(ZeroDivisionError):
-            mixed[1].result(30)
+            mixed[1].result(60)
         with pytest.raises(CallFailed):
-            mesh.submit(die).result(30)
-        assert mesh.submit(abs, -1).result(30) == 1
+            mesh.submit(die).result(60)
+        assert mesh.submit(abs, -1).result(60) == 1
 
 
 def test_pickled_results_are_opened_only_by_who_asks(desk: Machine) -> None:
     with Mesh(desk.home) as mesh:
         with pytest.raises(PicklesRefused, match="not opened"):
-            mesh.submit(slice, 7, 2).result(30)
-        assert mesh.using(pickles=True).submit(slice, 7, 2).result(30) == slice(7, 2)
-        assert mesh.submit(divmod, 7, 2).result(30) == (3, 1)
-        assert mesh.submit(str.encode, "ü").result(30) == b"\xc3\xbc"
-        assert mesh.submit(len, {1, 2}).result(30) == 2
+            mesh.submit(slice, 7, 2).result(60)
+        assert mesh.using(pickles=True).submit(slice, 7, 2).result(60) == slice(7, 2)
+        assert mesh.submit(divmod, 7, 2).result(60) == (3, 1)
+        assert mesh.submit(str.encode, "ü").result(60) == b"\xc3\xbc"
+        assert mesh.submit(len, {1, 2}).result(60) == 2
         with pytest.raises(BadInput, match="cannot be sent"):
             mesh.submit(len, (each for each in "ab"))
         with pytest.raises(TypeError, match="cannot be sent back"):
-            mesh.submit(lambda: __import__("threading").Lock()).result(30)
+            mesh.submit(lambda: __import__("threading").Lock()).result(60)
 
 
 def test_cancelled_calls_do_not_go_on(desk: Machine) -> None:
     with Mesh(desk.home) as mesh:
         calls = mesh.using(chunk=1).map(sleep, [60.0] * 8)
-        wait_until(lambda: calls[0].job is not None, 20)
+        wait_until(lambda: calls[0].job is not None, 60)
         assert calls.cancel() == 8
-        wait_until(lambda: {job.status for job in mesh.jobs()} == {"CANCELLED"}, 20)
-        assert mesh.submit(abs, -2).result(30) == 2
+        wait_until(lambda: {job.status for job in mesh.jobs()} == {"CANCELLED"}, 60)
+        assert mesh.submit(abs, -2).result(60) == 2
 
 
 def test_a_coordinator_that_is_killed_loses_no_call(desk: Machine) -> None:
     with Mesh(desk.home) as mesh:
         calls = mesh.using(chunk=1).map(sleep, [0.5 + n / 100 for n in range(12)])
-        wait_until(lambda: calls.progress[0] >= 2, 30)
+        wait_until(lambda: calls.progress[0] >= 2, 60)
         desk.kill()
         desk.up()
         assert calls.results(90) == [0.5 + n / 100 for n in range(12)]
 
 
-async def test_calls_of_a_program_with_a_loop(desk: Machine) -> None:
+async def test_calls_of_a_program_with_a_loop(desk: Machine, shared: Path) -> None:
     async with AsyncMesh(desk.home) as mesh:
         assert await mesh.submit(pow, 2, 10) == 1024
         assert await mesh.map(lambda x: -x, range(50)) == [-x for x in range(50)]
         assert await mesh.gather([mesh.submit(abs, -1), mesh.submit(abs, -2)]) == [1, 2]
-        calls = [mesh.submit(sleep, seconds) for seconds in (0.8, 0.05)]
-        assert [await call async for call in mesh.as_completed(calls)] == [0.05, 0.8]
+        file = shared / "file"
+        late, soon = mesh.submit(ready, str(file)), mesh.submit(ready, "")
+        completed = mesh.as_completed([late, soon])
+        assert await anext(completed) is soon
+        file.touch()
+        assert [await call async for call in completed] == [str(file)]
         with pytest.raises(ValueError, match="no way"):
             await mesh.submit(fail, "way")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,11 +22,22 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     made.close()
 
 
-def test_a_running_agent_goes_by_new_numbers(machine: Machine) -> None:
-    machine.up("--port", "0", "--bind", "127.0.0.1", "--no-mdns", "--cpus", "2")
-    wait_until(lambda: "HEALTHY" in {n["state"] for n in machine.nodes().values()}, 20, lambda: machine.log)
-    job = machine.call("run", "--detach", "sleep", "3").out.strip()
-    wait_until(lambda: machine.json("job", job)["status"] == "RUNNING", 20, lambda: machine.log)
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that tasks see too; they are another user, to whom pytest's own is closed."""
+    path = Path(tempfile.mkdtemp(prefix="planetmesh-test-", dir="/var/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+def test_a_running_agent_goes_by_new_numbers(machine: Machine, shared: Path) -> None:
+    here = ("--port", "0", "--bind", "127.0.0.1", "--no-mdns")
+    machine.up(*here, "--cpus", "2", "--share", str(shared))
+    wait_until(lambda: "HEALTHY" in {n["state"] for n in machine.nodes().values()}, 60, lambda: machine.log)
+    until_told = f"until [ -e {shared}/enough ]; do sleep 0.1; done"
+    job = machine.call("run", "--detach", "sh", "-c", until_told).out.strip()
+    wait_until(lambda: machine.json("job", job)["status"] == "RUNNING", 60, lambda: machine.log)
 
     assert machine.call("settings", *TIMES, "output_most_bytes=1KiB").status == 0
     assert machine.call("settings", "--reset", *(each.split("=")[0] for each in TIMES)).status == 0
@@ -32,6 +45,7 @@ def test_a_running_agent_goes_by_new_numbers(machine: Machine) -> None:
     assert said.status == 0, said.error
     assert said.out.count("x") == 1024
 
+    (shared / "enough").touch()
     assert machine.call("wait", job).status == 0
     (task,) = machine.json("job", job, "--tasks")
     assert (task["status"], task["attempts"]) == ("COMPLETED", 1)

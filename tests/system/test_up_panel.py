@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,16 +21,15 @@ def up(home: Path, *options: str, **size) -> Terminal:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Machine]:
+def desk(machine: Callable[..., Machine]) -> Machine:
     """A coordinator without an agent, elsewhere."""
-    made = Machine(tmp_path / "desk")
+    made = machine("desk")
     made.up(*ALONE, "--no-agent", "--port", free_port())
-    yield made
-    made.close()
+    return made
 
 
-def test_a_coordinator_shows_its_mesh_and_keeps_above_what_is_said(tmp_path: Path):
-    home = Machine(tmp_path / "desk")
+def test_a_coordinator_shows_its_mesh_and_keeps_above_what_is_said(machine: Callable[..., Machine]):
+    home = machine("desk")
     with up(home.home, *ALONE, "--port", free_port(), columns=80, rows=20) as terminal:
         terminal.until(lambda text: "1 HEALTHY" in text and "here: planetmesh code" in text)
         terminal.until(lambda text: "coordinator of 'desk'" in text)
@@ -72,8 +71,8 @@ def test_no_panel_where_nothing_can_be_drawn(tmp_path: Path, way):
         assert b"\x1b" not in terminal.seen
 
 
-def test_an_agent_shows_its_link_and_why_it_is_gone(desk: Machine, tmp_path: Path):
-    shelf = Machine(tmp_path / "shelf")
+def test_an_agent_shows_its_link_and_why_it_is_gone(desk: Machine, machine: Callable[..., Machine]):
+    shelf = machine("shelf")
     port = next(each["port"] for each in desk.events if each.get("event") == "up")
     join(desk, shelf, "--join", f"127.0.0.1:{port}", "--name", "shelf", "--no-mdns")
     shelf.stop()
