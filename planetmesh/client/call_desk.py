@@ -80,6 +80,8 @@ class CallDesk:
         """Other threads put calls in, only the loop takes them out. Never iterated: that would raise then."""
         self._news = asyncio.Event()
         self._listening = asyncio.Event()
+        self._gaps = 0
+        """How often ends of jobs may have been told to nobody."""
         self._sending = 0
         self._early: list[ValueLine] = []
         self._jobs: dict[JobId, CallJob] = {}
@@ -237,6 +239,7 @@ class CallDesk:
         if job is not None and not any(parcels) and await self._join(job, batch):
             return
         spec = _spec(packed, options, [call.arguments for call in batch])
+        gaps = self._gaps
         handle = await self._submit(spec, [each for each in (packed.parcel, *parcels) if each is not None])
         job = CallJob(handle.id, batch, options, _sent(packed))
         for call in batch:
@@ -247,8 +250,9 @@ class CallDesk:
         early, self._early = self._early, []
         for line in early:
             await self._take(line)
-        if handle.view.completed_at is not None and job.id in self._jobs:
-            await self._finish(job.id)
+        if handle.view.completed_at is not None or gaps != self._gaps:
+            # Its answer came late: what was told meanwhile was told to nobody.
+            await self._look_at(job.id)
         elif job.is_unwanted:
             # Cancelled on its way.
             self._some_cancelled = True
@@ -348,6 +352,7 @@ class CallDesk:
     async def _take(self, line: ValueLine) -> None:
         if line.kind in {ValueKind.HELLO, ValueKind.RESYNC}:
             self._listening.set()
+            self._gaps += 1
             await self._look_again()
             return
         job = self._jobs.get(line.job)
@@ -365,14 +370,17 @@ class CallDesk:
         What such a job's calls gave may be on its way still, or never be told: it is read from its output.
         """
         for job_id in list(self._jobs):
-            try:
-                view = await self._mesh.job(job_id)
-                if view.completed_at is None:
-                    continue
-                await self._read_again(job_id)
-            except NotFound:
-                pass  # forgotten already; the calls say so
-            await self._finish(job_id)
+            await self._look_at(job_id)
+
+    async def _look_at(self, job_id: JobId) -> None:
+        try:
+            view = await self._mesh.job(job_id)
+            if view.completed_at is None:
+                return
+            await self._read_again(job_id)
+        except NotFound:
+            pass  # forgotten already; the calls say so
+        await self._finish(job_id)
 
     async def _read_again(self, job_id: JobId) -> None:
         """All values of a job that has ended, from the first on; those that are known are passed over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 import sys
 from collections import deque
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cutting_proxy import UP, CuttingProxy
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "coordinator"))
@@ -17,9 +19,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "coordinator"))
 from api_world import World, running_world, until
 
 from planetmesh.client.async_client import AsyncMesh
+from planetmesh.client.handles import JobHandle
+from planetmesh.errors import CallFailed
 from planetmesh.model.identity import Role
 from planetmesh.model.ids import JobId
-from planetmesh.model.job import Outcome
+from planetmesh.model.job import JobSpec, Outcome
 from planetmesh.trust.identity import Identity
 from planetmesh.wire.python import tag_of
 
@@ -78,6 +82,46 @@ async def test_nor_one_of_which_the_first_half_was_heard(tmp_path: Path):
         await world.engine.do(lambda state, now: [])
         proxy.cuts = []
         assert await calls[1] == 2
+
+
+async def test_nor_one_of_a_job_that_was_over_before_its_answer_came(tmp_path: Path):
+    """The first answer was lost on the way, and the values are slow to come."""
+    async with connected(tmp_path) as (world, _proxy, mesh):
+        real, values, go_on = mesh.submit, world.engine.outputs.values, asyncio.Event()
+
+        async def submit(spec: JobSpec) -> JobHandle:
+            await real(spec, key="k")
+            job_id = await the_job(world)
+            await emit(world, job_id, '{"n":0,"v":1}\n{"n":1,"v":2}\n')
+            await world.finish(job_id)
+            return await real(spec, key="k")
+
+        async def slow(*place: int) -> object:
+            await go_on.wait()
+            return await values(*place)
+
+        mesh.submit, world.engine.outputs.values = submit, slow
+        assert await mesh.gather(mesh.using(chunk=2).map(abs, [-1, -2])) == [1, 2]
+        go_on.set()
+
+
+async def test_the_end_of_a_job_that_came_before_its_answer_is_not_lost(tmp_path: Path):
+    async with connected(tmp_path) as (world, proxy, mesh):
+        real = mesh.submit
+
+        async def submit(spec: JobSpec) -> JobHandle:
+            handle = await real(spec)
+            job_id, gaps = await the_job(world), mesh.call_desk()._gaps
+            proxy.drop()
+            await world.finish(job_id, outcome=Outcome.EXIT_CODE)
+            await until(lambda: mesh.call_desk()._gaps > gaps)
+            return handle
+
+        mesh.submit = submit
+        call, _ = mesh.using(chunk=2).map(abs, [-1, -2])
+        with pytest.raises(CallFailed, match="Exit status 3"):
+            async with asyncio.timeout(20):
+                await call
 
 
 async def test_calls_behind_one_that_killed_its_process_go_out_once_more(tmp_path: Path):
