@@ -32,7 +32,7 @@ async def start_at_the_end(runner: Runner) -> None:
     finally:
         runner.start(opened, [(AssignTask(JOB, 0, 1), ())], 1)
         runner.warm.open_ahead()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(3):
             await runner.close_all()
 
 

@@ -85,7 +85,7 @@ async def test_a_quiet_stream_shows_that_it_lives(world: World, operator: Client
     await world.add_node()
     job_id = await operator.submit()
     async with operator.lines(f"/v1/jobs/{job_id}/output?follow=1") as stream:
-        assert await asyncio.wait_for(stream.content.readline(), 1) == b"\n"
+        assert await asyncio.wait_for(stream.content.readline(), 5) == b"\n"
 
 
 async def test_a_follower_that_leaves_is_forgotten(world: World, operator: Client):

@@ -559,7 +559,7 @@ async def test_silent_sockets_are_few_and_short(mesh):
 
 
 async def test_who_dawdles_within_an_exchange_keeps_nobody_out(mesh):
-    limits = PairingLimits(step_seconds=0.2, between_seconds=0.0, running_most=1, reply_seconds=0.0)
+    limits = PairingLimits(step_seconds=0.8, between_seconds=0.0, running_most=1, reply_seconds=0.0)
     async with mesh.desk(limits) as desk:
         code, _ = await desk.open(Role.AGENT, 600)
         async with await Evil.connect(desk.port) as evil:
