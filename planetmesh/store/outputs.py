@@ -16,6 +16,8 @@ from planetmesh.paths import Home
 from planetmesh.settings import Settings
 from planetmesh.store.database import Database, Sizes
 from planetmesh.store.pieces import (
+    PIECES_MOST,
+    NumberedValues,
     Piece,
     add_pieces,
     delete_pieces,
@@ -36,7 +38,6 @@ from planetmesh.store.results import (
 )
 from planetmesh.store.schema import OUTPUTS
 from planetmesh.wire.api import OutputPiece
-from planetmesh.wire.calls import VALUES
 
 PAGE_BYTES = 1024 * 1024
 FOLLOWERS_MOST = 1000
@@ -52,6 +53,36 @@ class _Batch:
         self.refused: StorageFailed | None = None
 
 
+class FreshValues:
+    """What was committed since a follower of values looked last: it need not be read from the disk again."""
+
+    def __init__(self) -> None:
+        self.news = asyncio.Event()
+        """Set when there is more to take. Clear it, take, then wait for it."""
+        self._values: list[NumberedValues] = []
+        self._size = 0
+        self._is_whole = False
+        """False: there is more on the disk than here, as at the beginning."""
+
+    def add(self, values: list[NumberedValues]) -> None:
+        """Called after each commit; the values are in the order of their numbers."""
+        self._values += values
+        self._size += sum(len(piece.data) for _job, piece in values)
+        if self._size > PAGE_BYTES or len(self._values) > PIECES_MOST:
+            self._values.clear()
+            self._size, self._is_whole = 0, False
+        self.news.set()
+
+    def take(self) -> list[NumberedValues] | None:
+        """All since the last time; None if they must be read from the disk now.
+
+        What is committed while they are read comes by both ways.
+        """
+        found = self._values if self._is_whole else None
+        self._values, self._size, self._is_whole = [], 0, True
+        return found
+
+
 class Outputs:
     """Make one with `Outputs.open`, after `Store.open` of the same home; `close` it at the end."""
 
@@ -61,7 +92,7 @@ class Outputs:
         self._batch = _Batch()
         self._turn = asyncio.Lock()
         self._followers: dict[JobId, set[asyncio.Event]] = {}
-        self._value_followers: set[asyncio.Event] = set()
+        self._value_followers: set[FreshValues] = set()
 
     @classmethod
     async def open(cls, home: Home, settings: Settings) -> Outputs:
@@ -99,15 +130,14 @@ class Outputs:
         # A caller cancelled here leaves the batch to the next of its callers; writing it twice does no harm.
         most = self._stream_most_bytes
         try:
-            await self._database.write(lambda connection: add_pieces(connection, batch.pieces, most))
+            values = await self._database.write(lambda connection: add_pieces(connection, batch.pieces, most))
         except StorageFailed as error:
             batch.refused = error
             raise
         batch.written.set()
         self._wake({piece.job_id for piece in batch.pieces})
-        if self._value_followers and any(piece.stream == VALUES for piece in batch.pieces):
-            for event in self._value_followers:
-                event.set()
+        for follower in self._value_followers if values else ():
+            follower.add(values)
 
     async def read(
         self, job_id: JobId, after_number: int, index: int | None = None, limit_bytes: int = PAGE_BYTES
@@ -117,9 +147,7 @@ class Outputs:
             lambda connection: pieces_after(connection, job_id, after_number, index, limit_bytes)
         )
 
-    async def values(
-        self, after_number: int, limit_bytes: int = PAGE_BYTES
-    ) -> list[tuple[JobId, OutputPiece]]:
+    async def values(self, after_number: int, limit_bytes: int = PAGE_BYTES) -> list[NumberedValues]:
         """Values of calls of all jobs after `after_number`, in the order in which they came."""
         return await self._database.read(
             lambda connection: values_after(connection, after_number, limit_bytes)
@@ -191,15 +219,15 @@ class Outputs:
                 del self._followers[job_id]
 
     @contextmanager
-    def subscribe_values(self) -> Iterator[asyncio.Event]:
-        """An event that is set whenever any job has new values of calls; like `subscribe`."""
+    def subscribe_values(self) -> Iterator[FreshValues]:
+        """Values of calls of any job, as they come; raises Conflict as `subscribe` does."""
         self._refuse_too_many()
-        event = asyncio.Event()
-        self._value_followers.add(event)
+        follower = FreshValues()
+        self._value_followers.add(follower)
         try:
-            yield event
+            yield follower
         finally:
-            self._value_followers.discard(event)
+            self._value_followers.discard(follower)
 
     def _refuse_too_many(self) -> None:
         if sum(map(len, self._followers.values())) + len(self._value_followers) >= FOLLOWERS_MOST:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from planetmesh.model.ids import JobId
 from planetmesh.wire.api import OutputPiece
+from planetmesh.wire.calls import VALUES
 
 ROWS_MOST = 512
 """Rows that one transaction deletes: a few megabytes at most, so that appends do not wait long."""
@@ -23,6 +24,9 @@ PLACES_MOST = 1_048_576
 stream of single bytes would otherwise take many times what its cap in bytes allows."""
 PIECES_MOST = 4096
 """Pieces in one page, however small they are."""
+
+NumberedValues = tuple[JobId, OutputPiece]
+"""A piece of what calls of this job gave."""
 
 
 class Piece(Protocol):
@@ -43,11 +47,13 @@ class Piece(Protocol):
 
 
 _ADD_JOB = "INSERT OR IGNORE INTO jobs(id) VALUES(?)"
+# The plus before ?4: compared with a bare parameter, a partial index (values_by_number) makes SQLite look at
+# what is bound to it, and prepare the statement anew for each piece.
 _ADD = (
     "INSERT INTO pieces(job, idx, attempt, stream, offset, data, place) "
     "SELECT jobs.number, ?2, ?3, ?4, ?5, ?6, coalesce(last.place, 0) + 1 FROM jobs LEFT JOIN pieces last "
     "ON last.number = (SELECT number FROM pieces WHERE job = jobs.number AND idx = ?2 AND attempt = ?3 "
-    "AND stream = ?4 ORDER BY offset DESC LIMIT 1) "
+    "AND stream = +?4 ORDER BY offset DESC LIMIT 1) "
     "WHERE id = ?1 AND ?5 >= coalesce(last.offset + length(last.data), 0) AND coalesce(last.place, 0) < ?7"
 )
 _FOLLOW = (
@@ -73,12 +79,23 @@ _IN_ORDER = (
 )
 
 
-def add_pieces(connection: sqlite3.Connection, pieces: Iterable[Piece], stream_most_bytes: int) -> None:
-    """Keep what continues its stream; safe to repeat. One odd piece does not spoil the others' commit."""
+def add_pieces(
+    connection: sqlite3.Connection, pieces: Iterable[Piece], stream_most_bytes: int
+) -> list[NumberedValues]:
+    """Keep what continues its stream; safe to repeat. One odd piece does not spoil the others' commit.
+
+    Gives those of its values of calls that are new, as `values_after` would.
+    """
     wanted = [p for p in pieces if _makes_sense(p) and p.offset + len(p.data) <= stream_most_bytes]
     connection.executemany(_ADD_JOB, ((job_id,) for job_id in dict.fromkeys(p.job_id for p in wanted)))
-    rows = ((p.job_id, p.index, p.attempt, p.stream, p.offset, p.data, PLACES_MOST) for p in wanted)
-    connection.executemany(_ADD, rows)
+    found: list[NumberedValues] = []
+    cursor = connection.cursor()
+    for p in wanted:
+        place = (p.index, p.attempt, p.stream, p.offset, p.data)
+        cursor.execute(_ADD, (p.job_id, *place, PLACES_MOST))
+        if p.stream == VALUES and cursor.rowcount == 1 and cursor.lastrowid is not None:
+            found.append((p.job_id, OutputPiece(cursor.lastrowid, *place)))
+    return found
 
 
 def _makes_sense(piece: Piece) -> bool:
@@ -102,11 +119,9 @@ def pieces_after(
     return _page(rows, limit_bytes)
 
 
-def values_after(
-    connection: sqlite3.Connection, number: int, limit_bytes: int
-) -> list[tuple[JobId, OutputPiece]]:
+def values_after(connection: sqlite3.Connection, number: int, limit_bytes: int) -> list[NumberedValues]:
     """Values of calls of all jobs, in the order in which they came."""
-    found: list[tuple[JobId, OutputPiece]] = []
+    found: list[NumberedValues] = []
     size = 0
     rows = connection.execute(_VALUES, (number, PIECES_MOST))
     for *piece, job_id in rows:

@@ -54,6 +54,34 @@ async def test_what_was_sent_twice_is_kept_once(outputs: Outputs) -> None:
     assert [p.data for p in await outputs.read(JOB, 0)] == [b"abc", b"def", b"ghi"]
 
 
+async def test_a_follower_of_values_gets_what_is_new_as_it_lies_on_the_disk(outputs: Outputs) -> None:
+    await outputs.append([piece(0, 0, b"before", stream=3)])
+    with outputs.subscribe_values() as fresh:
+        assert fresh.take() is None, "what was there before must be read from the disk"
+        await outputs.append(
+            [piece(0, 0, b"printed"), piece(0, 6, b"a", stream=3), piece(1, 0, b"b", stream=3)]
+        )
+        assert fresh.news.is_set()
+        await outputs.append([piece(0, 6, b"a", stream=3), piece(0, 7, b"c", stream=3)])
+        assert fresh.take() == (await outputs.values(0))[1:]
+        assert fresh.take() == []
+
+
+@pytest.mark.parametrize("bound", ["PAGE_BYTES", "PIECES_MOST"])
+async def test_what_is_too_much_for_a_slow_follower_is_read_from_the_disk(
+    outputs: Outputs, bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outputs_room, bound, 2)
+    with outputs.subscribe_values() as fresh:
+        fresh.take()
+        await outputs.append([piece(0, 0, b"1", stream=3), piece(1, 0, b"2", stream=3)])
+        await outputs.append([piece(2, 0, b"3", stream=3)])
+        assert fresh.take() is None
+        assert len(await outputs.values(0)) == 3
+        await outputs.append([piece(3, 0, b"4", stream=3)])
+        assert [each[1].data for each in fresh.take() or ()] == [b"4"]
+
+
 async def test_a_stream_is_kept_up_to_its_cap_only(home: Home, store: Store) -> None:
     outputs = await Outputs.open(home, Settings(output_most_bytes=10))
     await outputs.append(

@@ -18,6 +18,8 @@ from planetmesh.coordinator.engine import Engine
 from planetmesh.coordinator.views import ended_job_view
 from planetmesh.mesh.effects import JobEnded
 from planetmesh.model.ids import JobId
+from planetmesh.store.outputs import FreshValues
+from planetmesh.store.pieces import NumberedValues
 from planetmesh.wire.api import ValueKind, ValueLine
 
 PAGE_BYTES = 1024 * 1024
@@ -32,7 +34,7 @@ async def give_values(call: Call) -> web.StreamResponse:
     after = call.number("after", newest, most=NUMBER_MOST)
 
     async def give(answer: Stream) -> None:
-        teller = _Teller(engine, answer, submitter, after)
+        teller = _Teller(engine, answer, submitter, fresh, after)
         await teller.hello()
         while True:
             news.clear()
@@ -46,17 +48,22 @@ async def give_values(call: Call) -> web.StreamResponse:
             except TimeoutError:
                 await answer.rest()
 
-    with engine.outputs.subscribe_values() as news, engine.feed.hearing_ends(submitter, news) as ends:
-        return await stream(call, give)
+    with engine.outputs.subscribe_values() as fresh:
+        news = fresh.news
+        with engine.feed.hearing_ends(submitter, news) as ends:
+            return await stream(call, give)
 
 
 class _Teller:
     """One listener's place among all values."""
 
-    def __init__(self, engine: Engine, answer: Stream, submitter: str, after: int) -> None:
+    def __init__(
+        self, engine: Engine, answer: Stream, submitter: str, fresh: FreshValues, after: int
+    ) -> None:
         self._engine = engine
         self._answer = answer
         self._submitter = submitter
+        self._fresh = fresh
         self._after = after
         self._owners: OrderedDict[JobId, str] = OrderedDict()
 
@@ -65,22 +72,31 @@ class _Teller:
 
     async def tell_values(self) -> None:
         """All there are now."""
+        fresh = self._fresh.take()
+        if fresh is not None:
+            await self._tell([each for each in fresh if each[1].number > self._after])
+            return
         while found := await self._engine.outputs.values(self._after, PAGE_BYTES):
-            lines = [
-                ValueLine(
-                    number=piece.number,
-                    kind=ValueKind.VALUES,
-                    job=job_id,
-                    index=piece.index,
-                    attempt=piece.attempt,
-                    offset=piece.offset,
-                    data=piece.data,
-                )
-                for job_id, piece in found
-                if await self._owner(job_id) == self._submitter
-            ]
-            self._after = found[-1][1].number
-            await self._write(lines)
+            await self._tell(found)
+
+    async def _tell(self, found: list[NumberedValues]) -> None:
+        if not found:
+            return
+        lines = [
+            ValueLine(
+                number=piece.number,
+                kind=ValueKind.VALUES,
+                job=job_id,
+                index=piece.index,
+                attempt=piece.attempt,
+                offset=piece.offset,
+                data=piece.data,
+            )
+            for job_id, piece in found
+            if await self._owner(job_id) == self._submitter
+        ]
+        self._after = found[-1][1].number
+        await self._write(lines)
 
     async def tell_ends(self, ended: list[JobEnded], *, is_lost: bool) -> None:
         lines = [
