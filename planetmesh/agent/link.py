@@ -267,7 +267,7 @@ class Link:
         """Soft messages first: a start is told before its end. While it is busy here all wait for company."""
         while True:
             await self._wake.wait()
-            if self._owner.is_busy():
+            if self._owner.is_busy() and self._has_news:
                 await asyncio.sleep(self.settings.coalesce_seconds)
             messages = self._next_messages()
             if not messages:
@@ -278,6 +278,11 @@ class Link:
             except (aiohttp.ClientError, ConnectionError):
                 # The receiver tells why, perhaps with a goodbye that is still to be read.
                 return
+
+    @property
+    def _has_news(self) -> bool:
+        """Something waits to be sent, not only an acknowledgement to be noted."""
+        return bool(self._soft) or self._window.next_number < self._outbox.next_number
 
     def _next_messages(self) -> list[Any]:
         """What goes out next; a suspect that begins a link goes alone, and all else waits for it."""

@@ -21,7 +21,7 @@ from planetmesh.coordinator.engine import Engine
 from planetmesh.errors import Forgotten, MeshError, PeerMisbehaved, Revoked, StorageFailed
 from planetmesh.groups import TaskGroup
 from planetmesh.mesh import effects as fx
-from planetmesh.mesh import nodes, reactor
+from planetmesh.mesh import lingering, nodes, reactor
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
 from planetmesh.model.identity import Principal
@@ -251,7 +251,15 @@ class AgentLink:
             elif taken and error is None and not self._is_refusing:
                 self._acknowledge(upto)
 
-        self.engine.post(happen, answer)
+        self.engine.post(happen, answer, can_wait=self._can_wait(state, frame))
+
+    def _can_wait(self, state: MeshState, frame: list[FromAgent]) -> bool:
+        """It tells ends alone, and nobody is any better off when they are taken in at once."""
+        return all(
+            isinstance(message, TaskOutput)
+            or (isinstance(message, TaskResult) and lingering.can_wait(state, message))
+            for message in frame
+        )
 
     def _refuse(self, error: Exception) -> None:
         """What the agent said cannot be: it is cut off and has to find out what to tell instead."""

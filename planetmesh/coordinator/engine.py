@@ -49,6 +49,8 @@ LOOK_SECONDS = 0.5
 """So often a pass looks for what time alone has changed: rests and pauses that are over."""
 PROBE_SECONDS = 2.0
 """How often a disk that refused a write is tried again."""
+COMPANY_SECONDS = 0.005
+"""So long what can wait waits for what cannot, to be one turn and one commit with it."""
 LEARNED_SECONDS = 30.0
 """Learned times ride on a commit that is made anyway, one so long after another."""
 
@@ -96,6 +98,8 @@ class Engine:
         self._oldest_at = 0.0
         """Steady time at which the first of the inbox was posted."""
         self._wake = asyncio.Event()
+        self._wakes_later: asyncio.TimerHandle | None = None
+        """Set while nothing but what can wait has come since the last turn."""
         self._looked_at = -LOOK_SECONDS
         """Steady time of the last pass."""
         self._cut_short = False
@@ -150,12 +154,26 @@ class Engine:
 
         await self.do(happen, changes)
 
-    def post(self, happening: Happening, answer: Answer | None = None, also: Changes | None = None) -> None:
-        """Put something into the inbox; `answer` is called after its turn, with the error if it failed."""
+    def post(
+        self,
+        happening: Happening,
+        answer: Answer | None = None,
+        also: Changes | None = None,
+        *,
+        can_wait: bool = False,
+    ) -> None:
+        """Put something into the inbox; `answer` is called after its turn, with the error if it failed.
+
+        What `can_wait` is taken in with the next thing that comes, after COMPANY_SECONDS at the latest.
+        """
         if not self._inbox:
             self._oldest_at = self._clock.steady()
         self._inbox.append(_Item(happening, answer, also))
-        self._wake.set()
+        if not can_wait:
+            self._wake.set()
+        elif self._wakes_later is None:
+            loop = asyncio.get_running_loop()
+            self._wakes_later = loop.call_later(COMPANY_SECONDS, self._wake.set)
 
     async def do(self, happening: Happening, also: Changes | None = None) -> None:
         """Post and wait until it is on disk; raises what `happening` raised, or StorageFailed."""
@@ -201,8 +219,7 @@ class Engine:
 
     async def turn(self) -> None:
         """Take in everything that waits, decide, write it down, and only then let it out."""
-        items = list(self._inbox)
-        self._inbox.clear()
+        items = self._take_inbox()
         now = self.read_clock()
         if items:
             self.meters.happenings += len(items)
@@ -229,6 +246,14 @@ class Engine:
         for answer, failure in answers:
             answer(failure)
         self.meters.turns.note(self._clock.steady() - now.steady)
+
+    def _take_inbox(self) -> list[_Item]:
+        items = list(self._inbox)
+        self._inbox.clear()
+        if self._wakes_later is not None:
+            self._wakes_later.cancel()
+            self._wakes_later = None
+        return items
 
     def _with_times(self, changes: Changes, now: Moment) -> Changes:
         """What a commit takes along now and then."""
@@ -327,8 +352,7 @@ class Engine:
 
     async def _probe_storage(self) -> None:
         """Refuse what waits, then try one small write; on success go on as before."""
-        items = list(self._inbox)
-        self._inbox.clear()
+        items = self._take_inbox()
         for item in items:
             if item.answer is not None:
                 item.answer(

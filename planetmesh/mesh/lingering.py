@@ -14,7 +14,8 @@ from planetmesh.mesh import ends
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
 from planetmesh.model.ids import JobId
-from planetmesh.model.job import Items
+from planetmesh.model.job import Items, Outcome
+from planetmesh.wire.agent import TaskResult
 
 
 def on_inputs_added(state: MeshState, job_id: JobId, items: tuple[str, ...], first: int) -> fx.Effects:
@@ -48,6 +49,18 @@ def is_open(state: MeshState, job_id: JobId) -> bool:
     """A live job that was handed in to linger, and of which nothing was dropped."""
     job = state.jobs[job_id].job
     return job.spec.linger_seconds > 0 and job.cancelled_at is None and job.rest is None
+
+
+def can_wait(state: MeshState, result: TaskResult) -> bool:
+    """Whether this end may be taken in a moment later: the job stays open, and nothing waits for the room.
+
+    Who calls again and again makes the next call as soon as he has the value, which does not come this way:
+    then both are one change.
+    """
+    live = state.jobs.get(result.job_id)
+    if live is None or state.waiting():
+        return False
+    return result.outcome is Outcome.OK and is_open(state, result.job_id)
 
 
 def on_tick(state: MeshState, now: Moment) -> fx.Effects:

@@ -203,6 +203,26 @@ async def test_while_it_is_busy_ends_wait_for_company_and_never_when_it_is_idle(
         await coordinator.until(lambda: len(coordinator.results()) == 20)
 
 
+async def test_while_it_is_busy_a_confirmation_alone_holds_nothing_up(coordinator):
+    """What ends a moment later would else wait for company although nothing is in hand any more."""
+
+    class Quiet(Side):
+        async def beat(self):
+            """Nothing but the test has anything to say."""
+
+    async with Quiet(coordinator.agent_home()).running() as side:
+        await coordinator.until(lambda: side.link.is_up)
+        held_up = Registered(NodeId("a" * 32), "node-a", "test", 30.0, 0.0, coalesce_seconds=1000.0)
+        await coordinator.send(held_up)
+        await coordinator.until(lambda: side.link.settings.coalesce_seconds == 1000.0)
+        side.busy = True
+        side.link.wake()
+        await asyncio.sleep(0.01)
+        side.busy = False
+        side.put(result(0))
+        await coordinator.until(lambda: len(coordinator.results()) == 1)
+
+
 async def test_orders_reach_the_owner(coordinator):
     async with Side(coordinator.agent_home()).running() as side:
         await coordinator.until(lambda: side.link.is_up)

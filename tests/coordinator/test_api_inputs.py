@@ -8,9 +8,14 @@ from typing import Any
 import pytest
 from api_world import Client, World, until
 
-from planetmesh.mesh import nodes
+from planetmesh.coordinator import engine as engine_module
+from planetmesh.mesh import effects as fx
+from planetmesh.mesh import nodes, reactor
+from planetmesh.mesh.state import MeshState
+from planetmesh.model.clock import Moment
 from planetmesh.model.ids import JobId
-from planetmesh.model.job import Items
+from planetmesh.model.job import Items, Outcome
+from planetmesh.wire.agent import TaskResult
 
 LISTED = {"inputs": {"type": "items", "items": ["a"]}, "linger_seconds": 5}
 
@@ -45,6 +50,43 @@ async def test_inputs_are_added_once_and_are_on_disk(world: World, operator: Cli
     assert (await operator.post(f"/v1/jobs/{job}/inputs", {"items": ["d"], "first": 3})).status == 200
     late = await operator.post(f"/v1/jobs/{job}/inputs", {"items": ["e"], "first": 4})
     assert (late.status, late.code) == (409, "conflict")
+
+
+def _end_when_convenient(world: World, job: JobId, answers: list[object]) -> None:
+    task = world.engine.state.jobs[job].tasks[0]
+    result = TaskResult(job, 0, task.attempt, Outcome.OK, 0)
+
+    def happen(state: MeshState, now: Moment) -> fx.Effects:
+        return reactor.on_task_ended(state, task.node_id, result, now)
+
+    world.engine.post(happen, answers.append, can_wait=True)
+
+
+async def test_an_end_that_can_wait_is_one_commit_with_the_inputs_that_follow(
+    world: World, operator: Client, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(engine_module, "COMPANY_SECONDS", 1000.0)
+    await world.add_node()
+    job = await operator.submit(**LISTED)
+    commits = world.engine.meters.commits
+    answers: list[object] = []
+    before = commits.count
+    _end_when_convenient(world, job, answers)
+    await asyncio.sleep(0.01)
+    assert (answers, commits.count) == ([], before)
+    assert (await operator.post(f"/v1/jobs/{job}/inputs", {"items": ["b"], "first": 1})).status == 200
+    assert (answers, commits.count) == ([None], before + 1)
+    counts = world.engine.state.jobs[job].counts
+    assert (counts.completed, counts.assigned) == (1, 1)
+
+
+async def test_an_end_that_can_wait_does_not_wait_long(world: World, operator: Client):
+    await world.add_node()
+    job = await operator.submit(**LISTED)
+    answers: list[object] = []
+    _end_when_convenient(world, job, answers)
+    await until(lambda: answers == [None])
+    assert world.engine.state.jobs[job].counts.completed == 1
 
 
 @pytest.mark.parametrize(

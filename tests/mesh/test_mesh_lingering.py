@@ -9,6 +9,7 @@ from transcript import Transcript
 from planetmesh.errors import Conflict
 from planetmesh.mesh import lingering
 from planetmesh.model.job import Counts, Outcome
+from planetmesh.wire.agent import TaskResult
 
 
 def add(mesh: Transcript, *items: str, first: int) -> None:
@@ -99,4 +100,33 @@ def test_automatic_chunks_and_failures_linger_too(mesh: Transcript):
     assert mesh.job("a").counts == Counts(completed=2, failed=1)
     mesh.wait(3)
     assert builders.job_id("a") not in mesh.state.jobs
+    mesh.skip()
+
+
+def test_an_end_may_wait_if_its_job_stays_open_and_nobody_wants_the_room(mesh: Transcript):
+    def can_wait(job: str, outcome: Outcome = Outcome.OK) -> bool:
+        result = TaskResult(builders.job_id(job), 0, 1, outcome, 0)
+        return lingering.can_wait(mesh.state, result)
+
+    mesh.join("desk", cpus=1)
+    mesh.submit("a", builders.items("x"), linger_seconds=2)
+    mesh.place()
+    assert can_wait("a")
+    assert not can_wait("a", Outcome.EXIT_CODE)
+    assert not can_wait("b"), "it is not known"
+    mesh.submit("b", 1)
+    mesh.place()
+    assert not can_wait("a"), "its room is wanted"
+    mesh.cancel("b")
+    assert can_wait("a")
+    mesh.cancel("a")
+    assert not can_wait("a")
+    mesh.skip()
+
+
+def test_an_end_of_a_job_that_does_not_linger_cannot_wait(mesh: Transcript):
+    mesh.join("desk")
+    mesh.submit("a", builders.items("x"))
+    mesh.place()
+    assert not lingering.can_wait(mesh.state, TaskResult(builders.job_id("a"), 0, 1, Outcome.OK, 0))
     mesh.skip()

@@ -43,7 +43,14 @@ class SimEngine(Engine):
 
     world: World
 
-    def post(self, happening: Happening, answer: Answer | None = None, also: Changes | None = None) -> None:
+    def post(
+        self,
+        happening: Happening,
+        answer: Answer | None = None,
+        also: Changes | None = None,
+        *,
+        can_wait: bool = False,
+    ) -> None:
         def watched(state: MeshState, now: Moment) -> fx.Effects:
             try:
                 return happening(state, now)
@@ -56,7 +63,7 @@ class SimEngine(Engine):
                 self.world.truth.fail_by(error)
                 raise
 
-        super().post(watched, answer, also)
+        super().post(watched, answer, also, can_wait=can_wait)
 
     def _schedule(self, turn: Turn, now: Moment) -> None:
         super()._schedule(turn, now)
