@@ -397,10 +397,9 @@ class CallDesk:
         job = self._jobs.get(job_id)
         if job is None:
             return
+        job.is_over = True  # it takes no more: what came now would be closed below, unasked
         if job.adding.locked():
-            # Whoever holds it goes on here.
-            job.is_over = True
-            return
+            return  # whoever holds it goes on here
         if job.left:
             try:
                 for status in (TaskState.FAILED, TaskState.CANCELLED):

@@ -43,7 +43,7 @@ class CallJob:
         self.adding = asyncio.Lock()
         """Held while more calls are handed in."""
         self.is_over = False
-        """Its end was told while more calls were handed in."""
+        """Its end was told: it takes no more."""
         self._options = options
         self._chunk = max(1, options.chunk)
         self._begun: dict[tuple[int, int], bytes] = {}

@@ -20,6 +20,7 @@ from api_world import World, running_world, until
 
 from planetmesh.client.async_client import AsyncMesh
 from planetmesh.client.handles import JobHandle
+from planetmesh.client.remote_call import RemoteCall
 from planetmesh.errors import CallFailed
 from planetmesh.model.identity import Role
 from planetmesh.model.ids import JobId
@@ -122,6 +123,21 @@ async def test_the_end_of_a_job_that_came_before_its_answer_is_not_lost(tmp_path
         with pytest.raises(CallFailed, match="Exit status 3"):
             async with asyncio.timeout(20):
                 await call
+
+
+async def test_a_call_made_as_the_one_before_it_failed_has_a_job_of_its_own(tmp_path: Path):
+    async with connected(tmp_path) as (world, _proxy, mesh):
+        call = mesh.submit(abs, -1)
+        following: list[RemoteCall[int]] = []
+        call.add_done_callback(lambda _call: following.append(mesh.submit(abs, -2)))
+        first = await the_job(world)
+        await world.finish(first, outcome=Outcome.EXIT_CODE)
+        with pytest.raises(CallFailed, match="Exit status 3"):
+            await call
+        second = await the_job(world)
+        assert second != first
+        await emit(world, second, '{"n":0,"v":2}\n')
+        assert await following[0] == 2
 
 
 async def test_calls_behind_one_that_killed_its_process_go_out_once_more(tmp_path: Path):
