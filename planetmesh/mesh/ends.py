@@ -88,12 +88,13 @@ def take_from_hands(state: MeshState, task: Task) -> fx.Effects:
 def finish_if_done(state: MeshState, live: LiveJob, now: Moment) -> fx.Effects:
     """When its last task has ended the job leaves the tables, and those that waited for it are settled.
 
-    One that lingers stays for now; see `lingering`.
+    One that lingers stays for now, if all is well; see `lingering`. Who waits for the value of a task that
+    failed without one is told at once.
     """
     if live.counts.live:
         return []
     job = live.job
-    if job.spec.linger_seconds and job.cancelled_at is None and job.rest is None:
+    if job.spec.linger_seconds and not live.counts.failed and job.cancelled_at is None and job.rest is None:
         state.lingering.setdefault(job.id, now.steady)
         return []
     return finish(state, live, now)

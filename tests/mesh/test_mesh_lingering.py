@@ -87,7 +87,7 @@ def test_a_job_that_is_cancelled_while_it_waits_for_inputs_ends_at_once(mesh: Tr
     mesh.skip()
 
 
-def test_automatic_chunks_and_failures_linger_too(mesh: Transcript):
+def test_one_with_automatic_chunks_takes_inputs_too_and_after_a_failure_it_does_not_wait(mesh: Transcript):
     mesh.join("desk")
     mesh.submit("a", builders.items("x", "y"), linger_seconds=2, chunk=0, max_attempts=1)
     mesh.place()
@@ -96,11 +96,16 @@ def test_automatic_chunks_and_failures_linger_too(mesh: Transcript):
     mesh.place()
     mesh.end("desk", "a", 1, outcome=Outcome.EXIT_CODE)
     mesh.place()
-    mesh.end("desk", "a", 2)
-    assert mesh.job("a").counts == Counts(completed=2, failed=1)
-    mesh.wait(3)
-    assert builders.job_id("a") not in mesh.state.jobs
     mesh.skip()
+    mesh.end("desk", "a", 2)
+    mesh.expect("""
+        save a/2 COMPLETED #1 on desk ok
+        job a changed
+        save job a started completed
+        desk <- CloseJob a
+        job a ended FAILED
+    """)
+    assert not mesh.state.lingering
 
 
 def test_an_end_may_wait_if_its_job_stays_open_and_nobody_wants_the_room(mesh: Transcript):
