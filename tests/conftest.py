@@ -4,9 +4,10 @@
 HYPOTHESIS_PROFILE=explore for fresh ones.
 
 The rest keeps the run short. Compiled modules are kept even where the environment says not to: every worker
-and every program that a test starts would compile them again. What the workers collected is no longer
-looked at by the garbage collector. And the folders of small tests lie in memory where the machine has room:
-no disk to wait for, which is what most of them did. Tests marked `slow` or `system` stay on the disk.
+and every program that a test starts would compile them again. The garbage collector rests while tests are
+collected, does not look at them again, and then comes less often: there are few cycles, and many objects.
+And the folders of small tests lie in memory where the machine has room: no disk to wait for, which is what
+most of them did. Tests marked `slow` or `system` stay on the disk.
 
 Workers side by side take what may last longest first, so that none is left alone with it at the end; for the
 system tests the command says `--maxschedchunk 1`, or the first worker would get all of the long ones. Tests
@@ -55,6 +56,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 LIMIT_SECONDS = 180
 """Of slow and system tests that say none: alone they take seconds, on a busy machine many times that."""
+_GARBAGE_EVERY = 10_000
+"""New objects between two looks at the youngest; Python's own 700 took a sixteenth of the whole run."""
 _MEMORY_DISK = Path("/dev/shm")
 _MEMORY_DISK_FREE_BYTES = 2 * 2**30
 
@@ -90,9 +93,19 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
             fcntl.flock(cores, fcntl.LOCK_UN)  # also for what was forked meanwhile
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_GARBAGE_EVERY, 10, 10)
 
 
 @pytest.fixture(scope="session")
