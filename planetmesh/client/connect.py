@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import aiohttp
 from yarl import URL
@@ -159,10 +160,10 @@ class Link:
         return response
 
     async def _request(self, endpoint: str, call: Call, read_seconds: float) -> aiohttp.ClientResponse:
-        host, port = parse_endpoint(endpoint)
         # A name in the path was quoted by who made it: it must not be quoted again.
-        url = URL.build(scheme="https", host=host, port=port).with_path(call.path, encoded=True)
-        url = url.with_query(call.query)
+        url = _base_url(endpoint).with_path(call.path, encoded=True)
+        if call.query:
+            url = url.with_query(call.query)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=read_seconds)
         headers = {"Content-Type": "application/json"} if call.body is not None else {}
         data = call.body if call.stream is None else call.stream()
@@ -212,6 +213,13 @@ class Link:
             known["mDNS"] = error
             return []
         return [endpoint for endpoint in found if endpoint not in known]
+
+
+@lru_cache(maxsize=64)
+def _base_url(endpoint: str) -> URL:
+    """Raises BadInput for what is no address."""
+    host, port = parse_endpoint(endpoint)
+    return URL.build(scheme="https", host=host, port=port)
 
 
 def _cut_off(response: aiohttp.ClientResponse) -> None:

@@ -180,7 +180,12 @@ def _is_own(module: ModuleType) -> bool:
     place = getattr(module, "__file__", None)
     if module.__name__ == "__main__" or not place or module.__name__.partition(".")[0] == "planetmesh":
         return False
-    return not any(Path(place).resolve().is_relative_to(path) for path in _installed())
+    return not _is_installed(place)
+
+
+@cache
+def _is_installed(place: str) -> bool:
+    return any(Path(place).resolve().is_relative_to(path) for path in _installed())
 
 
 @cache
