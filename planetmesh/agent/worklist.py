@@ -316,8 +316,11 @@ class Worklist:
         steps = sorted(self._urgent, key=lambda step: not isinstance(step, Kill))
         self._urgent = []
         steps += self._return_waiting()
-        # What is given up the first time is given out the second: nothing else may come to ask again.
-        steps += self._share_out() + self._share_out()
+        shared = self._share_out()
+        if shared:
+            # What was given up the first time is given out the second: nothing else may come to ask again.
+            shared += self._share_out()
+        steps += shared
         return steps + self._start_pending() + self._change_fetches()
 
     def _change_fetches(self) -> list[Step]:

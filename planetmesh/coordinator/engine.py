@@ -1,4 +1,4 @@
-"""The one interpreter: inbox → reactor → schedule → commit → send → publish → answer.
+"""The one interpreter: inbox → reactor → schedule → commit → send → answer → publish.
 
 Everything that changes the mesh goes through `Engine.turn`. A turn takes all that waits, so commits
 and scheduling are shared by whatever came in meanwhile. Nothing is sent or answered before it is on
@@ -242,9 +242,13 @@ class Engine:
             self.meters.commits.note(time.monotonic() - began)
         else:
             self._carried.carry(turn)
-        self._let_out(turn, now)
+        self._let_out(turn)
         for answer, failure in answers:
             answer(failure)
+        if turn.sends:
+            # The links write now, also what the answers have to confirm; who only watches hears of it after.
+            await asyncio.sleep(0)
+        self._publish(turn, now)
         self.meters.turns.note(self._clock.steady() - now.steady)
 
     def _take_inbox(self) -> list[_Item]:
@@ -307,8 +311,14 @@ class Engine:
             # Only then: a slow machine's whole pass may take longer than that too, and finds nothing again.
             self._wake.set()
 
-    def _let_out(self, turn: Turn, now: Moment) -> None:
+    def _let_out(self, turn: Turn) -> None:
         self._follow_settings()
+        for node_id, messages in turn.sends.items():
+            self.switchboard.send(node_id, messages)
+        for hang_up in turn.hang_ups:
+            self.switchboard.hang_up(hang_up.session, hang_up.code, hang_up.reason)
+
+    def _publish(self, turn: Turn, now: Moment) -> None:
         self.meters.note_turn(
             self.state,
             turn.tasks.values(),
@@ -318,10 +328,6 @@ class Engine:
             now.wall,
         )
         self.meters.forget(turn.removed_nodes)
-        for node_id, messages in turn.sends.items():
-            self.switchboard.send(node_id, messages)
-        for hang_up in turn.hang_ups:
-            self.switchboard.hang_up(hang_up.session, hang_up.code, hang_up.reason)
         self.feed.publish(
             self.state, turn.changed_jobs, turn.job_ends, turn.tasks.values(), turn.changed_nodes, now
         )

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 import pytest
-from api_world import Client, World, small
+from api_world import Client, World, small, until
 
 from planetmesh.model.job import Outcome
 
@@ -45,6 +45,7 @@ async def test_each_step_of_a_task_is_a_line_for_who_debugs(world: World, operat
     job_id = await operator.submit(**small(1))
     await world.start(job_id)
     await world.finish(job_id)
+    await until(lambda: bool(told(caplog, "task.completed")))
     steps = [each for each in told(caplog) if each["message"].startswith("task.")]
     assert [each["message"] for each in steps] == ["task.assigned", "task.started", "task.completed"]
     assert all((each["job_id"], each["task"], each["node"]) == (job_id, 0, "desk") for each in steps)
@@ -59,6 +60,7 @@ async def test_a_minutes_work_is_one_line(world: World, operator: Client, caplog
     job_id = await operator.submit(**small(5))
     await world.start(job_id)
     await world.finish(job_id)
+    await until(lambda: bool(engine.meters.tasks_ended))
     engine.journal.tell_minute(engine.meters, engine.state)
     engine.journal.tell_minute(engine.meters, engine.state)
     (minute,) = told(caplog, "mesh.minute")

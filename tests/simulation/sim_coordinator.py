@@ -69,13 +69,13 @@ class SimEngine(Engine):
         super()._schedule(turn, now)
         self.world.truth.on_decided(self.state, turn)
 
-    def _let_out(self, turn: Turn, now: Moment) -> None:
+    def _let_out(self, turn: Turn) -> None:
         for node_id, messages in turn.sends.items():
             for message in messages:
                 if isinstance(message, AssignTask):
                     key = (message.job_id, message.index, message.attempt)
                     self.world.truth.on_sent(node_id, key)
-        super()._let_out(turn, now)
+        super()._let_out(turn)
 
     async def _storage_failed(
         self, error: StorageFailed, answers: list[tuple[Answer, Exception | None]]

@@ -84,6 +84,13 @@ def check_job(spec: JobSpec, settings: Settings) -> JobSpec:
     return spec
 
 
+def check_more(spec: JobSpec, settings: Settings) -> JobSpec:
+    """The spec of a job that was let in, with the inputs that it gets now instead of those that it had."""
+    _check_inputs(spec, settings)
+    job_type(spec.type).check(spec)
+    return spec
+
+
 def check_change(asked: ChangeJob, settings: Settings) -> None:
     """Raise BadInput for what no job may be changed to."""
     if asked.priority is not None:

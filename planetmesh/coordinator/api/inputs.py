@@ -6,6 +6,7 @@ import msgspec
 from aiohttp import web
 
 from planetmesh.coordinator.api.call import Call
+from planetmesh.coordinator.api.checks import check_more
 from planetmesh.coordinator.api.jobs import checked
 from planetmesh.coordinator.api.lookup import open_job
 from planetmesh.errors import BadInput, Conflict, TooLarge
@@ -53,4 +54,4 @@ async def _check(call: Call, job: Job, asked: AddInputs) -> None:
     settings = call.parts.settings
     if asked.first + len(asked.items) > settings.tasks_most:
         raise TooLarge(f"The job would have more than {settings.tasks_most} tasks, which is the limit.")
-    await checked(call.parts, msgspec.structs.replace(job.spec, inputs=Items(asked.items)))
+    await checked(call.parts, msgspec.structs.replace(job.spec, inputs=Items(asked.items)), check_more)
