@@ -8,6 +8,7 @@ burst wait for its end, since each job costs its nodes a worker. One stream has 
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
@@ -26,10 +27,11 @@ from planetmesh.client.functions import (
     pack_function,
 )
 from planetmesh.client.parcels import Parcel, lost
-from planetmesh.client.remote_call import CallOptions, RemoteCall
+from planetmesh.client.remote_call import CallOptions, CallsWait, RemoteCall
 from planetmesh.client.streams import read_lines
 from planetmesh.errors import BadInput, Conflict, MeshError, MissingBlobs, NotFound, Unreachable
 from planetmesh.groups import TaskGroup
+from planetmesh.logs import clean
 from planetmesh.model.blob import Digest
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import Items, JobSpec, Limits, TaskState
@@ -66,6 +68,7 @@ LARGE_BURST_SECONDS = 0.5
 """The same for calls with files: to copy an array of some ten megabytes takes as long."""
 EARLY_MOST = 10_000
 """Lines kept for jobs whose id has not come back yet."""
+WARNING_MOST_LETTERS = 1000
 PARTING_SECONDS = 2.0
 """For what is being handed in or cancelled when the mesh is closed."""
 
@@ -241,6 +244,8 @@ class CallDesk:
         spec = _spec(packed, options, [call.arguments for call in batch])
         gaps = self._gaps
         handle = await self._submit(spec, [each for each in (packed.parcel, *parcels) if each is not None])
+        if not await self._warn(handle, spec.name, batch):
+            return
         job = CallJob(handle.id, batch, options, _sent(packed))
         for call in batch:
             call.function, call.arguments = None, _sent(call.arguments)
@@ -257,6 +262,18 @@ class CallDesk:
             # Cancelled on its way.
             self._some_cancelled = True
             self._news.set()
+
+    async def _warn(self, handle: JobHandle, name: str, batch: list[RemoteCall[Any]]) -> bool:
+        """Say why the calls will wait; False if this program takes its warnings for errors."""
+        try:
+            for sentence in handle.warnings:
+                warnings.warn(f"{name}: {clean(sentence, WARNING_MOST_LETTERS)}", CallsWait, stacklevel=1)
+        except CallsWait as error:
+            for call in batch:
+                call.fail(error)
+            await self._mesh.cancel(handle.id, "its caller wants no job that has to wait")
+            return False
+        return True
 
     async def _submit(self, spec: JobSpec, parcels: list[Parcel]) -> JobHandle:
         """Hand it in, its files first; what the coordinator has removed meanwhile is sent once more."""

@@ -41,6 +41,10 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Open results that are no plain data. A node that was taken over could run code here by them."""
 
 
+class CallsWait(UserWarning):
+    """No machine of the mesh can run these calls as they are; they wait for one that can."""
+
+
 class RemoteCall(Future[T], Generic[T]):
     """One call. `result()` waits for its value in a thread, `await` does in an event loop.
 

@@ -20,7 +20,7 @@ from api_world import World, running_world, until
 
 from planetmesh.client.async_client import AsyncMesh
 from planetmesh.client.handles import JobHandle
-from planetmesh.client.remote_call import RemoteCall
+from planetmesh.client.remote_call import CallsWait, RemoteCall
 from planetmesh.errors import CallFailed
 from planetmesh.model.identity import Role
 from planetmesh.model.ids import JobId
@@ -138,6 +138,25 @@ async def test_a_call_made_as_the_one_before_it_failed_has_a_job_of_its_own(tmp_
         assert second != first
         await emit(world, second, '{"n":0,"v":2}\n')
         assert await following[0] == 2
+
+
+async def test_a_call_that_no_machine_can_run_says_so_and_waits(tmp_path: Path):
+    async with connected(tmp_path) as (world, _proxy, mesh):
+        call = mesh.using(tags=("moon",)).submit(abs, -1)
+        with pytest.warns(
+            CallsWait, match="abs: No machine known to this mesh .* desk: it lacks the tag moon"
+        ):
+            await until(call.running)
+        assert not call.done()
+        call.cancel()
+        await until(lambda: not world.engine.state.jobs)
+
+
+async def test_where_warnings_are_errors_such_a_call_fails_and_leaves_nothing(tmp_path: Path):
+    async with connected(tmp_path) as (world, _proxy, mesh):
+        with pytest.raises(CallsWait, match="lacks the tag moon"):
+            await mesh.using(tags=("moon",)).submit(abs, -1)
+        await until(lambda: not world.engine.state.jobs)
 
 
 async def test_calls_behind_one_that_killed_its_process_go_out_once_more(tmp_path: Path):
