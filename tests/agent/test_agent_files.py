@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 import shutil
 import sys
@@ -17,7 +18,6 @@ from cutting_proxy import DOWN, UP, CuttingProxy
 
 from planetmesh.agent import reconnect
 from planetmesh.agent import service as service_module
-from planetmesh.agent.sandbox.handle import Zygote
 from planetmesh.agent.service import AgentOptions, Stops, run_agent
 from planetmesh.agent.state import Phase
 from planetmesh.model.blob import Manifest, ManifestFile, StagedFile
@@ -68,10 +68,9 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def agent(coordinator, home=None, settings=SETTINGS):
+async def running_agent(zygote, coordinator, home=None, settings=SETTINGS):
     home = home or coordinator.agent_home()
     options = AgentOptions(home=home, settings=settings, offers=Resources(2000, 2**30, 0))
-    zygote = Zygote.start()
     running = Running(home, Stops(), [])
     try:
         async with asyncio.TaskGroup() as group:
@@ -83,8 +82,12 @@ async def agent(coordinator, home=None, settings=SETTINGS):
                 running.stops.tell()
                 running.stops.tell()
     finally:
-        zygote.close()
         shutil.rmtree(work_root(home), ignore_errors=True)
+
+
+@pytest.fixture
+def agent(zygote):
+    return functools.partial(running_agent, zygote)
 
 
 def staged(coordinator, name, content, **changes):
@@ -112,7 +115,7 @@ def made(coordinator, result):
     return {file.name: coordinator.store.blobs[file.digest] for file in manifest.files}, manifest
 
 
-async def test_what_a_task_needs_arrives_and_what_it_makes_comes_back(coordinator):
+async def test_what_a_task_needs_arrives_and_what_it_makes_comes_back(agent, coordinator):
     tool = "#!/bin/sh\ncat größe/in.bin tree/a/b > out/copy.bin\n".encode()
     files = [
         staged(coordinator, "größe/in.bin", LARGE),
@@ -141,7 +144,7 @@ def held(coordinator):
     return {digest for message in coordinator.of(BlobsHeld) for digest in message.gained}
 
 
-async def test_what_a_node_made_it_need_not_fetch(coordinator):
+async def test_what_a_node_made_it_need_not_fetch(agent, coordinator):
     files = [staged(coordinator, "in.bin", LARGE)]
     script = "cat in.bin in.bin > twice.bin; echo small > small; touch empty"
     async with agent(coordinator) as running:
@@ -158,7 +161,7 @@ async def test_what_a_node_made_it_need_not_fetch(coordinator):
         assert content["twice.bin"] == LARGE * 2
 
 
-async def test_what_it_made_never_takes_most_of_a_nodes_cache(coordinator):
+async def test_what_it_made_never_takes_most_of_a_nodes_cache(agent, coordinator):
     settings = msgspec.structs.replace(SETTINGS, blob_cache_bytes=3 * len(LARGE))
     files = [staged(coordinator, "in.bin", LARGE)]
     async with agent(coordinator, settings=settings) as running:
@@ -175,7 +178,7 @@ async def test_what_it_made_never_takes_most_of_a_nodes_cache(coordinator):
         await coordinator.until(lambda: held(coordinator) == {files[0].digest, part})
 
 
-async def test_each_task_gets_the_file_that_its_input_names(coordinator):
+async def test_each_task_gets_the_file_that_its_input_names(agent, coordinator):
     async with agent(coordinator):
         await coordinator.open_job(JOB, ["sh", "-c", 'cat "$0"'])
         for index in range(20):
@@ -187,7 +190,7 @@ async def test_each_task_gets_the_file_that_its_input_names(coordinator):
 
 
 @pytest.mark.slow
-async def test_what_several_tasks_want_comes_once_and_stays_for_the_next(coordinator):
+async def test_what_several_tasks_want_comes_once_and_stays_for_the_next(agent, coordinator):
     coordinator.store.slow_seconds = 0.002
     files = (staged(coordinator, "in.bin", LARGE), staged(coordinator, "small", b"s"))
     home = coordinator.agent_home()
@@ -203,7 +206,7 @@ async def test_what_several_tasks_want_comes_once_and_stays_for_the_next(coordin
 
 
 @pytest.mark.slow
-async def test_others_run_and_heartbeats_flow_while_a_large_file_comes(coordinator):
+async def test_others_run_and_heartbeats_flow_while_a_large_file_comes(agent, coordinator):
     coordinator.store.slow_seconds = 0.05
     files = (staged(coordinator, "in.bin", LARGE),)
     async with agent(coordinator):
@@ -222,7 +225,7 @@ async def test_others_run_and_heartbeats_flow_while_a_large_file_comes(coordinat
 
 
 @pytest.mark.slow
-async def test_a_transfer_that_is_cut_anywhere_goes_on(coordinator):
+async def test_a_transfer_that_is_cut_anywhere_goes_on(agent, coordinator):
     coordinator.store.cuts = [0, 1, 65536, 1_500_000, 3_000_000]
     files = [staged(coordinator, "in.bin", LARGE)]
     async with agent(coordinator):
@@ -233,7 +236,7 @@ async def test_a_transfer_that_is_cut_anywhere_goes_on(coordinator):
 
 
 @pytest.mark.slow
-async def test_any_cut_of_a_connection_is_gone_on_with(coordinator):
+async def test_any_cut_of_a_connection_is_gone_on_with(agent, coordinator):
     """In and out, at random bytes of the connections: of handshakes, of headers, of files."""
     draw = random.Random(7)
     async with CuttingProxy(coordinator.port) as proxy:
@@ -260,7 +263,7 @@ async def test_any_cut_of_a_connection_is_gone_on_with(coordinator):
         assert proxy.done >= 8
 
 
-async def test_small_files_that_are_cut_come_again(coordinator):
+async def test_small_files_that_are_cut_come_again(agent, coordinator):
     contents = {f"f{index}": b"%d" % index * 1000 for index in range(200)}
     files = [tree(coordinator, "", contents)]
     coordinator.store.cuts = [10, 200_000]
@@ -270,7 +273,7 @@ async def test_small_files_that_are_cut_come_again(coordinator):
     assert int(coordinator.output(0)) == sum(map(len, contents.values()))
 
 
-async def test_a_fetch_waits_for_a_coordinator_that_is_away(coordinator):
+async def test_a_fetch_waits_for_a_coordinator_that_is_away(agent, coordinator):
     coordinator.store.slow_seconds = 0.05
     files = (staged(coordinator, "in.bin", LARGE),)
     async with agent(coordinator):
@@ -287,7 +290,7 @@ async def test_a_fetch_waits_for_a_coordinator_that_is_away(coordinator):
 
 
 @pytest.mark.slow
-async def test_damage_on_the_way_is_seen_and_mended_and_told_when_it_stays(coordinator):
+async def test_damage_on_the_way_is_seen_and_mended_and_told_when_it_stays(agent, coordinator):
     files = [staged(coordinator, "in.bin", LARGE), staged(coordinator, "small", b"small")]
     coordinator.store.spoiled = 2
     async with agent(coordinator):
@@ -301,7 +304,7 @@ async def test_damage_on_the_way_is_seen_and_mended_and_told_when_it_stays(coord
 
 
 @pytest.mark.parametrize("status", [403, 404, 409])
-async def test_what_the_coordinator_does_not_give_is_told_with_its_sentence(coordinator, status):
+async def test_what_the_coordinator_does_not_give_is_told_with_its_sentence(agent, coordinator, status):
     coordinator.store.refusal = ("GET", status, "not_allowed", "This attempt was not given that file.")
     files = [staged(coordinator, "in.bin", LARGE)]
     async with agent(coordinator):
@@ -313,7 +316,7 @@ async def test_what_the_coordinator_does_not_give_is_told_with_its_sentence(coor
         assert (await run(coordinator, "true", job=OTHER)).outcome is Outcome.OK
 
 
-async def test_trouble_of_the_coordinator_passes(coordinator):
+async def test_trouble_of_the_coordinator_passes(agent, coordinator):
     coordinator.store.refusal = ("GET", 503, "storage_failed", "The disk is busy.")
     files = [staged(coordinator, "in.bin", LARGE)]
     async with agent(coordinator):
@@ -325,7 +328,7 @@ async def test_trouble_of_the_coordinator_passes(coordinator):
     assert coordinator.results()[0].outcome is Outcome.OK
 
 
-async def test_a_folder_that_cannot_be_laid_is_refused_in_words(coordinator):
+async def test_a_folder_that_cannot_be_laid_is_refused_in_words(agent, coordinator):
     two = [staged(coordinator, "a", b"1"), tree(coordinator, "", {"A": b"2"})]
     bad = [staged(coordinator, "tree", b'{"files":[["../x","' + b"a" * 64 + b'",1,false]]}', is_tree=True)]
     none = [staged(coordinator, "tree", b"not a manifest", is_tree=True)]
@@ -337,7 +340,7 @@ async def test_a_folder_that_cannot_be_laid_is_refused_in_words(coordinator):
             assert words in result.error
 
 
-async def test_a_cancel_stops_a_fetch_and_what_has_come_is_kept(coordinator):
+async def test_a_cancel_stops_a_fetch_and_what_has_come_is_kept(agent, coordinator):
     coordinator.store.slow_seconds = 0.03
     files = (staged(coordinator, "in.bin", LARGE),)
     async with agent(coordinator):
@@ -354,7 +357,7 @@ async def test_a_cancel_stops_a_fetch_and_what_has_come_is_kept(coordinator):
         assert coordinator.results()[1].outcome is Outcome.OK
 
 
-async def test_a_drain_gives_back_what_is_still_fetched(coordinator):
+async def test_a_drain_gives_back_what_is_still_fetched(agent, coordinator):
     coordinator.store.slow_seconds = 0.05
     files = (staged(coordinator, "in.bin", LARGE),)
     async with agent(coordinator):
@@ -375,7 +378,7 @@ def held_by(coordinator) -> set[str]:
 
 
 @pytest.mark.slow
-async def test_a_cache_that_is_full_of_what_runs_makes_others_wait(coordinator):
+async def test_a_cache_that_is_full_of_what_runs_makes_others_wait(agent, coordinator):
     settings = msgspec.structs.replace(SETTINGS, blob_cache_bytes=8_000_000)
     contents = [bytes([number]) * 5_000_000 for number in range(3)]
     async with agent(coordinator, settings=settings):
@@ -396,7 +399,7 @@ async def test_a_cache_that_is_full_of_what_runs_makes_others_wait(coordinator):
 # Out
 
 
-async def test_what_no_pattern_matches_fails_the_attempt_with_what_there_is(coordinator):
+async def test_what_no_pattern_matches_fails_the_attempt_with_what_there_is(agent, coordinator):
     async with agent(coordinator):
         result = await run(coordinator, "echo x > a.jpg", outputs=["*.png"])
         assert result.outcome is Outcome.OUTPUT
@@ -405,7 +408,7 @@ async def test_what_no_pattern_matches_fails_the_attempt_with_what_there_is(coor
         assert not coordinator.store.asked
 
 
-async def test_a_failed_attempt_brings_nothing(coordinator):
+async def test_a_failed_attempt_brings_nothing(agent, coordinator):
     async with agent(coordinator) as running:
         result = await run(coordinator, "echo x > a.png; exit 3", outputs=["*.png"])
         assert (result.outcome, result.exit_code, result.made) == (Outcome.EXIT_CODE, 3, None)
@@ -424,7 +427,7 @@ async def test_a_failed_attempt_brings_nothing(coordinator):
         ("cd ..; mv task-* gone; mkdir other; mv other gone/; exit 0", "folder"),
     ],
 )
-async def test_hostile_outputs_are_refused_by_name_and_nothing_is_sent(coordinator, script, reason):
+async def test_hostile_outputs_are_refused_by_name_and_nothing_is_sent(agent, coordinator, script, reason):
     async with agent(coordinator):
         result = await run(coordinator, script, outputs=["*.bin"])
     assert result.outcome is Outcome.OUTPUT
@@ -432,7 +435,7 @@ async def test_hostile_outputs_are_refused_by_name_and_nothing_is_sent(coordinat
     assert not coordinator.store.blobs
 
 
-async def test_many_small_files_go_together_and_equal_ones_once(coordinator):
+async def test_many_small_files_go_together_and_equal_ones_once(agent, coordinator):
     async with agent(coordinator):
         result = await run(
             coordinator, "for i in $(seq 300); do echo $((i % 100)) > $i.txt; done", outputs=["*.txt"]
@@ -446,7 +449,7 @@ async def test_many_small_files_go_together_and_equal_ones_once(coordinator):
 
 
 @pytest.mark.slow
-async def test_an_upload_that_is_cut_anywhere_goes_on(coordinator):
+async def test_an_upload_that_is_cut_anywhere_goes_on(agent, coordinator):
     coordinator.store.cuts = [1, 700_000, 1_300_000]
     script = "head -c 5120000 /dev/urandom > out.bin; sha256sum < out.bin | cut -d' ' -f1"
     async with agent(coordinator):
@@ -459,7 +462,9 @@ async def test_an_upload_that_is_cut_anywhere_goes_on(coordinator):
 
 
 @pytest.mark.slow
-async def test_an_upload_goes_on_after_the_coordinator_was_away_and_the_hello_holds_the_task(coordinator):
+async def test_an_upload_goes_on_after_the_coordinator_was_away_and_the_hello_holds_the_task(
+    agent, coordinator
+):
     coordinator.store.cuts = [100_000]
     async with agent(coordinator):
         script = "head -c 5000000 /dev/urandom > out.bin"
@@ -478,7 +483,7 @@ async def test_an_upload_goes_on_after_the_coordinator_was_away_and_the_hello_ho
 
 
 @pytest.mark.parametrize(("status", "method"), [(413, "PUT"), (507, "PUT"), (507, "frames")])
-async def test_a_full_coordinator_fails_the_attempt_with_its_sentence(coordinator, status, method):
+async def test_a_full_coordinator_fails_the_attempt_with_its_sentence(agent, coordinator, status, method):
     coordinator.store.refusal = (method, status, "storage_failed", "The disk of the coordinator is full.")
     async with agent(coordinator):
         script = "head -c 5000000 /dev/zero > a.bin; echo x > b.bin"
@@ -487,7 +492,7 @@ async def test_a_full_coordinator_fails_the_attempt_with_its_sentence(coordinato
         assert "The disk of the coordinator is full." in result.error
 
 
-async def test_slots_are_free_while_files_leave_and_a_cancel_stops_them(coordinator):
+async def test_slots_are_free_while_files_leave_and_a_cancel_stops_them(agent, coordinator):
     coordinator.store.refusal = ("missing", 503, "storage_failed", "Not now.")
     async with agent(coordinator) as running:
         await coordinator.open_job(
@@ -506,7 +511,7 @@ async def test_slots_are_free_while_files_leave_and_a_cancel_stops_them(coordina
         await coordinator.until(lambda: not running.folders())
 
 
-async def test_a_job_that_ends_leaves_nothing_of_its_files(coordinator):
+async def test_a_job_that_ends_leaves_nothing_of_its_files(agent, coordinator):
     coordinator.store.refusal = ("missing", 503, "storage_failed", "Not now.")
     async with agent(coordinator) as running:
         files = (staged(coordinator, "in.bin", b"x"),)
@@ -519,7 +524,7 @@ async def test_a_job_that_ends_leaves_nothing_of_its_files(coordinator):
         await coordinator.until(lambda: not running.folders() and not glob(own))  # noqa: PTH207
 
 
-async def test_a_change_of_an_input_is_an_output_and_the_input_itself_if_named(coordinator):
+async def test_a_change_of_an_input_is_an_output_and_the_input_itself_if_named(agent, coordinator):
     files = [staged(coordinator, name, name.encode()) for name in ("a.txt", "b.txt", "c.txt")]
     async with agent(coordinator):
         result = await run(coordinator, "echo more >> b.txt", files, ["*.txt", "c.txt"])

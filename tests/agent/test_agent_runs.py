@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import shutil
 import sys
@@ -16,7 +17,6 @@ from coordinator_double import SETTINGS
 from planetmesh.agent import reconnect
 from planetmesh.agent import service as service_module
 from planetmesh.agent.outbox import Outbox
-from planetmesh.agent.sandbox.handle import Zygote
 from planetmesh.agent.service import AgentOptions, Stops, read_share, run_agent
 from planetmesh.agent.state import Phase
 from planetmesh.errors import BadInput, NotAllowed
@@ -66,12 +66,11 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def agent(coordinator, home=None, **changes):
+async def running_agent(zygote, coordinator, home=None, **changes):
     """Runs until the block ends, then is told to stop at once."""
     home = home or coordinator.agent_home()
     changes = {"offers": Resources(2000, 2**30, 0), **changes}
     options = AgentOptions(home=home, settings=SETTINGS, **changes)
-    zygote = Zygote.start()
     running = Running(options, Stops(), [])
     try:
         async with asyncio.TaskGroup() as group:
@@ -85,11 +84,15 @@ async def agent(coordinator, home=None, **changes):
                 running.stops.tell()
                 running.stops.tell()
     finally:
-        zygote.close()
         shutil.rmtree(running.folder, ignore_errors=True)
 
 
-async def test_commands_run_and_their_output_comes_back(coordinator):
+@pytest.fixture
+def agent(zygote):
+    return functools.partial(running_agent, zygote)
+
+
+async def test_commands_run_and_their_output_comes_back(agent, coordinator):
     async with agent(coordinator):
         await coordinator.open_job(
             JOB,
@@ -113,7 +116,7 @@ async def test_commands_run_and_their_output_comes_back(coordinator):
     assert {1, 2} <= started
 
 
-async def test_a_program_that_is_not_there_is_named_with_the_node(coordinator):
+async def test_a_program_that_is_not_there_is_named_with_the_node(agent, coordinator):
     async with agent(coordinator):
         await coordinator.open_job(JOB, ["ffmpg", "-i"])
         await coordinator.assign(JOB, [0])
@@ -124,7 +127,7 @@ async def test_a_program_that_is_not_there_is_named_with_the_node(coordinator):
     assert "node-a" in result.error
 
 
-async def test_a_script_travels_with_its_job(coordinator):
+async def test_a_script_travels_with_its_job(agent, coordinator):
     payload = {
         "source": "import sys\nprint('got', sys.argv[1:])\n",
         "name": "sweep.py",
@@ -141,7 +144,7 @@ async def test_a_script_travels_with_its_job(coordinator):
         await coordinator.until(lambda: not running.holds("sweep.py"), "the script's removal")
 
 
-async def test_a_shell_line_with_hostile_inputs(coordinator):
+async def test_a_shell_line_with_hostile_inputs(agent, coordinator):
     items = ["plain", "it's; echo hit", '$(echo hit) "`x`']
     async with agent(coordinator):
         await coordinator.open_job(JOB, ["printf '[%s]' {} | cat"])
@@ -150,7 +153,7 @@ async def test_a_shell_line_with_hostile_inputs(coordinator):
     assert [coordinator.output(index).decode() for index in range(3)] == [f"[{item}]" for item in items]
 
 
-async def test_what_makes_no_sense_here_is_a_failure_in_words(coordinator):
+async def test_what_makes_no_sense_here_is_a_failure_in_words(agent, coordinator):
     async with agent(coordinator):
         await coordinator.open_job(JOB, [], job_type="magic")
         await coordinator.assign(JOB, [0])
@@ -162,7 +165,7 @@ async def test_what_makes_no_sense_here_is_a_failure_in_words(coordinator):
 
 
 @pytest.mark.system
-async def test_time_limits_and_cancel(coordinator):
+async def test_time_limits_and_cancel(agent, coordinator):
     async with agent(coordinator):
         await coordinator.open_job(JOB, ["sleep", "60"], limits=Limits(attempt_seconds=0.2))
         await coordinator.open_job("bbbbbbbbbb", ["sleep", "60"])
@@ -175,7 +178,7 @@ async def test_time_limits_and_cancel(coordinator):
     assert outcomes == [Outcome.TIMED_OUT, Outcome.CANCELLED, Outcome.CANCELLED]
 
 
-async def test_a_task_that_kills_its_launcher_is_lost_once_and_not_started_again_here(coordinator):
+async def test_a_task_that_kills_its_launcher_is_lost_once_and_not_started_again_here(agent, coordinator):
     async with agent(coordinator):
         await coordinator.open_job(JOB, ["sh", "-c", "kill -9 $PPID; sleep 1"])
         await coordinator.assign(JOB, [0])
@@ -188,7 +191,7 @@ async def test_a_task_that_kills_its_launcher_is_lost_once_and_not_started_again
     assert len(coordinator.of(TaskResult)) == 2
 
 
-async def test_tasks_run_on_while_the_coordinator_is_away(coordinator):
+async def test_tasks_run_on_while_the_coordinator_is_away(agent, coordinator):
     async with agent(coordinator) as running:
         await coordinator.open_job(JOB, ["sh", "-c", "sleep 0.5; echo done"])
         await coordinator.assign(JOB, [0, 1])
@@ -203,7 +206,7 @@ async def test_tasks_run_on_while_the_coordinator_is_away(coordinator):
 
 
 @pytest.mark.system
-async def test_the_hello_names_what_runs_and_drops_what_is_no_longer_ours(coordinator):
+async def test_the_hello_names_what_runs_and_drops_what_is_no_longer_ours(agent, coordinator):
     async with agent(coordinator):
         await coordinator.open_job(JOB, ["sleep", "60"])
         await coordinator.assign(JOB, range(3))
@@ -221,7 +224,7 @@ async def test_the_hello_names_what_runs_and_drops_what_is_no_longer_ours(coordi
 
 
 @pytest.mark.slow
-async def test_output_waits_in_its_pipe_while_no_more_can_be_kept(coordinator, monkeypatch):
+async def test_output_waits_in_its_pipe_while_no_more_can_be_kept(agent, coordinator, monkeypatch):
     monkeypatch.setattr(service_module, "Outbox", partial(Outbox, most_bytes=2**20, segment_bytes=2**18))
     async with agent(coordinator) as running:
         await coordinator.open_job(JOB, ["sh", "-c", "head -c 9000000 /dev/zero; echo end >&2"])
@@ -243,7 +246,7 @@ async def test_output_waits_in_its_pipe_while_no_more_can_be_kept(coordinator, m
     assert coordinator.output(0, stream=2) == b"end\n"
 
 
-async def test_recall_and_drain_give_back_what_has_not_started(coordinator):
+async def test_recall_and_drain_give_back_what_has_not_started(agent, coordinator):
     async with agent(coordinator):
         await coordinator.open_job(JOB, ["sleep", "0.3"])
         await coordinator.assign(JOB, range(6))
@@ -257,7 +260,7 @@ async def test_recall_and_drain_give_back_what_has_not_started(coordinator):
 
 
 @pytest.mark.system
-async def test_an_orderly_end_gives_back_waits_and_says_goodbye(coordinator):
+async def test_an_orderly_end_gives_back_waits_and_says_goodbye(agent, coordinator):
     async with agent(coordinator) as running:
         await coordinator.open_job(JOB, ["sleep", "0.3"])
         await coordinator.assign(JOB, range(4))
@@ -271,7 +274,7 @@ async def test_an_orderly_end_gives_back_waits_and_says_goodbye(coordinator):
     assert running.states[-1].phase is Phase.ENDED
 
 
-async def test_the_second_signal_stops_at_once(coordinator):
+async def test_the_second_signal_stops_at_once(agent, coordinator):
     async with agent(coordinator):
         await coordinator.open_job(JOB, ["sleep", "60"])
         await coordinator.assign(JOB, range(2))
@@ -281,7 +284,7 @@ async def test_the_second_signal_stops_at_once(coordinator):
 
 
 @pytest.mark.system
-async def test_many_short_tasks_of_two_jobs(coordinator):
+async def test_many_short_tasks_of_two_jobs(agent, coordinator):
     async with agent(coordinator):
         await coordinator.open_job(JOB, ["true"])
         await coordinator.open_job("bbbbbbbbbb", ["true"])
@@ -292,7 +295,7 @@ async def test_many_short_tasks_of_two_jobs(coordinator):
 
 
 @pytest.mark.system
-async def test_revoked_in_the_middle_stops_everything(coordinator):
+async def test_revoked_in_the_middle_stops_everything(agent, coordinator):
     async def be_revoked():
         async with agent(coordinator):
             await coordinator.open_job(JOB, ["sleep", "60"])
@@ -306,7 +309,7 @@ async def test_revoked_in_the_middle_stops_everything(coordinator):
     assert caught.group_contains(NotAllowed)
 
 
-async def test_a_coordinators_host_that_cannot_keep_tasks_out_refuses_them(coordinator, monkeypatch):
+async def test_a_coordinators_host_that_cannot_keep_tasks_out_refuses_them(agent, coordinator, monkeypatch):
     from planetmesh.agent.sandbox import probe
 
     async def fails(*_):
@@ -322,7 +325,7 @@ async def test_a_coordinators_host_that_cannot_keep_tasks_out_refuses_them(coord
     assert "CA key" in coordinator.of(TaskReturned)[0].reason
 
 
-async def test_the_sandbox_is_measured_and_reported(coordinator):
+async def test_the_sandbox_is_measured_and_reported(agent, coordinator):
     async with agent(coordinator, tags=("gpu",)):
         pass
     info = coordinator.hellos[0].info
@@ -334,7 +337,7 @@ async def test_the_sandbox_is_measured_and_reported(coordinator):
     assert info.offer == Resources(2000, 2**30, 0)
 
 
-async def test_calls_run_in_warm_workers_and_their_values_come_durably(coordinator):
+async def test_calls_run_in_warm_workers_and_their_values_come_durably(agent, coordinator):
     payload = {"module": "os:strerror"}
     async with agent(coordinator):
         await coordinator.open_job(JOB, [], job_type="python", payload=payload)

@@ -1,4 +1,4 @@
-"""One zygote for the whole session (as an agent has one), one launcher per test."""
+"""One launcher per test, of the session's zygote."""
 
 from __future__ import annotations
 
@@ -30,13 +30,6 @@ from planetmesh.agent.sandbox.messages import (
     Start,
     Started,
 )
-
-
-@pytest.fixture(scope="session")
-def zygote() -> Iterator[Zygote]:
-    started = Zygote.start()
-    yield started
-    started.close()
 
 
 @pytest.fixture
