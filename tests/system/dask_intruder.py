@@ -9,6 +9,9 @@ import socket
 import ssl
 import sys
 
+PATIENCE_SECONDS = 30.0
+"""A refusal comes at once, on a busy machine later: given up too early, it would pass for a welcome."""
+
 
 def knock(host: str, port: int, folder: str) -> str:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -16,8 +19,8 @@ def knock(host: str, port: int, folder: str) -> str:
     context.verify_mode = ssl.CERT_NONE
     if folder != "-":
         context.load_cert_chain(f"{folder}/cert.pem", f"{folder}/key.pem")
-    with socket.create_connection((host, port), 5) as plain:
-        plain.settimeout(5)
+    with socket.create_connection((host, port), PATIENCE_SECONDS) as plain:
+        plain.settimeout(PATIENCE_SECONDS)
         try:
             with context.wrap_socket(plain) as secure:
                 # Of a refusal one hears at the first read. Who was let in hears Dask speak first, and a

@@ -32,7 +32,7 @@ def addresses(cluster: MeshCluster) -> list[str]:
 
 
 def wait_for(cluster: MeshCluster, count: int) -> None:
-    until = time.monotonic() + 40
+    until = time.monotonic() + 80
     while len(cluster.scheduler_info["workers"]) != count:
         assert time.monotonic() < until, cluster
         time.sleep(0.05)
@@ -59,7 +59,7 @@ def work(home: str) -> None:
 
 
 def stay(home: str) -> None:
-    with MeshCluster(workers=2, home=home, patience_seconds=4.0) as cluster, Client(cluster) as client:
+    with MeshCluster(workers=2, home=home, patience_seconds=8.0) as cluster, Client(cluster) as client:
         seen: list[str] = []
         while True:
             now = addresses(cluster)

@@ -65,7 +65,7 @@ def try_cluster(desk: Machine, **options: object) -> list[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    out, error = program.communicate(timeout=80)
+    out, error = program.communicate(timeout=200)
     assert program.returncode == 0, error
     assert "ResourceWarning" not in error, error
     return out.splitlines()
