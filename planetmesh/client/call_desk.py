@@ -26,6 +26,7 @@ from planetmesh.client.functions import (
     pack_arguments,
     pack_function,
 )
+from planetmesh.client.input_line import InputLine
 from planetmesh.client.parcels import Parcel, lost
 from planetmesh.client.remote_call import CallOptions, CallsWait, RemoteCall
 from planetmesh.client.streams import read_lines
@@ -90,6 +91,7 @@ class CallDesk:
         self._jobs: dict[JobId, CallJob] = {}
         self._open: dict[tuple[PythonPayload, CallOptions], CallJob] = {}
         """The newest job of each function with these options: it may take more calls."""
+        self._line = InputLine(mesh._open.link)  # noqa: SLF001  two parts of one thing
         self._lost: BaseException | None = None
         self._some_cancelled = False
         self._cancelling = 0
@@ -130,6 +132,7 @@ class CallDesk:
                     await self._is_quiet.wait()
         self._work.cancel()
         await asyncio.wait([self._work])
+        await self._line.close()
         self._drop(self._lost or CancelledError())
 
     @property
@@ -297,7 +300,8 @@ class CallDesk:
             first = job.add(batch)
             try:
                 texts = tuple(call.arguments.text for call in batch)
-                await self._mesh.add_inputs(job.id, texts, first)
+                if not await self._line.add(job.id, texts, first):
+                    await self._mesh.add_inputs(job.id, texts, first)
                 is_taken = True
             except (Conflict, NotFound):
                 job.take_back(len(batch))

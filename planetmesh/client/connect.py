@@ -2,7 +2,7 @@
 
 Addresses are tried in order, the last good one first; when none answers, the injected finder (mDNS) is
 asked once. Who answers is decided by TLS alone. One request goes out at most once from here: repeating
-is `calls`' business. Called by `calls` and `streams` only.
+is `calls`' business. Called by `calls`, `streams` and `input_line` only.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ KEEP_ALIVE_SECONDS = 60.0
 CLOSING_SECONDS = 0.2
 """TLS says goodbye in one round trip; a loop that ends before that complains."""
 CLOSING_STEP_SECONDS = 0.001
+SOCKET_MOST_BYTES = 64 * 1024
+"""Of one message on a WebSocket."""
 
 Finder = Callable[[str], Awaitable[Sequence[str]]]
 """Takes a mesh id, gives `HOST:PORT` texts of coordinators that say they belong to it."""
@@ -129,6 +131,15 @@ class Link:
         finally:
             if not response.content.at_eof():
                 _cut_off(response)
+
+    async def open_socket(self, path: str) -> aiohttp.ClientWebSocketResponse:
+        """A WebSocket at the address that answered last; raises OSError, TimeoutError, ClientError."""
+        async with asyncio.timeout(CONNECT_SECONDS):
+            return await self._open().ws_connect(
+                _base_url(self._endpoints[0]).with_path(path),
+                max_msg_size=SOCKET_MOST_BYTES,
+                timeout=aiohttp.ClientWSTimeout(ws_close=CLOSING_SECONDS),
+            )
 
     async def _send_to_any(self, call: Call, read_seconds: float) -> aiohttp.ClientResponse:
         failures: dict[str, Exception] = {}

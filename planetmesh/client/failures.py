@@ -14,7 +14,7 @@ import msgspec
 
 from planetmesh.errors import CertificateRefused, MeshError, NotAllowed, PeerMisbehaved, Unreachable
 from planetmesh.trust.tls import refusal_in
-from planetmesh.wire.api import ErrorAnswer
+from planetmesh.wire.api import ApiError, ErrorAnswer
 
 ADDRESSES_SHOWN = 4
 """More addresses than this say nothing new in a sentence."""
@@ -94,6 +94,11 @@ def read_error(status: int, body: bytes) -> MeshError:
         said = msgspec.json.decode(body, type=ErrorAnswer).error
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return PeerMisbehaved(f"The coordinator answered with status {status} and no explanation.")
+    return error_of(said)
+
+
+def error_of(said: ApiError) -> MeshError:
+    """As the class that it was raised as there."""
     for kind in _all_kinds(MeshError):
         if kind.__dict__.get("code") != said.code:
             continue

@@ -55,6 +55,7 @@ RULES: MappingProxyType[tuple[str, str], frozenset[Role]] = MappingProxyType(
         ("GET", "/metrics"): READERS,
         ("GET", "/v1/feed"): READERS,
         ("GET", "/v1/values"): OPERATORS,
+        ("GET", "/v1/inputs"): OPERATORS,
         ("GET", "/v1/openapi.json"): READERS,
         ("GET", "/v1/audit"): OPERATORS,
         ("GET", "/v1/settings"): READERS,

@@ -159,6 +159,20 @@ class AddedInputs(msgspec.Struct, frozen=True):
     """How many inputs the job has now, at least."""
 
 
+class MoreInputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A message on the WebSocket at /v1/inputs: AddInputs for this job."""
+
+    job: JobId
+    items: tuple[str, ...]
+    first: int
+
+
+class InputsTaken(msgspec.Struct, frozen=True):
+    """The answer to one such message: without an error they are on disk."""
+
+    error: ApiError | None = None
+
+
 class ChangeJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """PATCH /v1/jobs/{id}: only what is given changes."""
 

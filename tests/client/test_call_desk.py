@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "coordinator"))
 
 from api_world import World, running_world, until
 
+from planetmesh.client import input_line
 from planetmesh.client.async_client import AsyncMesh
 from planetmesh.client.handles import JobHandle
 from planetmesh.client.remote_call import CallsWait, RemoteCall
@@ -224,3 +225,49 @@ async def test_calls_that_other_threads_put_in_meanwhile_break_nothing(tmp_path:
         left = [mesh.submit(abs, -number) for number in range(100)]
         await mesh.close()
         assert all(call.cancelled() for call in left)
+
+
+async def answer_calls(world: World, made: int) -> None:
+    """As a node would: the value of each call is the number of its input."""
+    for number in range(made):
+        await until(
+            lambda number=number: any(number in each.tasks for each in world.engine.state.jobs.values())
+        )
+        (job_id,) = world.engine.state.jobs
+        await world.write(job_id, number, b'{"n":0,"v":%d}\n' % number, stream=3)
+        await world.finish(job_id, number)
+
+
+@pytest.mark.parametrize("fate", ["whole", "cut", "none"])
+async def test_one_call_after_the_other_goes_by_a_websocket_if_there_is_one(
+    tmp_path: Path, fate: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Cut off, or where there is none, they go by requests, and none is lost or made twice."""
+    monkeypatch.setattr(input_line, "PATH", "/v1/nothing" if fate == "none" else input_line.PATH)
+    async with connected(tmp_path) as (world, proxy, mesh):
+        asked: list[int] = []
+        add_inputs = mesh.add_inputs
+
+        async def noted(job: str, items: tuple[str, ...], first: int) -> None:
+            asked.append(first)
+            await add_inputs(job, items, first)
+
+        monkeypatch.setattr(mesh, "add_inputs", noted)
+        node = asyncio.create_task(answer_calls(world, 9))  # noqa: TID251  awaited below
+        for number in range(9):
+            if number == 6 and fate == "cut":
+                proxy.drop()
+            assert await mesh.submit(abs, -number) == number
+        await node
+        (live,) = world.engine.state.jobs.values()
+        assert live.job.spec.inputs.count == 9
+        assert asked == {"whole": [1, 2, 3], "cut": [1, 2, 3, 6, 7, 8], "none": list(range(1, 9))}[fate]
+
+
+async def test_many_arguments_at_once_go_by_a_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(input_line, "REQUESTS_FIRST", 0)
+    async with connected(tmp_path) as (world, _proxy, mesh):
+        node = asyncio.create_task(answer_calls(world, 2))  # noqa: TID251  awaited below
+        assert await mesh.submit(str, "short") == 0
+        assert await mesh.submit(str, "x" * input_line.MESSAGE_MOST_BYTES) == 1
+        await node

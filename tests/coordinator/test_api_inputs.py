@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import pytest
 from api_world import Client, World, until
 
@@ -13,6 +17,7 @@ from planetmesh.mesh import effects as fx
 from planetmesh.mesh import nodes, reactor
 from planetmesh.mesh.state import MeshState
 from planetmesh.model.clock import Moment
+from planetmesh.model.identity import Role
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import Items, Outcome
 from planetmesh.wire.agent import TaskResult
@@ -123,3 +128,75 @@ async def test_what_cannot_linger_is_refused(operator: Client, spec: dict[str, A
     body = {"spec": {"type": "command", "payload": {"argv": ["true"]}} | LISTED | spec}
     answer = await operator.post("/v1/jobs", body)
     assert (answer.status, answer.code) == (400, "bad_input")
+
+
+@asynccontextmanager
+async def _line(client: Client) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    async with client.session.ws_connect(client.base + "/v1/inputs") as socket:
+        yield socket
+
+
+async def _say(socket: aiohttp.ClientWebSocketResponse, message: object) -> str:
+    """The code of the error that is answered; empty if it was taken."""
+    await socket.send_bytes(message if isinstance(message, bytes) else json.dumps(message).encode())
+    error = json.loads(await socket.receive_bytes(timeout=10))["error"]
+    return error["code"] if error else ""
+
+
+async def test_inputs_come_by_a_websocket_too_and_each_answer_means_that_they_are_on_disk(
+    world: World, operator: Client
+):
+    await world.add_node()
+    job = await operator.submit(**LISTED)
+    async with _line(operator) as socket:
+        for first, items in ((1, ["b"]), (1, ["b"]), (2, ["c", "d"])):
+            assert await _say(socket, {"job": job, "items": items, "first": first}) == ""
+            stored = await world.engine.store.job(job)
+            assert stored is not None
+            assert stored.job.spec.inputs.count == first + len(items)
+    audited = [
+        row["object"] for row in (await operator.get("/v1/audit")).json if row["action"] == "add_inputs"
+    ]
+    assert audited == [job] * 3
+
+
+async def test_what_is_wrong_in_a_message_is_answered_and_the_next_is_taken(world: World, operator: Client):
+    job = await operator.submit(**LISTED)
+    other = await operator.submit(**LISTED | {"linger_seconds": 0})
+    async with _line(operator) as socket:
+        wrong: list[tuple[object, str]] = [
+            (b"{", "bad_input"),
+            (b'{"job":"x","items":["b"],"first":1,"first":1}', "bad_input"),
+            ({"job": job, "items": ["b"], "first": 1, "more": 1}, "bad_input"),
+            ({"job": job, "items": [], "first": 1}, "bad_input"),
+            ({"job": job, "items": ["b"], "first": 7}, "conflict"),
+            ({"job": job, "items": ["b"] * 10, "first": 10_000_000}, "too_large"),
+            ({"job": other, "items": ["b"], "first": 1}, "conflict"),
+            ({"job": "nosuchjob0", "items": ["b"], "first": 1}, "not_found"),
+        ]
+        for message, code in wrong:
+            assert await _say(socket, message) == code, message
+        assert await _say(socket, {"job": job, "items": ["b"], "first": 1}) == ""
+
+
+@pytest.mark.parametrize("much", [b" " * 65_537, "text"])
+async def test_what_is_no_message_ends_the_websocket(world: World, operator: Client, much: bytes | str):
+    async with _line(operator) as socket:
+        await (socket.send_str(much) if isinstance(much, str) else socket.send_bytes(much))
+        assert (await socket.receive(timeout=10)).type is not aiohttp.WSMsgType.BINARY
+    assert (await operator.get("/v1/jobs")).status == 200
+
+
+async def test_who_is_revoked_adds_nothing_any_more(world: World, operator: Client):
+    other = await world.member(Role.OPERATOR)
+    client = world.open(other)
+    job = await client.submit(**LISTED)
+    async with _line(client) as socket:
+        world.access.revoke(other.principal.id)
+        await socket.send_bytes(json.dumps({"job": job, "items": ["b"], "first": 1}).encode())
+        assert (await socket.receive(timeout=10)).type is not aiohttp.WSMsgType.BINARY
+    assert world.engine.state.jobs[JobId(job)].job.spec.inputs.count == 1
+    for role in (Role.VIEWER, Role.AGENT):
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await world.open(await world.member(role)).session.ws_connect(operator.base + "/v1/inputs")
+        assert refused.value.status == 403

@@ -14,6 +14,7 @@ from planetmesh.coordinator.access import RULES
 from planetmesh.coordinator.api.call import Call, Parts
 from planetmesh.coordinator.api.door import Handler, new_door
 from planetmesh.coordinator.api.guard import CONNECTIONS, SERVER
+from planetmesh.coordinator.api.inputs import hear_inputs
 from planetmesh.coordinator.api.openapi import describe
 from planetmesh.coordinator.api.routes import ROUTES
 from planetmesh.wire.codec import to_json
@@ -55,6 +56,7 @@ def _handlers(agent_link: AgentLinkHandler) -> dict[tuple[str, str], Handler]:
     handlers: dict[tuple[str, str], Handler] = {(each.method, each.path): each.handler for each in ROUTES}
     handlers["GET", "/v1/openapi.json"] = _give_document
     handlers["GET", "/v1/agent"] = speak_with_agent
+    handlers["GET", "/v1/inputs"] = hear_inputs
     return handlers
 
 

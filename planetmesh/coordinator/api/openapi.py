@@ -19,7 +19,7 @@ _PART = re.compile(r"\{(\w+)\}")
 
 
 def describe(routes: Iterable[Route]) -> dict[str, Any]:
-    """The whole document; the agents' WebSocket stands in it as the upgrade that it is."""
+    """The whole document; the WebSockets stand in it as the upgrades that they are."""
     routes = tuple(routes)
     bodies = {route.body for route in routes if route.body is not None}
     answers = {route.answer for route in routes if route.answer is not None}
@@ -33,6 +33,8 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
     paths["/v1/agent"] = {
         "get": _plain("agent_link", "The agents' WebSocket (MessagePack).", "/v1/agent", "101")
     }
+    about = "A WebSocket that takes messages for POST /v1/jobs/{job}/inputs (JSON in binary frames)."
+    paths["/v1/inputs"] = {"get": _plain("hear_inputs", about, "/v1/inputs", "101")}
     return {
         "openapi": "3.1.0",
         "info": {
