@@ -103,7 +103,6 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    gc.collect()
     gc.freeze()
     gc.set_threshold(_GARBAGE_EVERY, 10, 10)
 
