@@ -159,6 +159,14 @@ def _walk(text: str) -> list[ast.AST]:
     return list(ast.walk(_parse(text)))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forget() -> Iterator[None]:
+    """The trees take 100 MB; each process that a later test forks would begin with them."""
+    yield
+    _parse.cache_clear()
+    _walk.cache_clear()
+
+
 def _sources() -> list[Source]:
     package = ROOT / PACKAGE
     return [
