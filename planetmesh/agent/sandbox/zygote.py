@@ -23,7 +23,7 @@ assert sys.platform == "linux"  # tells the type checker; nobody imports this el
 
 import msgspec
 
-from planetmesh.agent.sandbox import confine, folders, tree, veil, workers
+from planetmesh.agent.sandbox import confine, folders, landlock, tree, veil, workers
 from planetmesh.agent.sandbox.footing import Footing
 from planetmesh.agent.sandbox.frames import RECEIVE_BYTES, FrameReader
 from planetmesh.agent.sandbox.launcher import Launcher
@@ -60,6 +60,8 @@ def _be_zygote(control_fd: int) -> None:
     confine.adopt_orphans()
     confine.forbid_inspection()
     workers.preload()
+    # It looks for the C library, with a program of its own: once, and not in each launcher.
+    landlock.supported_abi()
     # What stands now is shared by all launchers; the collector would touch, and so copy, every page.
     gc.freeze()
     _Zygote(socket.socket(fileno=control_fd)).run()

@@ -265,6 +265,18 @@ def test_a_link_is_never_granted(tmp_path):
     assert found == {str(tmp_path / "a" / "beside"), str(tmp_path / "b")}
 
 
+def test_a_neighbour_whose_name_begins_alike_is_another(tmp_path):
+    paths = [str(tmp_path / name) for name in ("a", "ab", "a.b", "abc")]
+    for path in paths:
+        Path(path).mkdir()
+    for hidden in paths:
+        others = {*paths} - {hidden}
+        assert set(views.visible(str(tmp_path), [hidden])) == others
+        assert not any(views.covers_hidden(path, [hidden]) for path in others)
+        assert views.covers_hidden(hidden, [hidden])
+        assert views.covers_hidden("/", [hidden])
+
+
 def test_nothing_granted_is_above_or_below_the_hidden(tmp_path):
     hidden = [str(tmp_path / "x" / "y"), str(tmp_path / "x" / "y" / "z"), str(tmp_path / "w")]
     (tmp_path / "x" / "y" / "z").mkdir(parents=True)
