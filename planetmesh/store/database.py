@@ -57,16 +57,22 @@ class Sizes(msgspec.Struct, frozen=True):
     log_bytes: int
 
 
-_Errand = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
+_Then = Callable[[Any], None]
+_Errand = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop, _Then | None]
 
 
-def _tell(answer: asyncio.Future[Any], result: Any, failure: BaseException | None) -> None:
-    if answer.done():
+def _tell(
+    answer: asyncio.Future[Any], result: Any, failure: BaseException | None, then: _Then | None
+) -> None:
+    is_waited_for = not answer.done()
+    if failure is not None:
+        if is_waited_for:
+            answer.set_exception(failure)
         return
-    if failure is None:
+    if is_waited_for:
         answer.set_result(result)
-    else:
-        answer.set_exception(failure)
+    if then is not None:
+        then(result)
 
 
 class Lane:
@@ -91,9 +97,12 @@ class Lane:
 
         await self._run(work)
 
-    async def run(self, work: Work[T]) -> T:
-        """Run `work` on this lane's thread; whatever SQLite refuses comes back as StorageFailed."""
-        return await self._run(lambda: work(self._open_connection()))
+    async def run(self, work: Work[T], then: Callable[[T], None] | None = None) -> T:
+        """Run `work` on this lane's thread; whatever SQLite refuses comes back as StorageFailed.
+
+        `then` is called in the loop when it is done, also if the caller has been cancelled meanwhile.
+        """
+        return await self._run(lambda: work(self._open_connection()), then)
 
     async def close(self) -> None:
         """Wait for what is under way, then let the file go. Closing twice is fine."""
@@ -105,19 +114,19 @@ class Lane:
             self._closed = True
             self._queue.put(None)
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    async def _run(self, work: Callable[[], T], then: Callable[[T], None] | None = None) -> T:
         if self._closed:
             raise StorageFailed(f"The database {self._path} is closed.")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
-        self._queue.put((work, answer, loop))
+        self._queue.put((work, answer, loop, then))
         with translated(self._path):
             return await answer
 
     def _serve(self) -> None:
         """The thread: one errand after the other until the end."""
         while (errand := self._queue.get()) is not None:
-            work, answer, loop = errand
+            work, answer, loop, then = errand
             result, failure = None, None
             try:
                 result = work()
@@ -125,8 +134,8 @@ class Lane:
                 failure = error
             # A loop that has been closed meanwhile has nobody who waits.
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(_tell, answer, result, failure)
-            del errand, work, answer, result, failure
+                loop.call_soon_threadsafe(_tell, answer, result, failure, then)
+            del errand, work, answer, result, failure, then
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -167,9 +176,12 @@ class Database:
             raise
         return database
 
-    async def write(self, work: Work[T]) -> T:
-        """Run `work` in one transaction: all of it is on disk when this returns, nothing when it raises."""
-        return await self._writer.run(lambda connection: _transact(connection, work))
+    async def write(self, work: Work[T], then: Callable[[T], None] | None = None) -> T:
+        """Run `work` in one transaction: all of it is on disk when this returns, nothing when it raises.
+
+        `then` is called in the loop once it is on disk, also if the caller has been cancelled meanwhile.
+        """
+        return await self._writer.run(lambda connection: _transact(connection, work), then)
 
     async def read(self, work: Work[T]) -> T:
         """Run `work` on one consistent view of what is committed."""

@@ -127,17 +127,22 @@ class Outputs:
             await self._write(batch)
 
     async def _write(self, batch: _Batch) -> None:
-        # A caller cancelled here leaves the batch to the next of its callers; writing it twice does no harm.
         most = self._stream_most_bytes
+
+        def written(values: list[NumberedValues]) -> None:
+            batch.written.set()
+            self._wake({piece.job_id for piece in batch.pieces})
+            for follower in self._value_followers if values else ():
+                follower.add(values)
+
         try:
-            values = await self._database.write(lambda connection: add_pieces(connection, batch.pieces, most))
+            # A caller cancelled here may leave it to the next of its callers; writing it twice does no harm.
+            await self._database.write(
+                lambda connection: add_pieces(connection, batch.pieces, most), then=written
+            )
         except StorageFailed as error:
             batch.refused = error
             raise
-        batch.written.set()
-        self._wake({piece.job_id for piece in batch.pieces})
-        for follower in self._value_followers if values else ():
-            follower.add(values)
 
     async def read(
         self, job_id: JobId, after_number: int, index: int | None = None, limit_bytes: int = PAGE_BYTES

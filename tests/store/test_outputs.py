@@ -67,6 +67,18 @@ async def test_a_follower_of_values_gets_what_is_new_as_it_lies_on_the_disk(outp
         assert fresh.take() == []
 
 
+async def test_what_a_caller_wrote_who_was_cancelled_meanwhile_is_told_too(outputs: Outputs) -> None:
+    with outputs.subscribe_values() as fresh:
+        fresh.take()
+        async with asyncio.TaskGroup() as group:
+            writing = group.create_task(outputs.append([piece(0, 0, b"a", stream=3)]))
+            await asyncio.sleep(0)  # it waits for the disk
+            writing.cancel()
+        await outputs.append([piece(0, 0, b"a", stream=3), piece(0, 1, b"b", stream=3)])
+        assert fresh.take() == await outputs.values(0)
+        assert len(await outputs.values(0)) == 2
+
+
 @pytest.mark.parametrize("bound", ["PAGE_BYTES", "PIECES_MOST"])
 async def test_what_is_too_much_for_a_slow_follower_is_read_from_the_disk(
     outputs: Outputs, bound: str, monkeypatch: pytest.MonkeyPatch
@@ -143,10 +155,10 @@ async def test_callers_that_come_together_share_a_commit(
     commits = 0
     write = Database.write
 
-    async def counting(self: Database, work):  # type: ignore[no-untyped-def]
+    async def counting(self: Database, work, then):  # type: ignore[no-untyped-def]
         nonlocal commits
         commits += 1
-        return await write(self, work)
+        return await write(self, work, then)
 
     monkeypatch.setattr(Database, "write", counting)
     async with asyncio.TaskGroup() as group:
