@@ -427,6 +427,7 @@ class CallDesk:
                     async with aclosing(self._mesh.tasks(job_id, status=status)) as tasks:
                         async for task in tasks:
                             job.take_end(task)
+                await self._read_again(job_id)  # nothing is left as a rule
             except NotFound:
                 pass  # forgotten already; the calls say so below
             job.close()

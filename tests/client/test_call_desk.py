@@ -26,6 +26,7 @@ from planetmesh.errors import CallFailed
 from planetmesh.model.identity import Role
 from planetmesh.model.ids import JobId
 from planetmesh.model.job import JobSpec, Outcome
+from planetmesh.store.outputs import FreshValues
 from planetmesh.trust.identity import Identity
 from planetmesh.wire.python import tag_of
 
@@ -105,6 +106,19 @@ async def test_nor_one_of_a_job_that_was_over_before_its_answer_came(tmp_path: P
         mesh.submit, world.engine.outputs.values = submit, slow
         assert await mesh.gather(mesh.using(chunk=2).map(abs, [-1, -2])) == [1, 2]
         go_on.set()
+
+
+async def test_nor_one_that_was_not_told_before_the_end_of_its_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(FreshValues, "take", lambda _self: [])
+    async with connected(tmp_path) as (world, _proxy, mesh):
+        calls = mesh.using(chunk=2).map(abs, [-1, -2])
+        job_id = await the_job(world)
+        await until(lambda: calls[0].running())
+        await emit(world, job_id, '{"n":0,"v":1}\n{"n":1,"v":2}\n')
+        await world.finish(job_id)
+        assert await mesh.gather(calls) == [1, 2]
 
 
 async def test_the_end_of_a_job_that_came_before_its_answer_is_not_lost(tmp_path: Path):
