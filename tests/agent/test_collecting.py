@@ -353,6 +353,7 @@ def test_it_stops_when_told(folder):
         take(folder, "*", stop=stop)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.slow
 def test_a_hundred_thousand_small_files(folder):
     for number in range(100_000):

@@ -188,6 +188,7 @@ def test_large_files_of_another_user_are_the_caches_own(folder, blobs, monkeypat
     assert stamps["large"].fits((folder / "large").lstat())
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.slow
 def test_a_hundred_thousand_small_files(folder, blobs):
     content = [blobs.put(bytes([number])) for number in range(10)]

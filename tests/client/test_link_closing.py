@@ -28,16 +28,20 @@ SILENT_FROM = {
 
 
 @contextmanager
-def mute_coordinator(answer: bytes | None) -> Iterator[str]:
-    """Answers one request, or does not even shake hands, and then nothing: its host has gone to sleep."""
+def mute_coordinator(answer: bytes | None) -> Iterator[tuple[str, threading.Event]]:
+    """Answers one request, or does not even shake hands, and then nothing: its host has gone to sleep.
+
+    The event: somebody has called.
+    """
     context = serve_context(Identity.load(shared_keys() / Role.COORDINATOR.value))
-    ends = threading.Event()
+    called, ends = threading.Event(), threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
             # The client may cut us off while we still shake hands or write.
             with suppress(OSError, ssl.SSLError):
                 plain, _ = listener.accept()
+                called.set()
                 if answer is None:
                     with plain:
                         ends.wait(30)
@@ -51,7 +55,7 @@ def mute_coordinator(answer: bytes | None) -> Iterator[str]:
         thread.start()
         try:
             host, port = listener.getsockname()
-            yield f"{host}:{port}"
+            yield f"{host}:{port}", called
         finally:
             ends.set()
             thread.join()
@@ -61,7 +65,7 @@ def mute_coordinator(answer: bytes | None) -> Iterator[str]:
 @pytest.mark.parametrize("answer", SILENT_FROM.values(), ids=SILENT_FROM)
 def test_a_coordinator_that_has_fallen_silent_keeps_no_socket_open(loops: str, answer: bytes | None):
     factory = asyncio.new_event_loop if loops == "asyncio" else pytest.importorskip("uvloop").new_event_loop
-    with mute_coordinator(answer) as endpoint:
+    with mute_coordinator(answer) as (endpoint, called):
         identity = Identity.load(shared_keys() / Role.OPERATOR.value)
         identity.remember_endpoint(endpoint)
         link = Link(Identity.load(identity.folder))
@@ -72,10 +76,15 @@ def test_a_coordinator_that_has_fallen_silent_keeps_no_socket_open(loops: str, a
                 await response.read()
 
         async def ask_and_close() -> list[socket.socket]:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(None if answer else 0.2):
-                    await ask()
-            sockets = link._open_sockets()
+            async with asyncio.TaskGroup() as group:
+                asking = group.create_task(ask())
+                if answer:
+                    await asking
+                async with asyncio.timeout(30):
+                    while not (called.is_set() and link._open_sockets()):  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+                sockets = link._open_sockets()
+                asking.cancel()
             await link.close()
             return sockets
 
