@@ -188,7 +188,7 @@ class Client:
 
     def lines(self, path: str) -> Any:
         """A stream, as a context manager of a response."""
-        return self.session.get(self.base + path, timeout=aiohttp.ClientTimeout(total=30))
+        return self.session.get(self.base + path, timeout=aiohttp.ClientTimeout(total=50))
 
 
 async def until(true: Callable[[], object], seconds: float = 30.0) -> None:
