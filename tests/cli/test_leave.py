@@ -101,7 +101,8 @@ class TestWithACoordinator:
         assert [each["name"] for each in say("people", "--json").json] == ["operator on den"]
         assert say("node", "forget", "desk").status == 0
 
-    def test_it_need_not_be_there(self, coordinator, desk: Home, say) -> None:
+    def test_it_need_not_be_there(self, coordinator, desk: Home, say, monkeypatch) -> None:
+        monkeypatch.setattr("planetmesh.cli.face.FIND_SECONDS", 0.05)  # nobody answers, however long
         coordinator.stop()
         said = say("leave", "--home", str(desk.root))
         coordinator.start()
