@@ -341,7 +341,7 @@ async def test_a_folder_that_cannot_be_laid_is_refused_in_words(agent, coordinat
 
 
 async def test_a_cancel_stops_a_fetch_and_what_has_come_is_kept(agent, coordinator):
-    coordinator.store.slow_seconds = 0.03
+    coordinator.store.slow_seconds = 0.2
     files = (staged(coordinator, "in.bin", LARGE),)
     async with agent(coordinator):
         await coordinator.open_job(JOB, ["true"], files=files)
