@@ -183,6 +183,7 @@ async def run_agent(
     desk.on_link_up = reconnector.on_registered
     threads = FileThreads()
     around = Surroundings(folder, hidden_paths(options), shares, has_gpus=bool(info.gpus))
+    runner: Runner | None = None
     try:
         with _signals(stops), _plain_errors():
             async with (
@@ -197,7 +198,7 @@ async def run_agent(
                     threads,
                 ) as files,
             ):
-                desk.runner = Runner(zygote, around, desk, group)
+                desk.runner = runner = Runner(zygote, around, desk, group)
                 desk.files = files
                 desk.runner.stage = files.stage
                 server = PeerServer(identity, files.cache.shelf, files.fetcher.arriving, desk.server_now)
@@ -228,6 +229,8 @@ async def run_agent(
                     loop.cancel()
                 await peering.close()
     finally:
+        if runner is not None:
+            runner.warm.abandon()
         await threads.close()
         outbox.close()
         on_state(AgentState(Phase.ENDED))

@@ -60,6 +60,8 @@ class LauncherLike(Protocol):
 
     async def close(self) -> None: ...
 
+    def abandon(self, reason: str) -> None: ...
+
 
 class LauncherSource(Protocol):
     """What the zygote offers."""
@@ -96,6 +98,8 @@ class WarmLaunchers:
         self._group = group
         self._fresh: Berth | None = None
         self._kept: list[Berth] = []
+        self._standing: set[LauncherLike] = set()
+        """All that were opened and not closed yet, whoever has them."""
         self._is_opening = False
         self._is_closed = False
 
@@ -137,6 +141,7 @@ class WarmLaunchers:
         """End the launcher and remove its folder."""
         if berth.launcher is not None:
             await berth.launcher.close()
+            self._standing.discard(berth.launcher)
         await asyncio.to_thread(remove_folder, berth.folder)
 
     def open_ahead(self) -> None:
@@ -164,6 +169,12 @@ class WarmLaunchers:
         for berth in berths:
             await self.clear(berth)
 
+    def abandon(self) -> None:
+        """Let go of all at once where the agent ends by a failure: each kills its tasks and leaves."""
+        for launcher in self._standing:
+            launcher.abandon("")
+        self._standing.clear()
+
     async def _open_ahead(self) -> None:
         berth = self._new_berth()
         try:
@@ -183,7 +194,9 @@ class WarmLaunchers:
     async def _open(self, berth: Berth) -> LauncherLike:
         make_folder(berth.folder)
         spec = LauncherSpec("", str(berth.folder), self._around.hidden, self._around.shares)
-        return await self._source.open(spec, _ignore_reports, _ignore_loss)
+        launcher = await self._source.open(spec, _ignore_reports, _ignore_loss)
+        self._standing.add(launcher)
+        return launcher
 
     def _new_berth(self) -> Berth:
         return Berth(self._around.work_root / f"job-{secrets.token_hex(8)}")

@@ -18,6 +18,7 @@ from coordinator_double import SETTINGS
 from planetmesh.agent import reconnect
 from planetmesh.agent import service as service_module
 from planetmesh.agent.outbox import Outbox
+from planetmesh.agent.sandbox import tree
 from planetmesh.agent.service import AgentOptions, Stops, read_share, run_agent
 from planetmesh.agent.state import Phase
 from planetmesh.errors import BadInput, NotAllowed
@@ -304,17 +305,24 @@ async def test_many_short_tasks_of_two_jobs(agent, coordinator):
 
 @pytest.mark.system
 async def test_revoked_in_the_middle_stops_everything(agent, coordinator):
+    home = coordinator.agent_home()
+
+    def living() -> list[int]:
+        return [pid for pid in tree.snapshot() if tree.marker_of(pid).startswith(str(work_root(home)))]
+
     async def be_revoked():
-        async with agent(coordinator):
+        async with agent(coordinator, home):
             await coordinator.open_job(JOB, ["sleep", "60"])
             await coordinator.assign(JOB, [0])
             await coordinator.until(lambda: coordinator.of(TaskStarted))
+            assert living()
             await coordinator.send(Goodbye("revoked", "Stolen."))
-            await asyncio.sleep(5)
+            await asyncio.sleep(60)
 
     with pytest.raises(ExceptionGroup) as caught:
         await be_revoked()
     assert caught.group_contains(NotAllowed)
+    await coordinator.until(lambda: not living(), "the end of its task")
 
 
 async def test_a_coordinators_host_that_cannot_keep_tasks_out_refuses_them(agent, coordinator, monkeypatch):
