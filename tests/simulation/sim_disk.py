@@ -181,7 +181,9 @@ class SimDatabase:
         for script in migrations:
             self._connection.executescript(script)
 
-    async def write(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+    async def write(
+        self, work: Callable[[sqlite3.Connection], Any], then: Callable[[Any], None] | None = None
+    ) -> Any:
         disk = self._disk
         seconds = disk.random.uniform(0.0, disk.slow_seconds) if disk.slow_seconds else 0.001
         early = disk.random.random() < 0.5
@@ -192,6 +194,8 @@ class SimDatabase:
             await asyncio.sleep(seconds)
         result = _transact(self._connection, work)
         self.on_written()
+        if then is not None:
+            then(result)
         if early:
             await asyncio.sleep(seconds)
         return result
