@@ -60,7 +60,8 @@ class World:
         self.enrolment: Enrolment
         self.desk: PairingDesk
         self.parts: Parts
-        self.stack: AsyncExitStack
+        self.guests: AsyncExitStack
+        """Who is connected to it: gone before it stops."""
         self.links: list[web.WebSocketResponse] = []
         self._writers: list[asyncio.StreamWriter] = []
         """A writer that is forgotten closes its connection."""
@@ -82,14 +83,14 @@ class World:
 
     def open(self, identity: Identity) -> Client:
         client = Client(self.port, identity)
-        self.stack.push_async_callback(client.session.close)
+        self.guests.push_async_callback(client.session.close)
         return client
 
     async def raw(self, identity: Identity) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A TLS connection and nothing more."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=client_context(identity))
         self._writers.append(writer)
-        self.stack.callback(writer.transport.abort)
+        self.guests.callback(writer.transport.abort)
         return reader, writer
 
     # What agents would do
@@ -227,7 +228,6 @@ async def running_world(
     home.prepare()
     found_mesh(home, "home")
     async with AsyncExitStack() as stack:
-        world.stack = stack
         listening = socket.create_server(("127.0.0.1", 0))
         world.port = listening.getsockname()[1]
         world.authority = Authority.open(home.authority)
@@ -284,4 +284,5 @@ async def running_world(
             ssl_handshake_timeout=2.0,
         )
         stack.callback(server.close)
-        yield world
+        async with AsyncExitStack() as world.guests:
+            yield world

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import aiohttp
-from api_world import Client, World, next_line, small
+import pytest
+from api_world import Client, World, next_line, running_world, small, until
 
-from planetmesh.coordinator.api import outputs
+from planetmesh.coordinator.api import guard, outputs
 
 
 def _text(piece: dict[str, Any]) -> bytes:
@@ -174,3 +177,31 @@ async def test_values_of_calls_come_only_if_asked_for(world: World, operator: Cl
     assert [_text(piece) for piece in followed] == [b"value"]
     for odd in ("0", "4", "value", ""):
         assert (await operator.get(f"/v1/jobs/{job_id}/output?stream={odd}")).status == 400
+
+
+async def test_a_coordinator_that_stops_waits_for_no_answer_without_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(guard, "SHUTDOWN_SECONDS", 1000.0)
+    async with AsyncExitStack() as stack, asyncio.timeout(30):
+        world = await stack.enter_async_context(running_world(tmp_path))
+        client, guests = await world.client(), world.guests.pop_all()
+        job_id = await client.submit(linger_seconds=5, inputs={"type": "items", "items": ["a"]})
+        paths = ("/v1/feed", "/v1/values", f"/v1/jobs/{job_id}/output?follow=1", f"/v1/jobs/{job_id}?wait=60")
+        async with guests, asyncio.TaskGroup() as group:
+            ends = [group.create_task(_cut(client, path)) for path in paths]
+            socket = await client.session.ws_connect(client.base + "/v1/inputs")
+            await until(lambda: len(world.parts.open_ended) == 5)
+            await stack.aclose()
+        assert [each.result() for each in ends] == [True] * 4
+        assert (await socket.receive()).type is not aiohttp.WSMsgType.BINARY
+
+
+async def _cut(client: Client, path: str) -> bool:
+    """Read to the end, which is none."""
+    try:
+        async with client.lines(path) as stream:
+            await stream.read()
+    except aiohttp.ClientError:
+        return True
+    return False

@@ -36,6 +36,12 @@ def build_from(parts: Parts, agent_link: AgentLinkHandler) -> web.Application:
     for method, path in handlers:
         app.router.add_route(method, path, _unreachable)
     app.on_response_prepare.append(_sign)
+
+    async def cut_open_ended(_app: web.Application) -> None:
+        for connection in tuple(parts.open_ended):
+            connection.abort()
+
+    app.on_shutdown.append(cut_open_ended)
     return app
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -63,6 +64,8 @@ class Parts:
     retries: asyncio.Lock = field(default_factory=asyncio.Lock)
     large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
     body_grace_seconds: float = BODY_GRACE_SECONDS
+    open_ended: set[Connection] = field(default_factory=set)
+    """On which an answer waits for what may never come: cut when the coordinator stops."""
 
     @property
     def settings(self) -> Settings:
@@ -90,6 +93,15 @@ class Call:
     def still_allowed(self) -> None:
         """Raise NotAllowed once the caller's certificate counts no more; ask while a stream is given."""
         self.parts.access.still_allowed(self.connection)
+
+    @contextmanager
+    def open_ended(self) -> Iterator[None]:
+        """While the answer waits for what may never come: a coordinator that stops does not wait for it."""
+        self.parts.open_ended.add(self.connection)
+        try:
+            yield
+        finally:
+            self.parts.open_ended.discard(self.connection)
 
     def audit(self, action: str, what: str, detail: str = "") -> AuditRow:
         """The row that says who did it; to go into the same transaction."""

@@ -35,5 +35,5 @@ async def give_feed(call: Call) -> web.StreamResponse:
             except TimeoutError:
                 await answer.rest()
 
-    with feed.subscribe(after) as subscriber:
+    with feed.subscribe(after) as subscriber, call.open_ended():
         return await stream(call, give)

@@ -52,7 +52,9 @@ async def hear_inputs(call: Call) -> web.StreamResponse:
     socket = web.WebSocketResponse(compress=False, max_msg_size=SMALL_BODY_BYTES, heartbeat=IDLE_SECONDS)
     await socket.prepare(call.request)
     try:
-        async for message in socket:
+        while True:
+            with call.open_ended():
+                message = await socket.receive()
             if message.type is not WSMsgType.BINARY:
                 break
             call.still_allowed()

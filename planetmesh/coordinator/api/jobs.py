@@ -126,7 +126,8 @@ async def _final_view(call: Call, job_id: JobId, seconds: float) -> JobView | No
     """The job's last view if it ends in time."""
     if seconds <= 0 or job_id not in call.parts.engine.state.jobs:
         return None
-    return await call.parts.engine.job_ended(job_id, seconds)
+    with call.open_ended():
+        return await call.parts.engine.job_ended(job_id, seconds)
 
 
 async def view_of(call: Call, job_id: JobId, *, spec: bool = False) -> JobView:

@@ -43,7 +43,8 @@ async def give_output(call: Call) -> web.StreamResponse:
 
     async def give(answer: Stream) -> None:
         if following:
-            await _follow(engine, answer, _Wanted(job_id, index, streams), after)
+            with call.open_ended():
+                await _follow(engine, answer, _Wanted(job_id, index, streams), after)
         else:
             await _drain(engine, answer, _Wanted(job_id, index, streams), after)
 

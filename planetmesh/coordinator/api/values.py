@@ -50,7 +50,7 @@ async def give_values(call: Call) -> web.StreamResponse:
 
     with engine.outputs.subscribe_values() as fresh:
         news = fresh.news
-        with engine.feed.hearing_ends(submitter, news) as ends:
+        with engine.feed.hearing_ends(submitter, news) as ends, call.open_ended():
             return await stream(call, give)
 
 
