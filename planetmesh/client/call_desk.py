@@ -201,6 +201,8 @@ class CallDesk:
                 self._sending -= 1
                 if not self._sending:
                     self._early.clear()
+                if self._is_closing:
+                    self._news.set()  # the other sender may have looked while this was under way
 
     async def _gather(self) -> None:
         """If many come at once, wait for the rest of them, but not for long."""

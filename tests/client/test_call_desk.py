@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "coordinator"))
 
 from api_world import World, running_world, until
 
-from planetmesh.client import input_line
+from planetmesh.client import call_desk, input_line
 from planetmesh.client.async_client import AsyncMesh
 from planetmesh.client.handles import JobHandle
 from planetmesh.client.remote_call import CallsWait, RemoteCall
@@ -172,6 +172,25 @@ async def test_where_warnings_are_errors_such_a_call_fails_and_leaves_nothing(tm
         with pytest.raises(CallsWait, match="lacks the tag moon"):
             await mesh.using(tags=("moon",)).submit(abs, -1)
         await until(lambda: not world.engine.state.jobs)
+
+
+async def test_closing_waits_for_what_is_being_handed_in_and_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(call_desk, "PARTING_SECONDS", 1000.0)
+    async with connected(tmp_path) as (world, _proxy, mesh):
+        real, desk = mesh.submit, mesh.call_desk()
+
+        async def submit(spec: JobSpec) -> JobHandle:
+            handle = await real(spec)
+            await until(lambda: desk._is_closing and not desk._news.is_set())
+            return handle
+
+        mesh.submit = submit
+        mesh.using(chunk=2).map(abs, [-1, -2])
+        await the_job(world)
+        async with asyncio.timeout(30):
+            await mesh.close()
 
 
 async def test_calls_behind_one_that_killed_its_process_go_out_once_more(tmp_path: Path):
