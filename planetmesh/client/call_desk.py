@@ -263,7 +263,7 @@ class CallDesk:
         if handle.view.completed_at is not None or gaps != self._gaps:
             # Its answer came late: what was told meanwhile was told to nobody.
             await self._look_at(job.id)
-        elif job.is_unwanted:
+        if job.is_unwanted:
             # Cancelled on its way.
             self._some_cancelled = True
             self._news.set()

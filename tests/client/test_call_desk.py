@@ -140,6 +140,25 @@ async def test_the_end_of_a_job_that_came_before_its_answer_is_not_lost(tmp_path
                 await call
 
 
+async def test_calls_cancelled_before_their_answer_came_leave_no_job(tmp_path: Path):
+    """Also where the stream of values was cut meanwhile."""
+    async with connected(tmp_path) as (world, proxy, mesh):
+        real = mesh.submit
+
+        async def submit(spec: JobSpec) -> JobHandle:
+            handle = await real(spec)
+            gaps = mesh.call_desk()._gaps
+            calls.cancel()
+            proxy.drop()
+            await until(lambda: mesh.call_desk()._gaps > gaps)
+            return handle
+
+        mesh.submit = submit
+        calls = mesh.using(chunk=2).map(abs, [-1, -2])
+        await the_job(world)
+        await until(lambda: not world.engine.state.jobs)
+
+
 async def test_a_call_made_as_the_one_before_it_failed_has_a_job_of_its_own(tmp_path: Path):
     async with connected(tmp_path) as (world, _proxy, mesh):
         call = mesh.submit(abs, -1)
