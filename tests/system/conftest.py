@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -45,6 +47,15 @@ def machine(tmp_path: Path) -> Iterator[Callable[..., Machine]]:
     for each in reversed(made):
         print(f"──── {each.home.name}\n{each.log[-4000:]}")  # pytest shows it for failed tests only
         each.close()
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that tasks see too; they are another user, to whom pytest's own is closed."""
+    path = Path(tempfile.mkdtemp(prefix="planetmesh-test-", dir="/var/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
 
 
 @pytest.fixture

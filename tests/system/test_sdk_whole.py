@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,15 +58,6 @@ def ready(file: str) -> str:
     while file and not Path(file).exists():
         time.sleep(0.02)
     return file
-
-
-@pytest.fixture
-def shared() -> Iterator[Path]:
-    """A folder that calls see too; they are another user, to whom pytest's own is closed."""
-    path = Path(tempfile.mkdtemp(prefix="planetmesh-test-", dir="/var/tmp"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture

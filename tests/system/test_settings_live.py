@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,15 +18,6 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     made = Machine(tmp_path / "home")
     yield made
     made.close()
-
-
-@pytest.fixture
-def shared() -> Iterator[Path]:
-    """A folder that tasks see too; they are another user, to whom pytest's own is closed."""
-    path = Path(tempfile.mkdtemp(prefix="planetmesh-test-", dir="/var/tmp"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
 
 
 def test_a_running_agent_goes_by_new_numbers(machine: Machine, shared: Path) -> None:
