@@ -24,6 +24,8 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,22 +85,29 @@ def opened(home: Path) -> Mesh:
         time.sleep(0.05)
 
 
-def measure_ours(name: str, calls: int, sequential: int) -> dict[str, Any]:
+@contextmanager
+def running() -> Iterator[tuple[subprocess.Popen[bytes], Mesh]]:
+    """A mesh of this machine alone, and its operator's end of it."""
     with tempfile.TemporaryDirectory(prefix="calls-") as folder:
         home = Path(folder) / "home"
         home.mkdir(mode=0o700)
         process = start(home)
         try:
             with opened(home) as mesh:
-                made = mesh.using(chunk=1 if name == OURS[1] else 0)
-                return {"name": name, "calls": calls} | measure(
-                    lambda count: made.map(same, range(count)).results(),
-                    lambda x: made.submit(same, x).result(),
-                    calls,
-                    sequential,
-                )
+                yield process, mesh
         finally:
             stop(process)
+
+
+def measure_ours(name: str, calls: int, sequential: int) -> dict[str, Any]:
+    with running() as (_process, mesh):
+        made = mesh.using(chunk=1 if name == OURS[1] else 0)
+        return {"name": name, "calls": calls} | measure(
+            lambda count: made.map(same, range(count)).results(),
+            lambda x: made.submit(same, x).result(),
+            calls,
+            sequential,
+        )
 
 
 def measure_peer(name: str, python: Path, calls: int, sequential: int) -> dict[str, Any] | None:

@@ -15,12 +15,11 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from bench_mesh import start, stop, tree
-from calls import opened, same
+from bench_mesh import tree
+from calls import running, same
 
 SERVE = "--serve"
 CALLS = 60
@@ -44,30 +43,23 @@ def _nanoseconds(pid: int) -> int:
 
 def serve() -> None:
     """One side: a block of calls for each line that comes, and a line of JSON for each."""
-    with tempfile.TemporaryDirectory(prefix="calls-") as folder:
-        home = Path(folder) / "home"
-        home.mkdir(mode=0o700)
-        process = start(home)
-        try:
-            with opened(home) as mesh:
-                calls = mesh.using()
-                for number in range(WARM_UP):
-                    calls.submit(same, number).result()
-                print(flush=True)
-                for _line in sys.stdin:
-                    # The end of the pause since the last block made a job of its own.
-                    calls.submit(same, 0).result()
-                    before, taken = used(process.pid), []
-                    for number in range(CALLS):
-                        begun = time.perf_counter()
-                        calls.submit(same, number).result()
-                        taken.append((time.perf_counter() - begun) * 1000)
-                    after = used(process.pid)
-                    spent = {name: (after[name] - before.get(name, 0)) / CALLS / 1e6 for name in after}
-                    told = {"call": statistics.median(taken), "all": sum(spent.values())} | spent
-                    print(json.dumps(told), flush=True)
-        finally:
-            stop(process)
+    with running() as (process, mesh):
+        calls = mesh.using()
+        for number in range(WARM_UP):
+            calls.submit(same, number).result()
+        print(flush=True)
+        for _line in sys.stdin:
+            # The end of the pause since the last block made a job of its own.
+            calls.submit(same, 0).result()
+            before, taken = used(process.pid), []
+            for number in range(CALLS):
+                begun = time.perf_counter()
+                calls.submit(same, number).result()
+                taken.append((time.perf_counter() - begun) * 1000)
+            after = used(process.pid)
+            spent = {name: (after[name] - before.get(name, 0)) / CALLS / 1e6 for name in after}
+            told = {"call": statistics.median(taken), "all": sum(spent.values())} | spent
+            print(json.dumps(told), flush=True)
 
 
 class Side:
